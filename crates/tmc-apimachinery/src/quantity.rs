@@ -1,0 +1,1 @@
+//! Kubernetes quantities, exact (`k8s.io/apimachinery/pkg/api/resource`).

@@ -1,0 +1,2 @@
+//! The tmc binary.
+fn main() {}
