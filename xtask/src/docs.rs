@@ -99,9 +99,13 @@ pub(crate) struct Script {
     pub(crate) notes: Vec<String>,
 }
 
+/// Ends the script at the first command that fails, and names it.
+const PREAMBLE: &str =
+    r#"set -Eeuo pipefail; trap 'echo "line $LINENO failed with $?: $BASH_COMMAND" >&2' ERR"#;
+
 /// The script that runs `blocks` of the document `name`.
 pub(crate) fn script(name: &str, blocks: &[Block]) -> Script {
-    let mut text = String::from("set -euo pipefail");
+    let mut text = String::from(PREAMBLE);
     let mut notes = Vec::new();
     let mut at = 1;
     for block in blocks {
@@ -259,7 +263,7 @@ mod tests {
         let markdown = "# T\n\n```sh\na\n```\n\n```sh\nb\nc\n```\n";
         let script = script("T.md", &blocks(markdown).unwrap());
         let lines: Vec<&str> = script.text.lines().collect();
-        assert_eq!(lines[0], "set -euo pipefail");
+        assert_eq!(lines[0], PREAMBLE);
         assert_eq!((lines[2], lines[3]), ("echo '::: T.md:3'", "a"));
         assert_eq!(
             (lines[6], lines[7], lines[8]),
@@ -271,7 +275,7 @@ mod tests {
     #[test]
     fn a_block_on_the_first_line_is_preceded_by_the_preamble() {
         let script = script("T.md", &blocks("```sh\na\n```\n").unwrap());
-        assert_eq!(script.text, "set -euo pipefail; echo '::: T.md:1'\na\n");
+        assert_eq!(script.text, format!("{PREAMBLE}; echo '::: T.md:1'\na\n"));
     }
 
     #[test]

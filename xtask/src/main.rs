@@ -20,8 +20,8 @@ use anyhow::{Context, Result};
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
-  test [--no-docs|--only-docs] [ARGS]  every test: `cargo test --workspace ARGS` against the real
-                                       programs, then the commands of README.md and docs/tour.md
+  test [--no-docs|--only-docs] [ARGS]  every test: `cargo test` of the workspace with ARGS, against
+                                       the real programs, then README.md and docs/tour.md
   testbin                              build the real programs (etcd, kube-apiserver, …) into target/testbin
   bench NAME [ARGS]                    run a benchmark of tmc-bench
   sim [ARGS]                           run the deterministic simulation of tmc-bench

@@ -77,8 +77,11 @@ pub(crate) fn run_group(command: &mut Command, log: &Path, limit: Duration) -> R
         }
         std::thread::sleep(Duration::from_millis(20));
     };
-    watchdog.end_group()?;
-    child.wait()?;
+    // In this order: while the child is not reaped its group exists.
+    let mut watchdog = watchdog.let_go();
+    let reaped = child.wait();
+    watchdog.wait()?;
+    reaped?;
     Ok(ended)
 }
 
@@ -108,10 +111,10 @@ impl Watchdog {
         Ok(Self(child))
     }
 
-    fn end_group(mut self) -> Result<()> {
+    /// Lets it end the group; it exits when nothing of the group is left.
+    fn let_go(mut self) -> Child {
         drop(self.0.stdin.take());
-        self.0.wait()?;
-        Ok(())
+        self.0
     }
 }
 

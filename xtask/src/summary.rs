@@ -121,12 +121,12 @@ impl Summary {
             missing.entry(&skip.component).or_default().push(&skip.what);
         }
         for (component, skipped) in missing {
-            let _ = write!(
-                text,
-                "  {} skipped for want of {}",
-                skipped.len(),
-                component.title()
-            );
+            let title = component.title();
+            let _ = match skipped.len() {
+                // Missing, and nothing has said that it was skipped for that.
+                0 => write!(text, "  missing: {title}"),
+                count => write!(text, "  {count} skipped for want of {title}"),
+            };
             if let (Component::Real, Some(reason)) = (component, &self.real_missing) {
                 let _ = write!(text, ": {reason}");
             }

@@ -81,9 +81,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     if options.tests {
         let skips = crate::root().join("target/xtask/skipped");
         let passed = cargo_test(&options.cargo_args, &real, &skips)?;
-        summary
-            .steps
-            .push(("cargo test --workspace".to_owned(), passed));
+        summary.steps.push(("cargo test".to_owned(), passed));
         summary.skips = summary::recorded(&fs::read_to_string(&skips)?);
     }
     if options.docs {
@@ -110,7 +108,8 @@ fn cargo_test(args: &[String], real: &Real, skips: &Path) -> Result<bool> {
     fs::write(skips, "")?;
     let mut cargo = crate::cargo();
     cargo
-        .args(["test", "--workspace", "--no-fail-fast"])
+        .args(["test", "--no-fail-fast"])
+        .args(scope(args))
         .args(args)
         .env(SKIP_FILE, skips);
     match real {
@@ -118,6 +117,15 @@ fn cargo_test(args: &[String], real: &Real, skips: &Path) -> Result<bool> {
         Real::Missing(_) => cargo.env_remove(testbin::ASSETS).env(SKIP_REAL, "1"),
     };
     process::succeeds(&mut cargo)
+}
+
+/// The whole workspace, unless the arguments for cargo name a package.
+fn scope(args: &[String]) -> Option<&'static str> {
+    let names_package = args
+        .iter()
+        .take_while(|arg| *arg != "--")
+        .any(|arg| arg.starts_with("-p") || arg.starts_with("--package"));
+    (!names_package).then_some("--workspace")
 }
 
 #[cfg(test)]
@@ -151,5 +159,13 @@ mod tests {
     fn flags_that_leave_nothing_to_run_are_refused() {
         assert!(parse(&["--no-docs", "--only-docs"]).is_err());
         assert!(parse(&["--only-docs", "-p", "tmc"]).is_err());
+    }
+
+    #[test]
+    fn a_named_package_narrows_the_tests_and_an_argument_of_the_tests_does_not() {
+        let options = parse(&["-p", "tmc"]).unwrap();
+        assert_eq!(scope(&options.cargo_args), None);
+        let options = parse(&["--", "-p"]).unwrap();
+        assert_eq!(scope(&options.cargo_args), Some("--workspace"));
     }
 }

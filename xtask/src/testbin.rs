@@ -50,6 +50,7 @@ pub(crate) fn locate() -> Result<Real> {
         let dir = PathBuf::from(given);
         let lacking: Vec<&str> = PROGRAMS
             .into_iter()
+            .chain([STAGES])
             .filter(|name| !dir.join(name).is_file())
             .collect();
         ensure!(

@@ -1,57 +1,193 @@
 //! Connections to hubs and members: `kube::Client`s for every part of one server over one
 //! transport.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use http::{Request, Response, Uri};
+use http_body_util::BodyExt;
+use http_body_util::combinators::UnsyncBoxBody;
+use kube::client::Body;
+use parking_lot::Mutex;
 use tmc_apimachinery::ClusterName;
+use tower::{BoxError, ServiceExt};
+
+use crate::https::{Dialer, Endpoint, HttpsTransport, SystemDialer};
+
+/// Clients kept per connection; the least recently asked for goes first. A client in use elsewhere
+/// lives on.
+const MAX_CLIENTS: usize = 4096;
+
+type Answer = Response<UnsyncBoxBody<bytes::Bytes, BoxError>>;
+type Transport =
+    Arc<dyn Fn(Request<Body>) -> BoxFuture<'static, Result<Answer, BoxError>> + Send + Sync>;
 
 /// One API server, reached over one shared transport (a pool, or a service in this process).
 /// Cheap to clone.
 #[derive(Clone)]
-pub struct Connection {}
+pub struct Connection(Arc<Inner>);
+
+struct Inner {
+    transport: Transport,
+    base_path: String,
+    clients: Mutex<Clients>,
+}
+
+#[derive(Default)]
+struct Clients {
+    by_path: HashMap<String, (u64, kube::Client)>,
+    /// Counts look-ups: the "time" of last use.
+    clock: u64,
+}
+
+impl Clients {
+    fn get_or_make(&mut self, path: &str, make: impl FnOnce() -> kube::Client) -> kube::Client {
+        self.clock += 1;
+        if let Some((used, client)) = self.by_path.get_mut(path) {
+            *used = self.clock;
+            return client.clone();
+        }
+        if self.by_path.len() >= MAX_CLIENTS {
+            // Rare enough for a scan: only after thousands of distinct workspaces.
+            let oldest = self.by_path.iter().min_by_key(|(_, (used, _))| *used);
+            if let Some(path) = oldest.map(|(path, _)| path.clone()) {
+                self.by_path.remove(&path);
+            }
+        }
+        let client = make();
+        self.by_path
+            .insert(path.to_owned(), (self.clock, client.clone()));
+        client
+    }
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection")
+            .field("base_path", &self.0.base_path)
+            .finish_non_exhaustive()
+    }
+}
 
 impl Connection {
     /// Over a tower service in this process (no socket). The service must already carry the
     /// caller's identity.
-    pub fn in_process<S, B>(_service: S) -> Self
+    pub fn in_process<S, B>(service: S) -> Self
     where
-        S: tower::Service<http::Request<kube::client::Body>, Response = http::Response<B>>
-            + Clone
-            + Send
-            + Sync
-            + 'static,
+        S: tower::Service<Request<Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
         S::Future: Send + 'static,
-        S::Error: Into<tower::BoxError>,
+        S::Error: Into<BoxError>,
         B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
-        B::Error: Into<tower::BoxError>,
+        B::Error: Into<BoxError>,
     {
-        unimplemented!()
+        Self::over(String::new(), move |request| {
+            let answer = service.clone().oneshot(request);
+            Box::pin(async move {
+                let response = answer.await.map_err(Into::into)?;
+                Ok(response.map(|body| body.map_err(Into::into).boxed_unsync()))
+            })
+        })
     }
 
     /// Over HTTPS as a kubeconfig says (its current context unless named). The path of the
     /// `server` URL is kept apart: see [`Connection::base_path`]. HTTP/2 where the server offers it.
+    /// Files that the kubeconfig names are read: not for kubeconfigs of strangers.
     ///
     /// # Errors
     /// A sentence naming the part of the kubeconfig that cannot be used.
     pub fn from_kubeconfig(
-        _kubeconfig: &kube::config::Kubeconfig,
-        _context: Option<&str>,
+        kubeconfig: &kube::config::Kubeconfig,
+        context: Option<&str>,
     ) -> Result<Self, crate::Error> {
-        unimplemented!()
+        Self::https(
+            &Endpoint::from_kubeconfig(kubeconfig, context)?,
+            Arc::new(SystemDialer),
+        )
+    }
+
+    /// Over HTTPS to an endpoint whose parts are already known, with connections opened by `dialer`.
+    ///
+    /// # Guarantees
+    /// Follows no redirect, uses no proxy, and opens every connection through the dialer.
+    ///
+    /// # Errors
+    /// A sentence naming the part of the endpoint that cannot be used.
+    pub fn https(endpoint: &Endpoint, dialer: Arc<dyn Dialer>) -> Result<Self, crate::Error> {
+        let transport = Arc::new(HttpsTransport::new(endpoint, dialer)?);
+        Ok(Self::over(
+            endpoint.base_path().to_owned(),
+            move |request| {
+                let transport = Arc::clone(&transport);
+                Box::pin(async move {
+                    let response = transport.send(request).await?;
+                    Ok(response.map(|body| body.map_err(Into::into).boxed_unsync()))
+                })
+            },
+        ))
+    }
+
+    fn over(
+        base_path: String,
+        transport: impl Fn(Request<Body>) -> BoxFuture<'static, Result<Answer, BoxError>>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Self {
+        let clients = Mutex::default();
+        Self(Arc::new(Inner {
+            transport: Arc::new(transport),
+            base_path,
+            clients,
+        }))
     }
 
     /// Path of the kubeconfig's `server` URL (`/clusters/root`), empty if none.
     pub fn base_path(&self) -> &str {
-        unimplemented!()
+        &self.0.base_path
     }
 
     /// A client whose requests go below `path` (`""`, `/clusters/root`,
-    /// `/services/syncer/…/clusters/*`), replacing the kubeconfig's own path.
-    pub fn client(&self, _path: &str) -> kube::Client {
-        unimplemented!()
+    /// `/services/syncer/…/clusters/*`), replacing the kubeconfig's own path. The same path gives the
+    /// same client.
+    ///
+    /// # Panics
+    /// Outside a Tokio runtime (each client has a small task).
+    pub fn client(&self, path: &str) -> kube::Client {
+        let path = path.trim_end_matches('/');
+        self.0.clients.lock().get_or_make(path, || {
+            let (transport, prefix) = (Arc::clone(&self.0.transport), path.to_owned());
+            let service = tower::service_fn(move |request: Request<Body>| {
+                let transport = Arc::clone(&transport);
+                let request = below(&prefix, request);
+                async move { transport(request?).await }
+            });
+            kube::Client::new(service, "default")
+        })
+    }
+
+    /// A client below the kubeconfig's own path.
+    ///
+    /// # Panics
+    /// As [`Connection::client`].
+    pub fn base_client(&self) -> kube::Client {
+        self.client(&self.0.base_path)
     }
 }
 
+/// Puts a prefix before a request's path.
+fn below(prefix: &str, mut request: Request<Body>) -> Result<Request<Body>, BoxError> {
+    if !prefix.is_empty() {
+        let rest = request.uri().path_and_query().map_or("/", |p| p.as_str());
+        let mut parts = request.uri().clone().into_parts();
+        parts.path_and_query = Some(format!("{prefix}{rest}").parse()?);
+        *request.uri_mut() = Uri::from_parts(parts)?;
+    }
+    Ok(request)
+}
+
 /// A hub: a connection plus how it lays out workspaces.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Hub {
     /// The transport.
     pub connection: Connection,
@@ -61,12 +197,93 @@ pub struct Hub {
 
 impl Hub {
     /// A client for one logical cluster (`/clusters/<name>`, or no prefix on a plain hub).
-    pub fn cluster(&self, _name: &ClusterName) -> kube::Client {
-        unimplemented!()
+    ///
+    /// # Panics
+    /// As [`Connection::client`].
+    pub fn cluster(&self, name: &ClusterName) -> kube::Client {
+        self.scope(name.as_str())
     }
 
     /// A client for list and watch over all logical clusters (`/clusters/*`).
+    ///
+    /// # Panics
+    /// As [`Connection::client`].
     pub fn wildcard(&self) -> kube::Client {
-        unimplemented!()
+        self.scope("*")
+    }
+
+    fn scope(&self, cluster: &str) -> kube::Client {
+        let base = self.connection.base_path();
+        if !self.workspaces {
+            return self.connection.client(base);
+        }
+        // What stands before `/clusters/<own>` in the kubeconfig belongs to the hub's address.
+        let before = base.find("/clusters/").map_or(base, |at| &base[..at]);
+        self.connection
+            .client(&format!("{before}/clusters/{cluster}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn echo() -> Connection {
+        let service = tower::service_fn(|request: Request<Body>| async move {
+            let body = Body::from(request.uri().to_string().into_bytes());
+            Ok::<_, BoxError>(Response::new(body))
+        });
+        Connection::in_process(service)
+    }
+
+    async fn path_seen(client: &kube::Client) -> String {
+        let request = Request::get("/api?limit=1").body(Body::empty()).unwrap();
+        let body = client.send(request).await.unwrap().into_body();
+        String::from_utf8(body.collect_bytes().await.unwrap().to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_client_speaks_below_its_path() {
+        let connection = echo();
+        assert_eq!(path_seen(&connection.client("")).await, "/api?limit=1");
+        assert_eq!(
+            path_seen(&connection.client("/clusters/a/")).await,
+            "/clusters/a/api?limit=1"
+        );
+        assert_eq!(connection.0.clients.lock().by_path.len(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_hub_with_workspaces_has_a_prefix_for_each_and_one_without_has_none() {
+        let hub = Hub {
+            connection: echo(),
+            workspaces: true,
+        };
+        assert_eq!(
+            path_seen(&hub.cluster(&ClusterName::new("x"))).await,
+            "/clusters/x/api?limit=1"
+        );
+        assert_eq!(path_seen(&hub.wildcard()).await, "/clusters/*/api?limit=1");
+        let plain = Hub {
+            connection: echo(),
+            workspaces: false,
+        };
+        assert_eq!(path_seen(&plain.wildcard()).await, "/api?limit=1");
+    }
+
+    #[tokio::test]
+    async fn the_least_recently_used_client_leaves_a_full_cache() {
+        let connection = echo();
+        connection.client("/first");
+        connection.client("/second");
+        for n in 2..MAX_CLIENTS {
+            connection.client(&format!("/{n}"));
+        }
+        connection.client("/first");
+        connection.client("/one-more");
+        let clients = connection.0.clients.lock();
+        assert_eq!(clients.by_path.len(), MAX_CLIENTS);
+        assert!(clients.by_path.contains_key("/first"));
+        assert!(!clients.by_path.contains_key("/second"));
     }
 }

@@ -1,13 +1,23 @@
 //! What controllers, virtual workspaces and the syncer stand on: connections, a cluster-aware REST
 //! client, informers with indexes, a typed work queue, a committer. Works against any hub.
 
+mod answer;
 pub mod client;
 pub mod committer;
 pub mod connection;
 pub mod controller;
+pub mod https;
 pub mod informer;
+pub mod jitter;
 pub mod queue;
+mod reflector;
+mod store;
+mod url;
+mod watch;
 
 pub use client::{Error, ResourceClient};
+pub use committer::{Committer, MainPatch, StatusPatch};
 pub use connection::{Connection, Hub};
+pub use https::{Credential, Dialer, Endpoint, SystemDialer};
 pub use informer::{ClusterKey, Informer, Store};
+pub use jitter::Jitter;

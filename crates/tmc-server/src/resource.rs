@@ -42,7 +42,11 @@ pub struct Object {
 impl Object {
     /// Encodes a value.
     pub fn from_value(value: &Value) -> Self {
-        Self { bytes: serde_json::to_vec(value).map(Bytes::from).unwrap_or_default() }
+        Self {
+            bytes: serde_json::to_vec(value)
+                .map(Bytes::from)
+                .unwrap_or_default(),
+        }
     }
 
     /// Decodes.

@@ -13,9 +13,32 @@
 //! **Cancellation.** Dropping `commit`'s future before it is queued has no effect, after that the
 //! write happens anyway.
 
+//!
+//! Inside: `state` (what readers share, a pure value) is made of `index` (key → versions) and
+//! `log` (the last changes in order, bounded); `writer` is the only one to change it; `watch`
+//! reads it by cursor; `store` is the door. **Compaction** moves one floor for all of them: at or
+//! above it a list at a revision, a continued page and a resumed watch work, below it each of
+//! them says [`Compacted`].
+
+pub mod engine;
+mod error;
+mod index;
+mod log;
+mod options;
+mod state;
+mod store;
+mod watch;
+mod writer;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
+
+pub use error::{CommitError, Compacted, Error};
+pub use options::{Clock, Options};
+pub use store::{Page, Stats, Store};
+pub use watch::Watcher;
+pub use writer::Driver;
 
 /// Position in the one sequence of changes; 0 is before the first.
 pub type Revision = u64;

@@ -1,0 +1,427 @@
+//! The running agent: informers on both sides, one queue, a heartbeat.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+use serde_json::Value;
+use tmc_api::keys;
+use tmc_apimachinery::meta::{add_finalizer, meta, remove_finalizer};
+use tmc_apimachinery::{ClusterName, GroupVersionResource};
+use tmc_runtime::client::{DeleteParams, Error};
+use tmc_runtime::controller::{self, Flow, Outcome};
+use tmc_runtime::queue::WorkQueue;
+use tmc_runtime::{ClusterKey, Connection, Informer, ResourceClient, Store};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::mapping::{Target, downstream_key, upstream_name};
+use crate::namespaces::{self, Check};
+use crate::session::Session;
+use crate::spec::{Action, decide};
+use crate::{mutate, status};
+
+const MANAGER: &str = "syncer";
+/// While an informer has not listed yet.
+const UNSYNCED_RETRY: Duration = Duration::from_millis(50);
+/// How often the member is looked at for the report.
+const REPORT_EVERY: Duration = Duration::from_secs(60);
+/// While the member's namespace of the same name is going away.
+const NAMESPACE_RETRY: Duration = Duration::from_millis(500);
+
+/// What an agent works with.
+#[derive(Clone)]
+pub struct AgentOptions {
+    /// The SyncTarget.
+    pub target: Target,
+    /// The hub, as an identity that may `sync` the target.
+    pub upstream: Connection,
+    /// The member.
+    pub downstream: Connection,
+    /// How this replica calls itself (a DNS subdomain).
+    pub identity: String,
+    /// Pod Security level of namespaces in the member.
+    pub pod_security: String,
+    /// Concurrent objects in work.
+    pub workers: usize,
+    /// How long an unused namespace of the member stays.
+    pub namespace_delay: Duration,
+}
+
+/// An agent; see [`Agent::run`].
+pub struct Agent {
+    options: AgentOptions,
+}
+
+/// One object in work.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Work {
+    /// An object, by its key on the hub.
+    Object(GroupVersionResource, ClusterKey),
+    /// A namespace of the member, by name.
+    Namespace(String),
+}
+
+/// One synced resource.
+struct Synced {
+    upstream: Store<Value>,
+    downstream: Store<Value>,
+    stop: CancellationToken,
+}
+
+/// What is shared by the workers.
+struct Shared {
+    options: AgentOptions,
+    queue: WorkQueue<Work>,
+    resources: RwLock<BTreeMap<GroupVersionResource, Arc<Synced>>>,
+    upstream_namespaces: Store<Value>,
+    namespaces: Store<Value>,
+    /// Since when namespaces of the member have been without anything of either side.
+    unused_since: Mutex<HashMap<String, Instant>>,
+}
+
+impl Agent {
+    /// An agent that has not started.
+    pub fn new(options: AgentOptions) -> Self {
+        Self { options }
+    }
+
+    /// Works until `stop` is cancelled. Objects that are being written when it stops are finished
+    /// or repeated at the next start; nothing is removed from the member.
+    ///
+    /// # Errors
+    /// When the hub says that this SyncTarget is gone or has another uid (404, 409), or that the
+    /// agent may not sync it (401, 403). Everything else is retried for ever.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
+        let stop = stop.child_token();
+        let _ends_informers = stop.clone().drop_guard();
+        let shared = Arc::new(Shared::start(self.options, &stop));
+        let worker = shared.clone();
+        let workers = shared.options.workers;
+        let mut running = controller::run(&shared.queue, workers, &stop, move |work| {
+            let shared = worker.clone();
+            async move { shared.work(work).await }
+        });
+        let result = tokio::select! {
+            result = shared.beat(&stop) => result,
+            () = stop.cancelled() => Ok(()),
+        };
+        stop.cancel();
+        while running.join_next().await.is_some() {}
+        result
+    }
+}
+
+fn namespaces_gvr() -> GroupVersionResource {
+    GroupVersionResource::new("", "v1", "namespaces")
+}
+
+impl Shared {
+    fn start(options: AgentOptions, stop: &CancellationToken) -> Self {
+        let queue = WorkQueue::new("syncer");
+        let view = options.upstream.client(&format!("{}/clusters/*", options.target.view_path()));
+        let target = options.target.clone();
+        let changed = queue.clone();
+        let upstream_namespaces =
+            Informer::<Value>::new(ResourceClient::new(view, namespaces_gvr()), None)
+                .on_change(move |key, _| {
+                    changed.add(Work::Namespace(target.downstream_namespace(&key.cluster, &key.name)));
+                })
+                .spawn(stop.clone());
+        let changed = queue.clone();
+        let namespaces = downstream_informer(&options, &namespaces_gvr())
+            .on_change(move |key, _| changed.add(Work::Namespace(key.name.clone())))
+            .spawn(stop.clone());
+        Self {
+            options,
+            queue,
+            resources: RwLock::default(),
+            upstream_namespaces,
+            namespaces,
+            unused_since: Mutex::default(),
+        }
+    }
+
+    /// Heartbeats, reports, and keeps the set of synced resources current.
+    async fn beat(self: &Arc<Self>, stop: &CancellationToken) -> Result<(), Error> {
+        let options = &self.options;
+        let mut session =
+            Session::new(&options.upstream, &options.downstream, &options.target, &options.identity);
+        let mut reported_at: Option<Instant> = None;
+        loop {
+            let due = reported_at.is_none_or(|at| at.elapsed() >= REPORT_EVERY);
+            let report = if due { self.look(&session).await } else { None };
+            let interval = match session.beat(report.as_ref()).await {
+                Ok(interval) => {
+                    if report.is_some() {
+                        reported_at = Some(Instant::now());
+                    }
+                    interval
+                }
+                Err(error) if is_final(&error) => return Err(error),
+                Err(error) => {
+                    tracing::warn!(%error, "heartbeat not delivered");
+                    Duration::from_secs(1)
+                }
+            };
+            match session.resources().await {
+                Ok(resources) => self.follow(&resources, stop),
+                Err(error) => tracing::warn!(%error, "no list of resources"),
+            }
+            tokio::time::sleep(interval).await;
+        }
+    }
+
+    async fn look(&self, session: &Session) -> Option<Value> {
+        match session.report().await {
+            Ok(report) => Some(report),
+            Err(error) => {
+                tracing::warn!(%error, "the member cannot be looked at");
+                None
+            }
+        }
+    }
+
+    /// Starts what is new in the list and stops what is no longer in it.
+    fn follow(self: &Arc<Self>, wanted: &[GroupVersionResource], stop: &CancellationToken) {
+        let mut resources = self.resources.write();
+        resources.retain(|gvr, synced| {
+            let keep = wanted.contains(gvr);
+            if !keep {
+                synced.stop.cancel();
+            }
+            keep
+        });
+        for gvr in wanted.iter().filter(|gvr| **gvr != namespaces_gvr()) {
+            resources.entry(gvr.clone()).or_insert_with(|| Arc::new(self.sync(gvr, stop)));
+        }
+    }
+
+    fn sync(self: &Arc<Self>, gvr: &GroupVersionResource, stop: &CancellationToken) -> Synced {
+        let stop = stop.child_token();
+        let view =
+            self.options.upstream.client(&format!("{}/clusters/*", self.options.target.view_path()));
+        let (queue, resource) = (self.queue.clone(), gvr.clone());
+        let upstream = Informer::<Value>::new(ResourceClient::new(view, gvr.clone()), None)
+            .on_change(move |key, _| queue.add(Work::Object(resource.clone(), key.clone())))
+            .spawn(stop.clone());
+        let shared = Arc::downgrade(self);
+        let resource = gvr.clone();
+        let downstream = downstream_informer(&self.options, gvr)
+            .on_change(move |key, _| {
+                let Some(shared) = shared.upgrade() else { return };
+                if let Some(key) = shared.upstream_key(&resource, key) {
+                    shared.queue.add(Work::Object(resource.clone(), key));
+                }
+            })
+            .spawn(stop.clone());
+        Synced { upstream, downstream, stop }
+    }
+
+    /// The hub's key of a member's object, through its namespace's locator.
+    fn upstream_key(&self, gvr: &GroupVersionResource, key: &ClusterKey) -> Option<ClusterKey> {
+        let namespace = self.namespaces.get(&member_key("", &key.namespace))?;
+        let (cluster, namespace) = self.options.target.upstream_namespace(&namespace)?;
+        let name = upstream_name(&gvr.resource, &key.name).to_owned();
+        Some(ClusterKey { cluster, namespace, name })
+    }
+
+    async fn work(&self, work: Work) -> Outcome {
+        match work {
+            Work::Object(gvr, key) => self.object(&gvr, &key).await,
+            Work::Namespace(name) => self.namespace(&name).await,
+        }
+    }
+
+    async fn object(&self, gvr: &GroupVersionResource, key: &ClusterKey) -> Outcome {
+        let Some(synced) = self.resources.read().get(gvr).cloned() else { return Ok(Flow::Done) };
+        // Without both sides known, absence proves nothing.
+        if !synced.upstream.has_synced() || !synced.downstream.has_synced() {
+            return Ok(Flow::RequeueAfter(UNSYNCED_RETRY));
+        }
+        let target = &self.options.target;
+        let mut view = synced.upstream.get(key).map(|view| (*view).clone());
+        let at = downstream_key(target, &gvr.resource, key);
+        let copy = synced.downstream.get(&at);
+        loop {
+            let desired = |view: &Value| mutate::desired(view, &gvr.resource, key, target);
+            match decide(view.as_ref(), copy.as_deref(), desired, target) {
+                Action::AddFinalizer => match self.add_finalizer(gvr, key, view.take()).await? {
+                    // The answer is the newest view: go on with it instead of waiting for the event.
+                    Some(newer) => view = Some(newer),
+                    None => return Ok(Flow::Done),
+                },
+                Action::Apply(object) => return self.apply(gvr, key, &object).await,
+                Action::Delete { uid } => {
+                    let client = self.member(gvr);
+                    let only = DeleteParams { uid: Some(uid), ..DeleteParams::default() };
+                    return settled(client.delete(&at.namespace, &at.name, &only).await);
+                }
+                Action::RemoveFinalizer => return self.remove_finalizer(gvr, key, view).await,
+                Action::Nothing => return self.report(gvr, key, view, copy.as_deref()).await,
+            }
+        }
+    }
+
+    fn member(&self, gvr: &GroupVersionResource) -> ResourceClient {
+        ResourceClient::new(self.options.downstream.base_client(), gvr.clone())
+    }
+
+    fn view(&self, gvr: &GroupVersionResource, cluster: &ClusterName) -> ResourceClient {
+        let path = format!("{}/clusters/{cluster}", self.options.target.view_path());
+        ResourceClient::new(self.options.upstream.client(&path), gvr.clone())
+    }
+
+    async fn add_finalizer(
+        &self,
+        gvr: &GroupVersionResource,
+        key: &ClusterKey,
+        view: Option<Value>,
+    ) -> Result<Option<Value>, Error> {
+        let Some(mut body) = view else { return Ok(None) };
+        add_finalizer(&mut body, &keys::syncer_finalizer(&self.options.target.key()));
+        let client = self.view(gvr, &key.cluster);
+        match client.replace(&key.namespace, &key.name, "", &body).await {
+            Ok(newer) => Ok(Some(newer)),
+            Err(error) if error.is_conflict() || error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn remove_finalizer(
+        &self,
+        gvr: &GroupVersionResource,
+        key: &ClusterKey,
+        view: Option<Value>,
+    ) -> Outcome {
+        let Some(mut body) = view else { return Ok(Flow::Done) };
+        remove_finalizer(&mut body, &keys::syncer_finalizer(&self.options.target.key()));
+        let client = self.view(gvr, &key.cluster);
+        settled(client.replace(&key.namespace, &key.name, "", &body).await)
+    }
+
+    async fn apply(&self, gvr: &GroupVersionResource, key: &ClusterKey, object: &Value) -> Outcome {
+        let at = meta(object);
+        if !self.ensure_namespace(key).await? {
+            return Ok(Flow::RequeueAfter(NAMESPACE_RETRY));
+        }
+        let client = self.member(gvr);
+        client.apply(at.namespace(), at.name(), MANAGER, object).await?;
+        Ok(Flow::Done)
+    }
+
+    /// Makes or repairs the member's namespace; false while one of that name is going away.
+    async fn ensure_namespace(&self, key: &ClusterKey) -> Result<bool, Error> {
+        let options = &self.options;
+        let desired =
+            namespaces::desired(&options.target, &key.cluster, &key.namespace, &options.pod_security);
+        let name = meta(&desired).name();
+        let mut found = self.namespaces.get(&member_key("", name));
+        if found.is_none() {
+            // The informer sees only what carries our label; a stranger's has to be asked for.
+            found = match self.member(&namespaces_gvr()).get("", name).await {
+                Ok(namespace) => Some(Arc::new(namespace)),
+                Err(error) if error.is_not_found() => None,
+                Err(error) => return Err(error),
+            };
+        }
+        match namespaces::check(&desired, found.as_deref()) {
+            Check::Fine => Ok(true),
+            Check::Wait => Ok(false),
+            Check::Foreign(why) => Err(Error::Transport(why)),
+            Check::Apply => {
+                let client = self.member(&namespaces_gvr());
+                client.apply("", name, MANAGER, &desired).await?;
+                Ok(true)
+            }
+        }
+    }
+
+    async fn report(
+        &self,
+        gvr: &GroupVersionResource,
+        key: &ClusterKey,
+        view: Option<Value>,
+        copy: Option<&Value>,
+    ) -> Outcome {
+        let (Some(mut body), Some(copy)) = (view, copy) else { return Ok(Flow::Done) };
+        if !meta(&body).deletion_timestamp().is_empty() {
+            return Ok(Flow::Done);
+        }
+        let Some(status) = status::report(&body, copy) else { return Ok(Flow::Done) };
+        body["status"] = status;
+        let client = self.view(gvr, &key.cluster);
+        settled(client.replace(&key.namespace, &key.name, "status", &body).await)
+    }
+
+    /// A namespace of the member whose namespace on the hub is gone goes too, after a while and
+    /// only if nothing that we synced is left in it.
+    async fn namespace(&self, name: &str) -> Outcome {
+        if !self.upstream_namespaces.has_synced() || !self.namespaces.has_synced() {
+            return Ok(Flow::RequeueAfter(UNSYNCED_RETRY));
+        }
+        let Some(namespace) = self.namespaces.get(&member_key("", name)) else {
+            return Ok(Flow::Done);
+        };
+        let Some((cluster, upstream)) = self.options.target.upstream_namespace(&namespace) else {
+            return Ok(Flow::Done);
+        };
+        let key = ClusterKey { cluster, namespace: String::new(), name: upstream };
+        let going = !meta(&namespace).deletion_timestamp().is_empty();
+        if going || self.upstream_namespaces.get(&key).is_some() {
+            self.unused_since.lock().remove(name);
+            return Ok(Flow::Done);
+        }
+        if self.holds_copies(name) {
+            self.unused_since.lock().remove(name);
+            return Ok(Flow::RequeueAfter(self.options.namespace_delay));
+        }
+        let since = *self.unused_since.lock().entry(name.to_owned()).or_insert_with(Instant::now);
+        let left = self.options.namespace_delay.saturating_sub(since.elapsed());
+        if !left.is_zero() {
+            return Ok(Flow::RequeueAfter(left));
+        }
+        self.unused_since.lock().remove(name);
+        let only = DeleteParams {
+            uid: Some(meta(&namespace).uid().to_owned()),
+            ..DeleteParams::default()
+        };
+        settled(self.member(&namespaces_gvr()).delete("", name, &only).await)
+    }
+
+    fn holds_copies(&self, namespace: &str) -> bool {
+        self.resources.read().values().any(|synced| {
+            synced.downstream.all().iter().any(|(key, _)| key.namespace == namespace)
+        })
+    }
+}
+
+/// Errors after which an agent has no business any more.
+fn is_final(error: &Error) -> bool {
+    matches!(error.code(), Some(401 | 403 | 404 | 409))
+}
+
+/// A conflict or a vanished object means that a newer event is on its way.
+fn settled<T>(result: Result<T, Error>) -> Outcome {
+    match result {
+        Ok(_) => Ok(Flow::Done),
+        Err(error) if error.is_conflict() || error.is_not_found() => Ok(Flow::Done),
+        Err(error) => Err(error),
+    }
+}
+
+fn member_key(namespace: &str, name: &str) -> ClusterKey {
+    ClusterKey {
+        cluster: ClusterName::new(ClusterName::ROOT),
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+    }
+}
+
+/// Watches what carries this target's label in the member.
+fn downstream_informer(options: &AgentOptions, gvr: &GroupVersionResource) -> Informer<Value> {
+    let client = ResourceClient::new(options.downstream.base_client(), gvr.clone());
+    let label = format!("{}={}", keys::DOWNSTREAM_CLUSTER_LABEL, options.target.key());
+    Informer::<Value>::new(client, Some(ClusterName::new(ClusterName::ROOT))).labels(&label)
+}

@@ -1,0 +1,13 @@
+//! The syncer virtual workspace.
+
+mod api_set;
+mod endpoints;
+mod storage;
+mod surface;
+mod targets;
+pub mod transform;
+
+pub use api_set::Definitions;
+pub use endpoints::{Beat, BeatSink};
+pub use surface::{SyncAccess, SyncerDependencies, SyncerWorkspace};
+pub use targets::{TargetId, hosted_user};

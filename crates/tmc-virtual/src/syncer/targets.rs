@@ -1,0 +1,106 @@
+//! Which SyncTargets there are, and who speaks for them.
+
+use serde::Deserialize;
+use tmc_api::workload::SyncedResource;
+use tmc_apimachinery::user::UserInfo;
+use tmc_apimachinery::{ClusterName, GroupVersionResource};
+
+use super::transform::TargetKeys;
+
+/// Group of Hosted syncers. Set only on requests made inside the hub's process.
+pub const GROUP_HOSTED: &str = "system:tmc:hosted-syncers";
+
+/// A SyncTarget's identity: compared exactly, all three.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TargetId {
+    /// Logical cluster.
+    pub cluster: ClusterName,
+    /// Name.
+    pub name: String,
+    /// Uid.
+    pub uid: String,
+}
+
+/// What an accepted path carries to authorization and storage.
+#[derive(Clone, Debug)]
+pub(super) struct Domain {
+    pub target: TargetId,
+    pub keys: TargetKeys,
+    pub resources: Vec<GroupVersionResource>,
+    /// Whether it has been decided what the target syncs.
+    pub evaluated: bool,
+}
+
+/// The parts of a SyncTarget that the workspace reads.
+#[derive(Debug, Deserialize)]
+pub struct TargetView {
+    #[serde(default)]
+    metadata: Metadata,
+    #[serde(default)]
+    status: Status,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Metadata {
+    #[serde(default)]
+    uid: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Status {
+    #[serde(default)]
+    synced_resources: Vec<SyncedResource>,
+}
+
+impl TargetView {
+    pub(super) fn uid(&self) -> &str {
+        &self.metadata.uid
+    }
+
+    pub(super) fn synced(&self) -> &[SyncedResource] {
+        &self.status.synced_resources
+    }
+}
+
+/// The identity of the Hosted syncer of a target, built from its fields and never parsed back.
+pub fn hosted_user(target: &TargetId) -> UserInfo {
+    let name = format!("system:syncer:{}:{}:{}", target.cluster, target.name, target.uid);
+    UserInfo::new(&name, &[GROUP_HOSTED])
+}
+
+/// Whether a user is the Hosted syncer of exactly this target.
+pub(super) fn is_hosted(user: &UserInfo, target: &TargetId) -> bool {
+    user.in_group(GROUP_HOSTED) && user.name == hosted_user(target).name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(cluster: &str, name: &str, uid: &str) -> TargetId {
+        TargetId { cluster: ClusterName::new(cluster), name: name.into(), uid: uid.into() }
+    }
+
+    #[test]
+    fn a_hosted_identity_speaks_for_exactly_its_own_target() {
+        let own = target("root", "one", "u1");
+        let user = hosted_user(&own);
+        assert!(is_hosted(&user, &own));
+        for other in [
+            target("root", "one", "u"),
+            target("root", "one", "u12"),
+            target("root", "on", "u1"),
+            target("roo", "one", "u1"),
+        ] {
+            assert!(!is_hosted(&user, &other), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn the_name_alone_proves_nothing() {
+        let own = target("root", "one", "u1");
+        let forged = UserInfo::new(&hosted_user(&own).name, &[]);
+        assert!(!is_hosted(&forged, &own));
+    }
+}

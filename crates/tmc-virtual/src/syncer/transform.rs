@@ -1,0 +1,376 @@
+//! What a SyncTarget sees of an object, and what of its answer reaches the object: pure functions
+//! (`view`, `merge`), the contract between hub and agents.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+use tmc_api::keys;
+use tmc_apimachinery::GroupResource;
+use tmc_apimachinery::meta::{
+    add_finalizer, meta, remove_annotation, remove_finalizer, remove_label, set_annotation,
+};
+use tmc_apimachinery::patch::json_patch;
+use tmc_apimachinery::status::{ApiError, Reason, Result};
+
+/// Value of a recorded field that lives in the object itself.
+const PROMOTED: &str = "##promoted##";
+/// Value of a state label for objects to be run.
+const SYNC: &str = "Sync";
+
+/// The keys under which one SyncTarget's state is kept on an object.
+#[derive(Clone, Debug)]
+pub struct TargetKeys {
+    /// The SyncTargetKey.
+    pub key: String,
+    state: String,
+    deletion: String,
+    soft_finalizers: String,
+    finalizer: String,
+    diff: String,
+    spec_diff: String,
+}
+
+impl TargetKeys {
+    /// The keys of the target with this SyncTargetKey.
+    pub fn new(key: &str) -> Self {
+        Self {
+            key: key.to_owned(),
+            state: keys::state_label(key),
+            deletion: keys::deletion_annotation(key),
+            soft_finalizers: keys::soft_finalizers_annotation(key),
+            finalizer: keys::syncer_finalizer(key),
+            diff: keys::diff_annotation(key),
+            spec_diff: keys::spec_diff_annotation(key),
+        }
+    }
+
+    /// The label selector of what this target may see.
+    pub fn selector(&self) -> String {
+        format!("{}={SYNC}", self.state)
+    }
+
+    /// Whether an object is this target's to see.
+    pub fn sees(&self, object: &Value) -> bool {
+        meta(object).label(&self.state) == Some(SYNC)
+    }
+
+    /// Whether this target has to remove its copy now: the deletion mark is set and no soft
+    /// finalizer holds it back.
+    fn removal_due(&self, upstream: &Value) -> Option<String> {
+        let at = meta(upstream).annotation(&self.deletion)?;
+        let held = meta(upstream).annotation(&self.soft_finalizers).unwrap_or("");
+        held.is_empty().then(|| at.to_owned())
+    }
+}
+
+/// A field that targets report, and whether a single target's value becomes the object's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Summarized {
+    path: String,
+    promote: bool,
+}
+
+/// Which part of an object a write is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The object without its status.
+    Main,
+    /// `/status`.
+    Status,
+}
+
+/// A write upstream, in order; each carries the whole object and is conditional on the version
+/// that the one before it produced.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Write {
+    /// PUT `/status`.
+    Status(Value),
+    /// PUT the object.
+    Main(Value),
+}
+
+/// The object as the target sees it.
+///
+/// # Errors
+/// 500 naming the annotation that cannot be read.
+pub fn view(upstream: &Value, target: &TargetKeys, workspace_url: &str) -> Result<Value> {
+    let mut object = upstream.clone();
+    let recorded = recorded(upstream, &target.diff)?;
+    hide_internals(&mut object);
+    apply_spec_diff(&mut object, target)?;
+    for field in summarized(upstream)? {
+        match recorded.get(&field.path) {
+            Some(value) if value == PROMOTED => {}
+            Some(value) => set_path(&mut object, &field.path, Some(value.clone())),
+            None if field.promote => set_path(&mut object, &field.path, None),
+            None => {}
+        }
+    }
+    if meta(upstream).finalizers().contains(&target.finalizer.as_str()) {
+        add_finalizer(&mut object, &target.finalizer);
+    }
+    if let Some(at) = target.removal_due(upstream) {
+        object["metadata"]["deletionTimestamp"] = at.into();
+    }
+    set_annotation(&mut object, keys::WORKSPACE_URL_ANNOTATION, workspace_url);
+    Ok(object)
+}
+
+/// Drops what belongs to the hub and to other targets.
+fn hide_internals(object: &mut Value) {
+    let Some(metadata) = object["metadata"].as_object_mut() else { return };
+    for key in ["finalizers", "deletionTimestamp", "deletionGracePeriodSeconds"] {
+        metadata.remove(key);
+    }
+    if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
+        annotations.retain(|key, _| !key.starts_with(keys::DIFF_PREFIX));
+    }
+}
+
+fn apply_spec_diff(object: &mut Value, target: &TargetKeys) -> Result<()> {
+    let Some(patch) = meta(object).annotation(&target.spec_diff).map(str::to_owned) else {
+        return Ok(());
+    };
+    let Some(spec) = object.get_mut("spec") else { return Ok(()) };
+    json_patch(spec, patch.as_bytes()).map_err(|error| {
+        ApiError::internal(format!("annotation {}: {error}", target.spec_diff))
+    })
+}
+
+/// The fields that targets may write, from the object's own annotation or the default.
+fn summarized(upstream: &Value) -> Result<Vec<Summarized>> {
+    let Some(text) = meta(upstream).annotation(keys::SUMMARIZING_ANNOTATION) else {
+        return Ok(vec![Summarized { path: "status".into(), promote: true }]);
+    };
+    let bad = || {
+        ApiError::internal(format!(
+            "annotation {} is not a list of fieldPath and promoteToUpstream",
+            keys::SUMMARIZING_ANNOTATION
+        ))
+    };
+    let fields: Vec<Map<String, Value>> = serde_json::from_str(text).map_err(|_| bad())?;
+    fields
+        .into_iter()
+        .map(|field| {
+            // Decoded case-insensitively, as Go does.
+            let lower: BTreeMap<String, Value> =
+                field.into_iter().map(|(key, value)| (key.to_lowercase(), value)).collect();
+            let path = lower.get("fieldpath").and_then(Value::as_str).ok_or_else(bad)?;
+            let promote = lower.get("promotetoupstream").and_then(Value::as_bool).unwrap_or(false);
+            Ok(Summarized { path: path.to_owned(), promote })
+        })
+        .collect()
+}
+
+/// What a target reported: field path → value.
+fn recorded(upstream: &Value, annotation: &str) -> Result<Map<String, Value>> {
+    match meta(upstream).annotation(annotation) {
+        None => Ok(Map::new()),
+        Some(text) => serde_json::from_str(text).map_err(|_| {
+            ApiError::internal(format!("annotation {annotation} is not a JSON object"))
+        }),
+    }
+}
+
+fn record(object: &mut Value, annotation: &str, fields: &Map<String, Value>) {
+    if fields.is_empty() {
+        remove_annotation(object, annotation);
+    } else {
+        set_annotation(object, annotation, &Value::Object(fields.clone()).to_string());
+    }
+}
+
+fn get_path<'a>(object: &'a Value, path: &str) -> Option<&'a Value> {
+    path.split('.').try_fold(object, |at, part| at.get(part))
+}
+
+fn set_path(object: &mut Value, path: &str, value: Option<Value>) {
+    let (parents, last) = path.rsplit_once('.').map_or(("", path), |(p, l)| (p, l));
+    let mut at = object;
+    for part in parents.split('.').filter(|p| !p.is_empty()) {
+        if !at[part].is_object() {
+            if value.is_none() {
+                return;
+            }
+            at[part] = json!({});
+        }
+        at = &mut at[part];
+    }
+    match (at.as_object_mut(), value) {
+        (Some(members), Some(value)) => {
+            members.insert(last.to_owned(), value);
+        }
+        (Some(members), None) => {
+            members.remove(last);
+        }
+        _ => {}
+    }
+}
+
+/// The writes that a target's answer comes to. The target can change the summarised fields and its
+/// own finalizer; every other difference between `body` and the view is dropped.
+///
+/// # Errors
+/// 409 for a stale version, 404 if the object is no longer the target's, 403 for a body that gives
+/// up the object although nothing asks for its removal, 500 for an unreadable annotation.
+pub fn merge(
+    upstream: &Value,
+    body: &Value,
+    target: &TargetKeys,
+    part: Part,
+    resource: &GroupResource,
+) -> Result<Vec<Write>> {
+    let name = meta(upstream).name();
+    let version = meta(body).resource_version();
+    if !version.is_empty() && version != meta(upstream).resource_version() {
+        return Err(ApiError::stale(resource, name));
+    }
+    if !target.sees(upstream) {
+        return Err(ApiError::not_found(resource, name));
+    }
+    let owns = meta(body).finalizers().contains(&target.finalizer.as_str());
+    if !owns && part == Part::Main && target.removal_due(upstream).is_some() {
+        return remove(upstream, target);
+    }
+    if !owns {
+        let why = format!(
+            "metadata.finalizers must hold {} while the object is assigned to this target",
+            target.finalizer
+        );
+        return Err(ApiError::forbidden(resource, name, &why));
+    }
+    report(upstream, body, target, part)
+}
+
+/// Other targets' state labels on an object.
+fn other_targets(upstream: &Value, target: &TargetKeys) -> Vec<TargetKeys> {
+    let labels = meta(upstream).labels();
+    labels
+        .into_iter()
+        .filter_map(|(label, _)| label.strip_prefix(keys::STATE_PREFIX).map(TargetKeys::new))
+        .filter(|other| other.key != target.key)
+        .collect()
+}
+
+/// The target is done with the object: its state goes. If exactly one other target is left running
+/// it, that one's report becomes the object's own; if none is, nobody vouches for what was
+/// promoted, so it goes as well.
+fn remove(upstream: &Value, target: &TargetKeys) -> Result<Vec<Write>> {
+    let mut object = upstream.clone();
+    let others = other_targets(upstream, target);
+    let fields = summarized(upstream)?;
+    let heir = match others.as_slice() {
+        [one] if one.sees(upstream) && meta(upstream).finalizers().contains(&one.finalizer.as_str()) => Some(one),
+        _ => None,
+    };
+    if let Some(heir) = heir {
+        let mut reported = recorded(upstream, &heir.diff)?;
+        for field in fields.iter().filter(|f| f.promote) {
+            if let Some(value) = reported.get(&field.path).filter(|v| *v != PROMOTED).cloned() {
+                set_path(&mut object, &field.path, Some(value));
+                reported.insert(field.path.clone(), PROMOTED.into());
+            }
+        }
+        record(&mut object, &heir.diff, &reported);
+    } else if others.is_empty() {
+        let own = recorded(upstream, &target.diff)?;
+        for field in fields.iter().filter(|f| own.get(&f.path).is_some_and(|v| v == PROMOTED)) {
+            set_path(&mut object, &field.path, None);
+        }
+    }
+    remove_label(&mut object, &target.state);
+    remove_finalizer(&mut object, &target.finalizer);
+    for annotation in [&target.diff, &target.deletion, &target.spec_diff, &target.soft_finalizers] {
+        remove_annotation(&mut object, annotation);
+    }
+    Ok(writes(upstream, object))
+}
+
+/// The target reports: promoted into the object while it is alone, recorded beside it otherwise.
+fn report(upstream: &Value, body: &Value, target: &TargetKeys, part: Part) -> Result<Vec<Write>> {
+    let mut object = upstream.clone();
+    let others = other_targets(upstream, target);
+    let alone = others.is_empty();
+    let fields = summarized(upstream)?;
+    let mut own = recorded(upstream, &target.diff)?;
+    if !alone {
+        unpromote(upstream, &mut object, &others, &fields)?;
+        for field in fields.iter().filter(|f| own.get(&f.path).is_some_and(|v| v == PROMOTED)) {
+            match get_path(upstream, &field.path) {
+                Some(value) => own.insert(field.path.clone(), value.clone()),
+                None => own.remove(&field.path),
+            };
+        }
+    }
+    for field in fields.iter().filter(|f| (f.path == "status") == (part == Part::Status)) {
+        match (get_path(body, &field.path).cloned(), alone && field.promote) {
+            (Some(value), true) => {
+                set_path(&mut object, &field.path, Some(value));
+                own.insert(field.path.clone(), PROMOTED.into());
+            }
+            (Some(value), false) => {
+                own.insert(field.path.clone(), value);
+            }
+            (None, _) => {
+                own.remove(&field.path);
+            }
+        }
+    }
+    record(&mut object, &target.diff, &own);
+    if part == Part::Main {
+        add_finalizer(&mut object, &target.finalizer);
+    }
+    Ok(writes(upstream, object))
+}
+
+/// A second target arrived: the promoted values of the one that was alone are kept as its report,
+/// so that nothing is lost when the object's own fields are summarised from now on.
+fn unpromote(
+    upstream: &Value,
+    object: &mut Value,
+    others: &[TargetKeys],
+    fields: &[Summarized],
+) -> Result<()> {
+    for other in others {
+        let mut theirs = recorded(upstream, &other.diff)?;
+        let promoted: Vec<&Summarized> =
+            fields.iter().filter(|f| theirs.get(&f.path).is_some_and(|v| v == PROMOTED)).collect();
+        for field in promoted {
+            match get_path(upstream, &field.path) {
+                Some(value) => theirs.insert(field.path.clone(), value.clone()),
+                None => theirs.remove(&field.path),
+            };
+        }
+        record(object, &other.diff, &theirs);
+    }
+    Ok(())
+}
+
+/// Splits a new version into writes: `/status` first, so that a crash in between only means that
+/// the agent sends again.
+fn writes(upstream: &Value, object: Value) -> Vec<Write> {
+    let mut writes = Vec::new();
+    if upstream.get("status") != object.get("status") {
+        writes.push(Write::Status(object.clone()));
+    }
+    let without_status = |value: &Value| {
+        let mut value = value.clone();
+        if let Some(members) = value.as_object_mut() {
+            members.remove("status");
+        }
+        value
+    };
+    if without_status(upstream) != without_status(&object) {
+        writes.push(Write::Main(object));
+    }
+    writes
+}
+
+/// Whether an error of a conditional write only means that somebody else was faster.
+pub(crate) fn is_race(error: &ApiError) -> bool {
+    error.reason == Reason::Conflict
+}
+
+#[cfg(test)]
+#[path = "transform_tests.rs"]
+mod tests;

@@ -1,0 +1,249 @@
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+
+const URL: &str = "https://hub/clusters/a";
+
+fn deployments() -> GroupResource {
+    GroupResource::new("apps", "deployments")
+}
+
+fn upstream(targets: &[&str]) -> Value {
+    let mut object = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": "web", "namespace": "shop", "resourceVersion": "7",
+            "finalizers": ["someone/else"], "annotations": {"kcp.io/cluster": "a"}},
+        "spec": {"replicas": 3},
+    });
+    for target in targets {
+        let keys = TargetKeys::new(target);
+        tmc_apimachinery::meta::set_label(&mut object, &keys.state, SYNC);
+        add_finalizer(&mut object, &keys.finalizer);
+    }
+    object
+}
+
+fn applied(upstream: &Value, writes: &[Write]) -> Value {
+    let mut object = upstream.clone();
+    for write in writes {
+        match write {
+            Write::Status(new) => match new.get("status") {
+                Some(status) => object["status"] = status.clone(),
+                None => drop(object.as_object_mut().map(|m| m.remove("status"))),
+            },
+            Write::Main(new) => {
+                let status = object.get("status").cloned();
+                object = new.clone();
+                match status {
+                    Some(status) => object["status"] = status,
+                    None => drop(object.as_object_mut().map(|m| m.remove("status"))),
+                }
+            }
+        }
+    }
+    object
+}
+
+fn status_of(upstream: &Value, target: &str, status: Value) -> Result<Vec<Write>> {
+    let keys = TargetKeys::new(target);
+    let mut body = view(upstream, &keys, URL)?;
+    body["status"] = status;
+    merge(upstream, &body, &keys, Part::Status, &deployments())
+}
+
+#[test]
+fn a_view_hides_foreign_finalizers_deletion_and_every_report() {
+    let mut object = upstream(&["k1", "k2"]);
+    object["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+    set_annotation(&mut object, "diff.syncer.internal.kcp.io/k2", "{\"status\":{\"x\":1}}");
+    let seen = view(&object, &TargetKeys::new("k1"), URL).expect("view");
+    assert_eq!(meta(&seen).finalizers(), ["workload.kcp.io/syncer-k1"]);
+    assert_eq!(meta(&seen).deletion_timestamp(), "");
+    assert!(meta(&seen).annotations().keys().all(|k| !k.starts_with("diff.syncer")));
+    assert_eq!(meta(&seen).annotation("internal.workload.kcp.io/workspace-url"), Some(URL));
+}
+
+#[test]
+fn a_status_that_no_target_vouches_for_is_not_shown() {
+    let mut object = upstream(&["k1"]);
+    object["status"] = json!({"replicas": 3});
+    let seen = view(&object, &TargetKeys::new("k1"), URL).expect("view");
+    assert_eq!(seen.get("status"), None);
+}
+
+#[test]
+fn a_spec_diff_changes_only_the_view_of_its_own_target() {
+    let mut object = upstream(&["k1", "k2"]);
+    let patch = r#"[{"op":"replace","path":"/replicas","value":1}]"#;
+    set_annotation(&mut object, "experimental.spec-diff.workload.kcp.io/k1", patch);
+    let of = |key| view(&object, &TargetKeys::new(key), URL).expect("view")["spec"]["replicas"].clone();
+    assert_eq!((of("k1"), of("k2")), (json!(1), json!(3)));
+}
+
+#[test]
+fn an_unreadable_annotation_is_named() {
+    let mut object = upstream(&["k1"]);
+    set_annotation(&mut object, "diff.syncer.internal.kcp.io/k1", "not json");
+    let error = view(&object, &TargetKeys::new("k1"), URL).expect_err("unreadable");
+    assert_eq!(error.code, 500);
+    assert!(error.message.contains("diff.syncer.internal.kcp.io/k1"), "{error}");
+}
+
+#[test]
+fn the_deletion_mark_shows_as_a_deletion_timestamp_unless_a_soft_finalizer_holds_it() {
+    let mut object = upstream(&["k1"]);
+    set_annotation(&mut object, "deletion.internal.workload.kcp.io/k1", "2026-01-01T00:00:00Z");
+    let keys = TargetKeys::new("k1");
+    let shown = |object: &Value| {
+        meta(&view(object, &keys, URL).expect("view")).deletion_timestamp().to_owned()
+    };
+    assert_eq!(shown(&object), "2026-01-01T00:00:00Z");
+    set_annotation(&mut object, "finalizers.workload.kcp.io/k1", "backup");
+    assert_eq!(shown(&object), "");
+}
+
+#[test]
+fn the_only_targets_status_becomes_the_objects_own_status_first() {
+    let object = upstream(&["k1"]);
+    let writes = status_of(&object, "k1", json!({"replicas": 3})).expect("merge");
+    assert!(matches!(writes.as_slice(), [Write::Status(_), Write::Main(_)]), "{writes:?}");
+    let after = applied(&object, &writes);
+    assert_eq!(after["status"], json!({"replicas": 3}));
+    assert!(status_of(&after, "k1", json!({"replicas": 3})).expect("merge").is_empty());
+    let seen = view(&after, &TargetKeys::new("k1"), URL).expect("view");
+    assert_eq!(seen["status"], json!({"replicas": 3}));
+}
+
+#[test]
+fn with_several_targets_each_report_is_recorded_and_the_object_is_left_alone() {
+    let mut object = upstream(&["k1"]);
+    let writes = status_of(&object, "k1", json!({"replicas": 1})).expect("first");
+    object = applied(&object, &writes);
+    tmc_apimachinery::meta::set_label(&mut object, "state.workload.kcp.io/k2", SYNC);
+    add_finalizer(&mut object, "workload.kcp.io/syncer-k2");
+    let writes = status_of(&object, "k2", json!({"replicas": 2})).expect("second");
+    let after = applied(&object, &writes);
+    assert_eq!(after["status"], json!({"replicas": 1}), "the object's own status is untouched");
+    for (key, replicas) in [("k1", 1), ("k2", 2)] {
+        let seen = view(&after, &TargetKeys::new(key), URL).expect("view");
+        assert_eq!(seen["status"]["replicas"], replicas, "what {key} said is kept");
+    }
+}
+
+#[test]
+fn the_last_but_one_target_leaves_its_report_to_the_one_that_stays() {
+    let mut object = upstream(&["k1", "k2"]);
+    for (key, n) in [("k1", 1), ("k2", 2)] {
+        let writes = status_of(&object, key, json!({"replicas": n})).expect("merge");
+        object = applied(&object, &writes);
+    }
+    set_annotation(&mut object, "deletion.internal.workload.kcp.io/k1", "2026-01-01T00:00:00Z");
+    let keys = TargetKeys::new("k1");
+    let mut body = view(&object, &keys, URL).expect("view");
+    remove_finalizer(&mut body, &keys.finalizer);
+    let writes = merge(&object, &body, &keys, Part::Main, &deployments()).expect("removal");
+    let after = applied(&object, &writes);
+    assert_eq!(after["status"], json!({"replicas": 2}));
+    assert!(!meta(&after).labels().contains_key("state.workload.kcp.io/k1"));
+    assert!(meta(&after).annotations().keys().all(|k| !k.ends_with("/k1")), "{after}");
+}
+
+#[test]
+fn when_the_last_target_leaves_nobody_vouches_for_the_status() {
+    let mut object = upstream(&["k1"]);
+    let writes = status_of(&object, "k1", json!({"replicas": 1})).expect("merge");
+    object = applied(&object, &writes);
+    set_annotation(&mut object, "deletion.internal.workload.kcp.io/k1", "2026-01-01T00:00:00Z");
+    let keys = TargetKeys::new("k1");
+    let mut body = view(&object, &keys, URL).expect("view");
+    remove_finalizer(&mut body, &keys.finalizer);
+    let writes = merge(&object, &body, &keys, Part::Main, &deployments()).expect("removal");
+    let after = applied(&object, &writes);
+    assert_eq!(after.get("status"), None);
+    assert_eq!(meta(&after).finalizers(), ["someone/else"]);
+}
+
+#[test]
+fn a_target_cannot_shed_an_object_that_nobody_asked_it_to_remove() {
+    let object = upstream(&["k1"]);
+    let keys = TargetKeys::new("k1");
+    let mut body = view(&object, &keys, URL).expect("view");
+    remove_finalizer(&mut body, &keys.finalizer);
+    body["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+    let error = merge(&object, &body, &keys, Part::Main, &deployments()).expect_err("refused");
+    assert_eq!(error.code, 403);
+}
+
+#[test]
+fn a_soft_finalizer_holds_even_a_target_that_has_removed_its_copy() {
+    let mut object = upstream(&["k1"]);
+    set_annotation(&mut object, "deletion.internal.workload.kcp.io/k1", "2026-01-01T00:00:00Z");
+    set_annotation(&mut object, "finalizers.workload.kcp.io/k1", "backup");
+    let keys = TargetKeys::new("k1");
+    let mut body = view(&object, &keys, URL).expect("view");
+    remove_finalizer(&mut body, &keys.finalizer);
+    let error = merge(&object, &body, &keys, Part::Main, &deployments()).expect_err("held");
+    assert_eq!(error.code, 403);
+}
+
+#[test]
+fn stale_and_foreign_writes_are_refused() {
+    let object = upstream(&["k1"]);
+    let keys = TargetKeys::new("k1");
+    let mut body = view(&object, &keys, URL).expect("view");
+    body["metadata"]["resourceVersion"] = "6".into();
+    assert_eq!(merge(&object, &body, &keys, Part::Status, &deployments()).expect_err("stale").code, 409);
+    let stranger = TargetKeys::new("k9");
+    let body = view(&object, &stranger, URL).expect("view");
+    assert_eq!(merge(&object, &body, &stranger, Part::Main, &deployments()).expect_err("foreign").code, 404);
+}
+
+#[test]
+fn a_summarising_annotation_is_read_in_any_case() {
+    let mut object = upstream(&["k1"]);
+    let fields = r#"[{"fieldPath":"spec.clusterIP","PromoteToUpstream":true}]"#;
+    set_annotation(&mut object, "experimental.summarizing.workload.kcp.io", fields);
+    let keys = TargetKeys::new("k1");
+    let mut body = view(&object, &keys, URL).expect("view");
+    body["spec"]["clusterIP"] = "10.0.0.1".into();
+    body["spec"]["replicas"] = 99.into();
+    let writes = merge(&object, &body, &keys, Part::Main, &deployments()).expect("merge");
+    let after = applied(&object, &writes);
+    assert_eq!(after["spec"], json!({"replicas": 3, "clusterIP": "10.0.0.1"}));
+}
+
+proptest! {
+    /// Whatever an agent sends, only status, its own finalizer and its own report change upstream.
+    #[test]
+    fn an_agent_changes_nothing_but_its_report_and_its_finalizer(
+        replicas in 0..9_i64, label in "[a-z]{1,5}", status in 0..9_i64, part in prop::bool::ANY,
+    ) {
+        let object = upstream(&["k1", "k2"]);
+        let keys = TargetKeys::new("k1");
+        let mut body = view(&object, &keys, URL).expect("view");
+        body["spec"]["replicas"] = replicas.into();
+        body["metadata"]["labels"][&label] = "x".into();
+        body["metadata"]["name"] = "other".into();
+        body["status"] = json!({"replicas": status});
+        let part = if part { Part::Status } else { Part::Main };
+        let writes = merge(&object, &body, &keys, part, &deployments()).expect("merge");
+        let mut after = applied(&object, &writes);
+        remove_annotation(&mut after, "diff.syncer.internal.kcp.io/k1");
+        prop_assert_eq!(after, object);
+    }
+
+    /// Sending again what the view shows is no change.
+    #[test]
+    fn a_view_sent_back_as_it_is_writes_nothing(status in 0..9_i64) {
+        let object = upstream(&["k1"]);
+        let first = status_of(&object, "k1", json!({"replicas": status})).expect("merge");
+        let object = applied(&object, &first);
+        let keys = TargetKeys::new("k1");
+        let seen = view(&object, &keys, URL).expect("view");
+        for part in [Part::Main, Part::Status] {
+            let writes = merge(&object, &seen, &keys, part, &deployments()).expect("merge");
+            prop_assert!(writes.is_empty(), "{:?}", writes);
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! The command line: names, flags and help. What commands do is in [`crate::commands`].
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Transparent multi-cluster control plane: plain kubectl in front of many clusters.
+#[derive(Debug, Parser)]
+#[command(name = "tmc", version, about, max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags of every command that talks to a hub.
+#[derive(Clone, Debug, Args)]
+pub struct Global {
+    /// Kubeconfig of the hub [default: $KUBECONFIG, else .tmc/admin.kubeconfig, else ~/.kube/config]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Workspace to act in, absolute (root:team) or relative [default: that of the kubeconfig]
+    #[arg(long, global = true, value_name = "PATH")]
+    pub workspace: Option<String>,
+    /// Output format
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
+    pub output: Format,
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Columns for people
+    Table,
+    /// The objects as JSON
+    Json,
+    /// The objects as YAML
+    Yaml,
+    /// kind/name, a line each
+    Name,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start a hub with simulated clusters and show Deployments placed, synced and ready
+    Quickstart(QuickstartArgs),
+    /// Start the embedded hub with its controllers
+    Start(StartArgs),
+    /// Run the agent of one SyncTarget
+    Syncer(SyncerArgs),
+    /// Register and list member clusters
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
+    /// Create, enter, show and share workspaces
+    #[command(subcommand, visible_alias = "ws")]
+    Workspace(WorkspaceCommand),
+    /// Bind this workspace to something that another provides
+    #[command(subcommand)]
+    Bind(BindCommand),
+    /// Show targets
+    #[command(subcommand)]
+    Get(GetCommand),
+}
+
+#[derive(Debug, Args)]
+pub struct QuickstartArgs {
+    /// Number of simulated clusters
+    #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=16))]
+    pub clusters: u8,
+    /// Use the cluster of this kubeconfig instead of simulated ones (repeatable)
+    #[arg(long, value_name = "FILE")]
+    pub member_kubeconfig: Vec<PathBuf>,
+    /// Exit when every sample is available (0) or has failed to become so (1)
+    #[arg(long)]
+    pub once: bool,
+    /// Keep data here [default: a temporary directory]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Address to listen on [default: 127.0.0.1 and a free port]
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<SocketAddr>,
+}
+
+#[derive(Debug, Args)]
+pub struct StartArgs {
+    /// Where data, certificates and admin.kubeconfig are kept
+    #[arg(long, default_value = ".tmc", value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// Address to listen on
+    #[arg(long, default_value = "127.0.0.1:6443", value_name = "ADDR")]
+    pub listen: SocketAddr,
+    /// URL under which clients and syncers reach this hub [default: https://<listen>]
+    #[arg(long, value_name = "URL")]
+    pub external_url: Option<String>,
+    /// Storage engine
+    #[arg(long, value_enum, default_value_t = StoreKind::Redb)]
+    pub store: StoreKind,
+    /// Resources that targets sync, beside namespaces, configmaps, secrets and serviceaccounts
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_values_t = default_sync_resources())]
+    pub sync_resources: Vec<String>,
+}
+
+/// Resources synced unless `--sync-resources` says otherwise.
+pub fn default_sync_resources() -> Vec<String> {
+    [
+        "deployments.apps",
+        "statefulsets.apps",
+        "daemonsets.apps",
+        "jobs.batch",
+        "cronjobs.batch",
+        "services",
+        "ingresses.networking.k8s.io",
+        "persistentvolumeclaims",
+    ]
+    .map(str::to_owned)
+    .to_vec()
+}
+
+/// Where objects are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum StoreKind {
+    /// A file in the data directory
+    Redb,
+    /// Nowhere: everything is gone when the hub stops
+    Memory,
+}
+
+#[derive(Debug, Args)]
+pub struct SyncerArgs {
+    /// Kubeconfig of the hub, of an identity that may get and sync the SyncTarget
+    #[arg(long, value_name = "FILE")]
+    pub from_kubeconfig: PathBuf,
+    /// Context in it [default: the current one]
+    #[arg(long, value_name = "NAME")]
+    pub from_context: Option<String>,
+    /// Kubeconfig of the member cluster
+    #[arg(long, value_name = "FILE")]
+    pub to_kubeconfig: PathBuf,
+    /// Context in it [default: the current one]
+    #[arg(long, value_name = "NAME")]
+    pub to_context: Option<String>,
+    /// Name of the SyncTarget, in the workspace of the hub's kubeconfig
+    #[arg(long, value_name = "NAME")]
+    pub sync_target_name: String,
+    /// Uid of the SyncTarget: one that was made again is another one
+    #[arg(long, value_name = "UID")]
+    pub sync_target_uid: String,
+    /// How this replica calls itself [default: the host's name]
+    #[arg(long, value_name = "NAME")]
+    pub identity: Option<String>,
+    /// Objects worked on at once
+    #[arg(long, default_value_t = 16, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub workers: u16,
+    /// How long an unused namespace of the member stays, in seconds
+    #[arg(long, default_value_t = 30, value_name = "SECONDS")]
+    pub downstream_namespace_clean_delay: u64,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ClusterCommand {
+    /// Register a cluster by its kubeconfig
+    Register(RegisterArgs),
+    /// List registered clusters
+    List,
+}
+
+#[derive(Debug, Args)]
+pub struct RegisterArgs {
+    /// Name of the Cluster
+    pub name: String,
+    /// Kubeconfig of the member cluster
+    #[arg(long, value_name = "FILE")]
+    pub member_kubeconfig: PathBuf,
+    /// Context in it [default: the current one]
+    #[arg(long, value_name = "NAME")]
+    pub context: Option<String>,
+    /// Upload the kubeconfig as it is (inline certificates or token only)
+    #[arg(long)]
+    pub raw: bool,
+    /// Make the cluster part of this Location (made if absent)
+    #[arg(long, value_name = "NAME")]
+    pub location: Option<String>,
+    /// Labels of the SyncTarget
+    #[arg(long, value_name = "K=V,…", value_delimiter = ',')]
+    pub labels: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum WorkspaceCommand {
+    /// Create a workspace in the current one
+    Create {
+        /// Its name
+        name: String,
+        /// Enter it
+        #[arg(long)]
+        enter: bool,
+    },
+    /// Enter a workspace: a path, a child's name, `..`, `-` (previous) or `.`
+    Use {
+        /// Where to
+        path: String,
+    },
+    /// Show the tree of workspaces below the current one
+    Tree,
+    /// List the workspaces in the current one
+    List,
+    /// Give a user, group or workspace a role in a workspace
+    Grant(GrantArgs),
+    /// Print a kubeconfig for a user of a workspace, with a new client certificate
+    Kubeconfig {
+        /// The workspace
+        path: String,
+        /// The user's name
+        #[arg(long, value_name = "NAME")]
+        user: String,
+        /// Groups of the user
+        #[arg(long, value_name = "NAME")]
+        group: Vec<String>,
+        /// How long the certificate is valid (10m to 8760h)
+        #[arg(long, default_value = "24h", value_name = "DURATION")]
+        ttl: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct GrantArgs {
+    /// The workspace
+    pub path: String,
+    /// To a user
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["group", "workspace"])]
+    pub user: Option<String>,
+    /// To a group; with --workspace W instead, to whoever may write Placements in W
+    #[arg(long, value_name = "NAME", conflicts_with = "workspace")]
+    pub group: Option<String>,
+    /// The role
+    #[arg(long, value_enum)]
+    pub role: Role,
+}
+
+/// Roles that can be granted in a workspace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    /// Everything in the workspace
+    Admin,
+    /// Read and write applications
+    Edit,
+    /// Read applications
+    View,
+    /// Place workload on the workspace's Locations
+    Use,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum BindCommand {
+    /// Place the workload of this workspace on the clusters of a provider workspace
+    Compute(BindComputeArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct BindComputeArgs {
+    /// Workspace that has the clusters [default: this one if it has any, else root:compute]
+    pub provider: Option<String>,
+    /// Namespaces whose workload is placed [default: all]
+    #[arg(long, value_name = "SELECTOR", default_value = "")]
+    pub namespace_selector: String,
+    /// Locations to choose from (repeatable, any matches) [default: all]
+    #[arg(long, value_name = "SELECTOR")]
+    pub location_selectors: Vec<String>,
+    /// Name of the Placement [default: derived from the selectors]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Seconds to wait for a place
+    #[arg(long, default_value_t = 30, value_name = "SECONDS")]
+    pub timeout: u64,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum GetCommand {
+    /// The SyncTargets of the workspace
+    #[command(alias = "target")]
+    Targets,
+}

@@ -1,0 +1,137 @@
+//! `tmc bind compute`
+
+use anyhow::{Result, anyhow, bail};
+use serde_json::{Value, json};
+use tmc_apimachinery::selector::{LabelSelector, Operator};
+use tmc_runtime::client::ListParams;
+
+use crate::cli::{BindCommand, BindComputeArgs, Global};
+use crate::context::{Context, ensure, explain, wait_for};
+use crate::{output, workspace_path};
+
+/// Provider when the workspace has no clusters of its own.
+const DEFAULT_PROVIDER: &str = "root:compute";
+
+/// Runs a bind command.
+///
+/// # Errors
+/// A sentence for the person who typed it.
+pub async fn run(global: &Global, command: &BindCommand) -> Result<String> {
+    let BindCommand::Compute(args) = command;
+    compute(&Context::load(global)?, args).await
+}
+
+/// Makes a Placement and waits until it is scheduled; again is no change.
+///
+/// # Errors
+/// When it cannot be made, or finds no place in time: then with the scheduler's reason.
+pub async fn compute(context: &Context, args: &BindComputeArgs) -> Result<String> {
+    let here = &context.workspace;
+    let provider = match &args.provider {
+        Some(typed) => workspace_path::resolve(here, typed).map_err(|why| anyhow!(why))?,
+        None => default_provider(context).await?,
+    };
+    let placement = placement(here, &provider, args)?;
+    let name = placement["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    let client = context.resource("scheduling.kcp.io", "v1alpha1", "placements");
+    ensure(&client, "", &placement).await.map_err(|e| explain(e, here))?;
+    let location = wait_for(args.timeout, || async {
+        let found = client.get("", &name).await.map_err(|e| explain(e, here))?;
+        if output::condition(&found, "Scheduled") == "True" {
+            let location = found.pointer("/status/selectedLocation/locationName");
+            return Ok(Ok(location.and_then(Value::as_str).unwrap_or_default().to_owned()));
+        }
+        let why = output::why(&found, "Scheduled");
+        if why.starts_with("LocationForbidden") {
+            bail!(
+                "placement {name} may not use the Locations of {provider}: {why}\n\
+                 an administrator of {provider} can run: tmc workspace grant {provider} --workspace {here} --role use"
+            );
+        }
+        Ok(Err(format!("placement {name} has no place: {why}")))
+    })
+    .await?;
+    Ok(format!("placement {name} is scheduled to location {location} of {provider}"))
+}
+
+async fn default_provider(context: &Context) -> Result<String> {
+    let targets = context.resource("workload.kcp.io", "v1alpha1", "synctargets");
+    let one = ListParams { limit: 1, ..ListParams::default() };
+    match targets.list("", &one).await {
+        Ok(list) if list["items"].as_array().is_some_and(|l| !l.is_empty()) => {
+            Ok(context.workspace.clone())
+        }
+        Ok(_) => Ok(DEFAULT_PROVIDER.to_owned()),
+        Err(error) if error.code() == Some(403) => Ok(DEFAULT_PROVIDER.to_owned()),
+        Err(error) => Err(explain(error, &context.workspace)),
+    }
+}
+
+fn placement(here: &str, provider: &str, args: &BindComputeArgs) -> Result<Value> {
+    let namespaces = selector_object("--namespace-selector", &args.namespace_selector)?;
+    let mut locations = Vec::new();
+    for text in &args.location_selectors {
+        locations.push(selector_object("--location-selectors", text)?);
+    }
+    if locations.is_empty() {
+        locations.push(json!({}));
+    }
+    let name = args.name.clone().unwrap_or_else(|| {
+        let selectors = args.location_selectors.join(",");
+        tmc_api::hashes::placement_name(&args.namespace_selector, &selectors, provider)
+    });
+    let mut spec = json!({
+        "namespaceSelector": namespaces, "locationSelectors": locations,
+        "locationResource": {"group": "workload.kcp.io", "version": "v1alpha1", "resource": "synctargets"},
+    });
+    if provider != here {
+        spec["locationWorkspace"] = provider.into();
+    }
+    Ok(json!({
+        "apiVersion": "scheduling.kcp.io/v1alpha1", "kind": "Placement",
+        "metadata": {"name": name}, "spec": spec,
+    }))
+}
+
+/// A selector as typed (`a=b,c in (d,e)`) in the form of objects.
+fn selector_object(flag: &str, text: &str) -> Result<Value> {
+    let selector = LabelSelector::parse(text).map_err(|error| anyhow!("{flag} {text}: {error}"))?;
+    let mut expressions = Vec::new();
+    for requirement in selector.requirements() {
+        let (operator, values) = match &requirement.operator {
+            Operator::In(values) => ("In", values.clone()),
+            Operator::NotIn(values) => ("NotIn", values.clone()),
+            Operator::Exists => ("Exists", Vec::new()),
+            Operator::DoesNotExist => ("DoesNotExist", Vec::new()),
+            Operator::GreaterThan(_) | Operator::LessThan(_) => {
+                bail!("{flag} {text}: > and < are not possible here")
+            }
+        };
+        let mut expression = json!({"key": requirement.key, "operator": operator});
+        if !values.is_empty() {
+            expression["values"] = json!(values);
+        }
+        expressions.push(expression);
+    }
+    Ok(if expressions.is_empty() { json!({}) } else { json!({"matchExpressions": expressions}) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_typed_selector_becomes_an_object() {
+        assert_eq!(selector_object("--x", "").expect("empty"), json!({}));
+        let object = selector_object("--x", "a=b,c notin (d,e),f").expect("selector");
+        assert_eq!(
+            object,
+            json!({"matchExpressions": [
+                {"key": "a", "operator": "In", "values": ["b"]},
+                {"key": "c", "operator": "NotIn", "values": ["d", "e"]},
+                {"key": "f", "operator": "Exists"},
+            ]})
+        );
+        assert!(selector_object("--x", "a in").unwrap_err().to_string().starts_with("--x"));
+    }
+}

@@ -1,0 +1,166 @@
+//! Which hub, which workspace, as whom: from flags, environment and kubeconfig.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use kube::config::Kubeconfig;
+use serde_json::Value;
+use tmc_apimachinery::GroupVersionResource;
+use tmc_runtime::client::Error;
+use tmc_runtime::{Connection, ResourceClient};
+
+use crate::cli::Global;
+use crate::workspace_path;
+
+/// The hub that a command talks to.
+pub struct Context {
+    /// The transport.
+    pub connection: Connection,
+    /// The kubeconfig's file.
+    pub file: PathBuf,
+    /// Path of the workspace to act in.
+    pub workspace: String,
+}
+
+impl Context {
+    /// Reads the kubeconfig and finds the workspace.
+    ///
+    /// # Errors
+    /// A sentence naming the file or flag that cannot be used.
+    pub fn load(global: &Global) -> Result<Self> {
+        let file = kubeconfig_file(global)?;
+        let kubeconfig = Kubeconfig::read_from(&file)
+            .with_context(|| format!("cannot read the kubeconfig {}", file.display()))?;
+        let connection = Connection::from_kubeconfig(&kubeconfig, None)
+            .map_err(|error| anyhow!("kubeconfig {}: {error}", file.display()))?;
+        let current = workspace_of_url(connection.base_path()).to_owned();
+        let workspace = match &global.workspace {
+            Some(typed) => workspace_path::resolve(&current, typed)
+                .map_err(|why| anyhow!("--workspace: {why}"))?,
+            None => current,
+        };
+        Ok(Self { connection, file, workspace })
+    }
+
+    /// A client of a resource in the workspace.
+    pub fn resource(&self, group: &str, version: &str, resource: &str) -> ResourceClient {
+        self.resource_in(&self.workspace, group, version, resource)
+    }
+
+    /// A client of a resource in another workspace.
+    pub fn resource_in(
+        &self,
+        workspace: &str,
+        group: &str,
+        version: &str,
+        resource: &str,
+    ) -> ResourceClient {
+        let client = self.connection.client(&format!("/clusters/{workspace}"));
+        ResourceClient::new(client, GroupVersionResource::new(group, version, resource))
+    }
+
+    /// Workspaces inside a workspace.
+    pub fn workspaces_in(&self, workspace: &str) -> ResourceClient {
+        self.resource_in(workspace, "tenancy.kcp.io", "v1alpha1", "workspaces")
+    }
+
+    /// The name of the logical cluster at a path.
+    ///
+    /// # Errors
+    /// When there is no such workspace, or it may not be entered.
+    pub async fn logical_cluster(&self, workspace: &str) -> Result<String> {
+        let clusters = self.resource_in(workspace, "core.kcp.io", "v1alpha1", "logicalclusters");
+        let object = clusters.get("", "cluster").await.map_err(|e| explain(e, workspace))?;
+        let name = tmc_apimachinery::meta::meta(&object).cluster().to_owned();
+        if name.is_empty() {
+            bail!("the hub does not tell the logical cluster of {workspace}");
+        }
+        Ok(name)
+    }
+}
+
+/// An error about a workspace in words that say what to do.
+pub fn explain(error: Error, workspace: &str) -> anyhow::Error {
+    match error.code() {
+        Some(403) => anyhow!(
+            "you may not do this in workspace {workspace}: {error}\n\
+             an administrator of it can run: tmc workspace grant {workspace} --user <you> --role edit"
+        ),
+        Some(404) => anyhow!("{error} (in workspace {workspace})"),
+        _ => anyhow!("{error}"),
+    }
+}
+
+/// The workspace in a server URL's path; `root` if it names none.
+fn workspace_of_url(path: &str) -> &str {
+    let below = path.strip_prefix("/clusters/").unwrap_or("");
+    let name = below.split('/').next().unwrap_or("");
+    if name.is_empty() { "root" } else { name }
+}
+
+/// The kubeconfig to use: flag, `$KUBECONFIG`, `.tmc/admin.kubeconfig`, `~/.kube/config`.
+fn kubeconfig_file(global: &Global) -> Result<PathBuf> {
+    if let Some(file) = &global.kubeconfig {
+        return Ok(file.clone());
+    }
+    if let Some(list) = std::env::var_os("KUBECONFIG").filter(|list| !list.is_empty()) {
+        let first = std::env::split_paths(&list).find(|p| !p.as_os_str().is_empty());
+        return first.context("$KUBECONFIG names no file");
+    }
+    let local = Path::new(".tmc/admin.kubeconfig");
+    if local.exists() {
+        return Ok(local.to_owned());
+    }
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let home = home.map(|home| home.join(".kube/config")).filter(|file| file.exists());
+    home.context(
+        "no kubeconfig: start a hub with `tmc start`, or name one with --kubeconfig or $KUBECONFIG",
+    )
+}
+
+/// Waits until `check` gives an answer, asking again every 50 ms.
+///
+/// # Errors
+/// The first error of `check` that is not "not yet", or what it last said when time is up.
+pub async fn wait_for<T, F, Fut>(seconds: u64, mut check: F) -> Result<T>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<std::result::Result<T, String>>>,
+{
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(seconds);
+    loop {
+        match check().await? {
+            Ok(found) => return Ok(found),
+            Err(why) if tokio::time::Instant::now() >= deadline => {
+                bail!("gave up after {seconds} s: {why}");
+            }
+            Err(_) => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
+        }
+    }
+}
+
+/// An existing object, or the new one: commands can be run again.
+///
+/// # Errors
+/// Any error but "already exists".
+pub async fn ensure(client: &ResourceClient, namespace: &str, object: &Value) -> Result<Value, Error> {
+    match client.create(namespace, object).await {
+        Err(error) if error.is_conflict() => {
+            client.get(namespace, tmc_apimachinery::meta::meta(object).name()).await
+        }
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_workspace_is_the_one_of_the_server_url() {
+        assert_eq!(workspace_of_url("/clusters/root:team"), "root:team");
+        assert_eq!(workspace_of_url("/clusters/root:team/x"), "root:team");
+        assert_eq!(workspace_of_url(""), "root");
+        assert_eq!(workspace_of_url("/other"), "root");
+    }
+}
