@@ -52,7 +52,11 @@ impl Schema {
     /// the schema (`properties[spec].type`); the caller prefixes where the schema stands.
     pub fn compile(source: &Value) -> Result<Self, Vec<Cause>> {
         let shape = compile::compile(source, Mode::Structural)?;
-        Ok(Self { source: source.clone(), definitions: None, shape })
+        Ok(Self {
+            source: source.clone(),
+            definitions: None,
+            shape,
+        })
     }
 
     /// Compiles the schema of a built-in kind: `$ref: "#/components/schemas/<name>"` (also inside
@@ -65,7 +69,11 @@ impl Schema {
     /// when it is first used, as a refusal of every value ([`Definitions::check`] finds them).
     pub fn compile_with(source: &Value, definitions: Arc<Definitions>) -> Result<Self, Vec<Cause>> {
         let shape = compile::compile(source, Mode::Lenient(&definitions))?;
-        Ok(Self { source: source.clone(), definitions: Some(definitions), shape })
+        Ok(Self {
+            source: source.clone(),
+            definitions: Some(definitions),
+            shape,
+        })
     }
 
     /// The schema as given, for OpenAPI documents and `kubectl explain`.
@@ -81,14 +89,22 @@ impl Schema {
     /// The name under which OpenAPI documents list the schema, if it is a reference to a
     /// definition: `io.k8s.api.apps.v1.Deployment`.
     pub fn component_name(&self) -> Option<&str> {
-        self.source.get("$ref").and_then(Value::as_str).map(compile::reference_name)
+        self.source
+            .get("$ref")
+            .and_then(Value::as_str)
+            .map(compile::reference_name)
     }
 
     /// Removes fields that the schema does not know and returns their paths (`spec.foo`), sorted,
     /// at most a thousand. `apiVersion`, `kind` and `metadata` at the root (and of embedded
     /// resources) are always kept; inside `metadata`, what is no field of `ObjectMeta` goes.
     pub fn prune(&self, object: &mut Value) -> Vec<String> {
-        prune::prune(self.definitions.as_deref(), &self.shape, object, Start::Resource)
+        prune::prune(
+            self.definitions.as_deref(),
+            &self.shape,
+            object,
+            Start::Resource,
+        )
     }
 
     /// Fills defaults of absent fields. An explicit null of a field that is not nullable means
@@ -97,13 +113,24 @@ impl Schema {
     /// At most 16 MiB of defaults are inserted; an object that would need more comes out larger
     /// than any limit for bodies, which is for the caller to check.
     pub fn default(&self, object: &mut Value) {
-        defaults::apply(self.definitions.as_deref(), &self.shape, object, Start::Resource);
+        defaults::apply(
+            self.definitions.as_deref(),
+            &self.shape,
+            object,
+            Start::Resource,
+        );
     }
 
     /// Checks types, required fields, formats, patterns, bounds, enums, list types and nested
     /// value validations, and the types of `metadata`. At most a hundred causes.
     pub fn validate(&self, object: &Value) -> Vec<Cause> {
-        validate::validate(self.definitions.as_deref(), &self.shape, object, None, Start::Resource)
+        validate::validate(
+            self.definitions.as_deref(),
+            &self.shape,
+            object,
+            None,
+            Start::Resource,
+        )
     }
 
     /// As [`Schema::validate`], but does not hold against an update what it leaves unchanged
@@ -116,8 +143,17 @@ impl Schema {
 
     /// The root, to walk to the facts of a field, for strategic merge and apply.
     pub fn root(&self) -> Node<'_> {
-        Node { shape: &self.shape, definitions: self.definitions.as_deref() }
+        Node {
+            shape: &self.shape,
+            definitions: self.definitions.as_deref(),
+        }
     }
+}
+
+/// The OpenAPI schema of `ObjectMeta`, without descriptions, for documents of surfaces that serve
+/// no built-in kind.
+pub(crate) fn object_meta_schema() -> Value {
+    object_meta::source()
 }
 
 /// A place in a schema: what strategic merge and apply need to know of a field.
@@ -129,7 +165,10 @@ pub struct Node<'a> {
 
 impl<'a> Node<'a> {
     fn at(&self, shape: &'a Shape) -> Self {
-        Self { shape, definitions: self.definitions }
+        Self {
+            shape,
+            definitions: self.definitions,
+        }
     }
 
     fn resolved(&self) -> &'a Shape {
@@ -140,7 +179,10 @@ impl<'a> Node<'a> {
     fn facts(&self) -> impl Iterator<Item = &'a shape::Extras> {
         let (own, target) = (self.shape, self.resolved());
         let target = (!std::ptr::eq(own, target)).then_some(target);
-        own.extras.as_deref().into_iter().chain(target.and_then(|t| t.extras.as_deref()))
+        own.extras
+            .as_deref()
+            .into_iter()
+            .chain(target.and_then(|t| t.extras.as_deref()))
     }
 
     /// The node of a property (or of a map's values).
@@ -160,7 +202,10 @@ impl<'a> Node<'a> {
 
     /// Whether objects here are maps whose keys are data (`additionalProperties`).
     pub fn is_map(&self) -> bool {
-        matches!(self.resolved().additional, Additional::Allowed | Additional::Schema(_))
+        matches!(
+            self.resolved().additional,
+            Additional::Allowed | Additional::Schema(_)
+        )
     }
 
     /// Whether fields that the schema does not know are kept here.
@@ -180,7 +225,9 @@ impl<'a> Node<'a> {
 
     /// `x-kubernetes-patch-strategy`, comma list (`merge`, `replace`, `retainKeys`); empty if none.
     pub fn patch_strategy(&self) -> &'a str {
-        self.facts().find_map(|e| e.patch_strategy.as_deref()).unwrap_or("")
+        self.facts()
+            .find_map(|e| e.patch_strategy.as_deref())
+            .unwrap_or("")
     }
 
     /// `x-kubernetes-patch-merge-key`.
@@ -195,7 +242,10 @@ impl<'a> Node<'a> {
 
     /// `x-kubernetes-list-map-keys`: what identifies an item of a list of type map.
     pub fn list_map_keys(&self) -> impl Iterator<Item = &'a str> {
-        let keys = self.facts().map(|e| &e.list_map_keys).find(|keys| !keys.is_empty());
+        let keys = self
+            .facts()
+            .map(|e| &e.list_map_keys)
+            .find(|keys| !keys.is_empty());
         keys.into_iter().flat_map(|keys| keys.iter().map(|k| &**k))
     }
 

@@ -125,7 +125,11 @@ fn complete(columns: &[Column]) -> Vec<Column> {
     let named = columns.first().is_some_and(|c| c.name == "Name");
     let first = (!named).then(Column::object_name);
     let last = columns.is_empty().then(Column::age);
-    first.into_iter().chain(columns.iter().cloned()).chain(last).collect()
+    first
+        .into_iter()
+        .chain(columns.iter().cloned())
+        .chain(last)
+        .collect()
 }
 
 /// An object as a row carries it. The bookmark that ends initial events keeps its metadata even
@@ -145,7 +149,10 @@ fn ends_initial_events(object: &Value) -> bool {
 
 /// An object as `PartialObjectMetadata` (`meta.k8s.io/v1`).
 pub fn partial_metadata(object: &Value) -> Value {
-    let metadata = object.get("metadata").cloned().unwrap_or_else(|| Value::Object(Map::new()));
+    let metadata = object
+        .get("metadata")
+        .cloned()
+        .unwrap_or_else(|| Value::Object(Map::new()));
     json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
 }
 
@@ -179,9 +186,10 @@ fn convert(kind: &str, value: &Value, now: i64) -> Value {
         (_, Value::Null) => Value::Null,
         ("string", Value::String(text)) => text.as_str().into(),
         ("string", other) => other.to_string().into(),
-        ("integer", Value::Number(n)) => {
-            n.as_i64().or_else(|| n.as_f64().map(|f| f as i64)).map_or(Value::Null, Value::from)
-        }
+        ("integer", Value::Number(n)) => n
+            .as_i64()
+            .or_else(|| n.as_f64().map(|f| f as i64))
+            .map_or(Value::Null, Value::from),
         ("number", Value::Number(n)) => n.as_f64().map_or(Value::Null, Value::from),
         ("boolean", Value::Bool(_)) => value.clone(),
         ("date", Value::String(text)) => age(text, now).into(),
@@ -210,7 +218,11 @@ pub fn human_duration(seconds: i64) -> String {
     const YEAR: i64 = 365 * DAY;
     let with_rest = |unit: i64, name: &str, rest: i64, rest_name: &str| {
         let (whole, left) = (seconds / unit, seconds % unit / rest);
-        if left == 0 { format!("{whole}{name}") } else { format!("{whole}{name}{left}{rest_name}") }
+        if left == 0 {
+            format!("{whole}{name}")
+        } else {
+            format!("{whole}{name}{left}{rest_name}")
+        }
     };
     match seconds {
         ..-1 => "<invalid>".into(),
@@ -305,8 +317,14 @@ mod tests {
         assert_eq!(table["kind"], "Table");
         assert_eq!(table["metadata"], json!({"resourceVersion": "7"}));
         let headers = table["columnDefinitions"].as_array().expect("list");
-        assert_eq!((&headers[0]["name"], &headers[0]["format"]), (&json!("Name"), &json!("name")));
-        assert_eq!((&headers[1]["name"], &headers[1]["type"]), (&json!("Age"), &json!("date")));
+        assert_eq!(
+            (&headers[0]["name"], &headers[0]["format"]),
+            (&json!("Name"), &json!("name"))
+        );
+        assert_eq!(
+            (&headers[1]["name"], &headers[1]["type"]),
+            (&json!("Age"), &json!("date"))
+        );
         assert_eq!(
             table["rows"],
             json!([{
@@ -350,14 +368,31 @@ mod tests {
     fn rows_carry_what_was_asked_for() {
         let object = object();
         let one = |include, headers| {
-            table(&[Column::object_name()], std::slice::from_ref(&object), json!({}), include, headers, 0)
+            table(
+                &[Column::object_name()],
+                std::slice::from_ref(&object),
+                json!({}),
+                include,
+                headers,
+                0,
+            )
         };
-        assert_eq!(one(IncludeObject::Object, true)["rows"][0]["object"], object);
+        assert_eq!(
+            one(IncludeObject::Object, true)["rows"][0]["object"],
+            object
+        );
         let none = one(IncludeObject::None, false);
         assert_eq!(none["rows"], json!([{"cells": ["one"], "object": null}]));
         assert_eq!(none["columnDefinitions"], json!(null));
         let bookmark = json!({"metadata": {"annotations": {"k8s.io/initial-events-end": "true"}}});
-        let rows = table(&[], std::slice::from_ref(&bookmark), json!({}), IncludeObject::None, true, 0);
+        let rows = table(
+            &[],
+            std::slice::from_ref(&bookmark),
+            json!({}),
+            IncludeObject::None,
+            true,
+            0,
+        );
         assert_eq!(rows["rows"][0]["object"]["metadata"], bookmark["metadata"]);
     }
 
@@ -370,9 +405,17 @@ mod tests {
                    "description": "Custom resource definition column (in JSONPath format): .spec.n"})
         );
         made.description = "How many".into();
-        made.cell = Cell::Function(|object, now| json!(object["spec"]["n"].as_i64().unwrap_or(0) + now));
+        made.cell =
+            Cell::Function(|object, now| json!(object["spec"]["n"].as_i64().unwrap_or(0) + now));
         assert_eq!(made.definition()["description"], "How many");
-        let rows = table(&[made], &[object()], json!({}), IncludeObject::None, true, 4);
+        let rows = table(
+            &[made],
+            &[object()],
+            json!({}),
+            IncludeObject::None,
+            true,
+            4,
+        );
         assert_eq!(rows["rows"][0]["cells"], json!(["one", 7]));
     }
 }

@@ -4,6 +4,8 @@
 //! The facts are those of Kubernetes 1.36. Names, schemas and their merge facts are held by tests
 //! to the discovery and OpenAPI documents of the Go module `k8s.io/kubernetes`, where it is at hand.
 
+mod columns;
+mod defaults;
 mod facts;
 mod kinds;
 mod schemas;
@@ -18,6 +20,7 @@ use tmc_apimachinery::status::Cause;
 
 use kinds::Kind;
 
+pub use defaults::default;
 pub use schemas::components;
 
 /// Every built-in resource of the groups that an application uses, in no particular order.
@@ -50,7 +53,7 @@ fn define(kind: &Kind) -> ResourceDefinition {
         verbs: kind.verbs,
         subresources: subresources(kind),
         schema: Some(Arc::new(schema(kind))),
-        columns: Vec::new(),
+        columns: columns::columns(kind),
         strategic: kind.stored(),
         selectable_fields: owned(kind.selectable),
         name_rule: kind.name_rule,
@@ -84,11 +87,6 @@ fn subresources(kind: &Kind) -> Subresources {
             .collect(),
     }
 }
-
-/// Fills what the real server fills for a built-in kind; an explicit value, zero included, stays.
-///
-/// Idempotent. What only the member may choose (cluster IPs, node ports) is left out.
-pub fn default(_gvk: &GroupVersionKind, _object: &mut Value) {}
 
 /// Errors of an object of a built-in kind beyond its schema, with Kubernetes' wording; `old` is the
 /// stored object on update.

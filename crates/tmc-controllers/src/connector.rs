@@ -28,7 +28,9 @@ pub enum Refused {
     #[error("the address is unspecified")]
     Unspecified,
     /// Loopback, while the hub is reachable from elsewhere.
-    #[error("the address is loopback, which is allowed only while the hub itself listens on loopback only")]
+    #[error(
+        "the address is loopback, which is allowed only while the hub itself listens on loopback only"
+    )]
     Loopback,
     /// Link-local.
     #[error("the address is link-local")]
@@ -171,11 +173,16 @@ impl CheckedDialer {
     async fn connect(&self, address: SocketAddr) -> io::Result<TcpStream> {
         check(address, &self.own).map_err(refused)?;
         let connect = TcpStream::connect(address);
-        let stream = tokio::time::timeout(CONNECT_TIMEOUT, connect).await.map_err(|_| {
-            let text = format!("no connection within {} s", CONNECT_TIMEOUT.as_secs());
-            io::Error::new(io::ErrorKind::TimedOut, text)
-        })??;
-        if self.own.leads_here(stream.local_addr()?, stream.peer_addr()?) {
+        let stream = tokio::time::timeout(CONNECT_TIMEOUT, connect)
+            .await
+            .map_err(|_| {
+                let text = format!("no connection within {} s", CONNECT_TIMEOUT.as_secs());
+                io::Error::new(io::ErrorKind::TimedOut, text)
+            })??;
+        if self
+            .own
+            .leads_here(stream.local_addr()?, stream.peer_addr()?)
+        {
             return Err(refused(Refused::Hub));
         }
         stream.set_nodelay(true)?;
@@ -191,9 +198,11 @@ fn refused(why: Refused) -> io::Error {
 impl Dialer for CheckedDialer {
     async fn dial(&self, host: &str, port: u16) -> io::Result<TcpStream> {
         let lookup = tokio::net::lookup_host((host, port));
-        let addresses = tokio::time::timeout(CONNECT_TIMEOUT, lookup).await.map_err(|_| {
-            io::Error::new(io::ErrorKind::TimedOut, "the name was not resolved in time")
-        })??;
+        let addresses = tokio::time::timeout(CONNECT_TIMEOUT, lookup)
+            .await
+            .map_err(|_| {
+                io::Error::new(io::ErrorKind::TimedOut, "the name was not resolved in time")
+            })??;
         let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         for address in addresses.take(MAX_ADDRESSES) {
             match self.connect(address).await {
@@ -231,7 +240,10 @@ pub struct Outbound {
 impl Outbound {
     /// For a hub with these listeners and simulated members.
     pub fn new(own: OwnListeners, simulated: Arc<dyn SimulatedMembers>) -> Self {
-        Self { dialer: Arc::new(CheckedDialer::new(own)), simulated }
+        Self {
+            dialer: Arc::new(CheckedDialer::new(own)),
+            simulated,
+        }
     }
 
     /// With another way to dial; for tests, and for networks with their own rules.
@@ -245,9 +257,12 @@ impl Outbound {
     /// A sentence if the endpoint cannot be used, or names a simulated member that is not there.
     pub fn connect(&self, endpoint: &Endpoint) -> Result<Connection, Error> {
         if endpoint.host().ends_with(SIMULATED_SUFFIX) {
-            return self.simulated.connect(endpoint.host(), endpoint.credential()).ok_or_else(|| {
-                Error::Transport("no simulated member has this host and credential".into())
-            });
+            return self
+                .simulated
+                .connect(endpoint.host(), endpoint.credential())
+                .ok_or_else(|| {
+                    Error::Transport("no simulated member has this host and credential".into())
+                });
         }
         Connection::https(endpoint, Arc::clone(&self.dialer))
     }
@@ -309,7 +324,10 @@ mod tests {
     #[case("[fd00::1]:443")]
     #[case("[::ffff:10.0.0.1]:443")]
     fn a_usual_address_passes(#[case] address: &str) {
-        assert_eq!(check(address.parse().unwrap(), &own(&["192.0.2.1:6443"])), Ok(()));
+        assert_eq!(
+            check(address.parse().unwrap(), &own(&["192.0.2.1:6443"])),
+            Ok(())
+        );
     }
 
     #[rstest]
@@ -348,7 +366,9 @@ mod tests {
         assert!(near.dial("localhost", port).await.is_ok());
         let far = CheckedDialer::new(own(&["192.0.2.1:1"]));
         let error = far.dial("localhost", port).await.unwrap_err();
-        let why = error.get_ref().and_then(|inner| inner.downcast_ref::<Refused>());
+        let why = error
+            .get_ref()
+            .and_then(|inner| inner.downcast_ref::<Refused>());
         assert_eq!(why, Some(&Refused::Loopback));
         // Other spellings of the same address.
         for host in ["127.1", "2130706433", "0x7f000001"] {
@@ -375,7 +395,8 @@ mod tests {
             ("b.sim.tmc.internal", "right", false),
         ] {
             let credential = Credential::Token(token.into());
-            let endpoint = Endpoint::new(&format!("https://{host}"), Vec::new(), credential).unwrap();
+            let endpoint =
+                Endpoint::new(&format!("https://{host}"), Vec::new(), credential).unwrap();
             assert_eq!(outbound.connect(&endpoint).is_ok(), found, "{host} {token}");
         }
     }

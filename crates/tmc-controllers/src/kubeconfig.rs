@@ -60,15 +60,27 @@ impl std::fmt::Display for Refusal {
 }
 
 fn invalid(field: &'static str, why: &'static str) -> Refusal {
-    Refusal { class: Class::Invalid, field, why }
+    Refusal {
+        class: Class::Invalid,
+        field,
+        why,
+    }
 }
 
 fn forbidden(field: &'static str, why: &'static str) -> Refusal {
-    Refusal { class: Class::Forbidden, field, why }
+    Refusal {
+        class: Class::Forbidden,
+        field,
+        why,
+    }
 }
 
 fn expired(field: &'static str, why: &'static str) -> Refusal {
-    Refusal { class: Class::Expired, field, why }
+    Refusal {
+        class: Class::Expired,
+        field,
+        why,
+    }
 }
 
 /// What a kubeconfig authenticates with (`status.credentials.kind`).
@@ -131,31 +143,43 @@ pub fn read(
         .ok_or_else(|| invalid("context.user", "is missing; name one of the users"))?;
     let cluster = entry(&document, "clusters", "cluster", cluster_name)
         .map_err(|why| invalid("context.cluster", why))?;
-    let user = entry(&document, "users", "user", user_name)
-        .map_err(|why| invalid("context.user", why))?;
+    let user =
+        entry(&document, "users", "user", user_name).map_err(|why| invalid("context.user", why))?;
     check_cluster_fields(cluster, allow)?;
     check_user_fields(user)?;
     let ca = read_ca(cluster, now)?;
     let (credential, kind, expires) = read_credential(user, now)?;
-    let server = text_of(cluster, "server")
-        .ok_or_else(|| invalid("cluster.server", "is missing; give the https URL of the server"))?;
+    let server = text_of(cluster, "server").ok_or_else(|| {
+        invalid(
+            "cluster.server",
+            "is missing; give the https URL of the server",
+        )
+    })?;
     if !server.starts_with("https://") {
         return Err(forbidden("cluster.server", "must be an https URL"));
     }
     let mut endpoint = Endpoint::new(server, ca, credential).map_err(|_| {
-        invalid("cluster.server", "must be https://host[:port][/path] without user, query, fragment")
+        invalid(
+            "cluster.server",
+            "must be https://host[:port][/path] without user, query, fragment",
+        )
     })?;
     if let Some(name) = text_of(cluster, "tls-server-name") {
         endpoint = endpoint.with_server_name(name);
     }
-    Ok(MemberKubeconfig { endpoint, kind, expires })
+    Ok(MemberKubeconfig {
+        endpoint,
+        kind,
+        expires,
+    })
 }
 
 type Fields = Map<String, Value>;
 
 fn current_context(document: &Value) -> Result<&Fields, Refusal> {
-    let document =
-        document.as_object().ok_or_else(|| invalid("document", "is not a kubeconfig"))?;
+    let document = document
+        .as_object()
+        .ok_or_else(|| invalid("document", "is not a kubeconfig"))?;
     let name = text_of(document, "current-context")
         .ok_or_else(|| invalid("current-context", "is missing; name one of the contexts"))?;
     find(document, "contexts", "context", name).map_err(|why| invalid("current-context", why))
@@ -167,7 +191,10 @@ fn entry<'a>(
     member: &str,
     name: &str,
 ) -> Result<&'a Fields, &'static str> {
-    document.as_object().ok_or("is not a kubeconfig").and_then(|d| find(d, list, member, name))
+    document
+        .as_object()
+        .ok_or("is not a kubeconfig")
+        .and_then(|d| find(d, list, member, name))
 }
 
 /// The one entry of a named list. Two of a name would make it a matter of chance which is checked
@@ -179,12 +206,17 @@ fn find<'a>(
     name: &str,
 ) -> Result<&'a Fields, &'static str> {
     let entries = document.get(list).and_then(Value::as_array);
-    let mut found = entries.into_iter().flatten().filter(|entry| entry["name"] == name);
+    let mut found = entries
+        .into_iter()
+        .flatten()
+        .filter(|entry| entry["name"] == name);
     let entry = found.next().ok_or("names an entry that does not exist")?;
     if found.next().is_some() {
         return Err("names an entry that exists twice");
     }
-    entry[member].as_object().ok_or("names an entry that is empty")
+    entry[member]
+        .as_object()
+        .ok_or("names an entry that is empty")
 }
 
 /// A non-empty text member.
@@ -203,7 +235,8 @@ fn is_set(value: &Value) -> bool {
     }
 }
 
-const FILE: &str = "a file path is not allowed; put the content inline (kubectl config view --flatten --raw)";
+const FILE: &str =
+    "a file path is not allowed; put the content inline (kubectl config view --flatten --raw)";
 const IMPERSONATION: &str = "impersonation is not allowed";
 
 fn check_cluster_fields(cluster: &Fields, allow: Allowances) -> Result<(), Refusal> {
@@ -221,7 +254,10 @@ fn check_cluster_fields(cluster: &Fields, allow: Allowances) -> Result<(), Refus
                 "is not allowed; give certificate-authority-data",
             ),
             "proxy-url" => forbidden("cluster.proxy-url", "a proxy is not allowed"),
-            _ => forbidden("cluster", "has a field that is not on the list of accepted ones"),
+            _ => forbidden(
+                "cluster",
+                "has a field that is not on the list of accepted ones",
+            ),
         };
         return Err(refusal);
     }
@@ -250,7 +286,10 @@ fn check_user_fields(user: &Fields) -> Result<(), Refusal> {
             "as-uid" => forbidden("user.as-uid", IMPERSONATION),
             "as-groups" => forbidden("user.as-groups", IMPERSONATION),
             "as-user-extra" => forbidden("user.as-user-extra", IMPERSONATION),
-            _ => forbidden("user", "has a field that is not on the list of accepted ones"),
+            _ => forbidden(
+                "user",
+                "has a field that is not on the list of accepted ones",
+            ),
         };
         return Err(refusal);
     }
@@ -260,7 +299,11 @@ fn check_user_fields(user: &Fields) -> Result<(), Refusal> {
 /// Decoded inline data; `None` if absent.
 fn inline(fields: &Fields, name: &str) -> Option<Result<Vec<u8>, &'static str>> {
     let value = fields.get(name).filter(|value| is_set(value))?;
-    let text: String = value.as_str().unwrap_or("?").split_ascii_whitespace().collect();
+    let text: String = value
+        .as_str()
+        .unwrap_or("?")
+        .split_ascii_whitespace()
+        .collect();
     Some(STANDARD.decode(text).map_err(|_| "is not base64"))
 }
 
@@ -302,7 +345,9 @@ fn read_credential(
 ) -> Result<(Credential, Kind, Option<Timestamp>), Refusal> {
     let chain = inline(user, "client-certificate-data").transpose();
     let chain = chain.map_err(|why| invalid(CERTIFICATE, why))?;
-    let key = inline(user, "client-key-data").transpose().map_err(|why| invalid(KEY, why))?;
+    let key = inline(user, "client-key-data")
+        .transpose()
+        .map_err(|why| invalid(KEY, why))?;
     let token = user.get("token").filter(|value| is_set(value));
     match (chain, key, token) {
         (Some(chain), Some(key), None) => {
@@ -316,12 +361,14 @@ fn read_credential(
         }
         (Some(_), None, None) => Err(invalid(KEY, "is missing beside client-certificate-data")),
         (None, Some(_), None) => Err(invalid(CERTIFICATE, "is missing beside client-key-data")),
-        (None, None, None) => {
-            Err(invalid("user", "has no credential; give a token or a client certificate inline"))
-        }
-        (_, _, Some(_)) => {
-            Err(invalid(TOKEN, "stands beside a client certificate; give one of the two"))
-        }
+        (None, None, None) => Err(invalid(
+            "user",
+            "has no credential; give a token or a client certificate inline",
+        )),
+        (_, _, Some(_)) => Err(invalid(
+            TOKEN,
+            "stands beside a client certificate; give one of the two",
+        )),
     }
 }
 
@@ -333,10 +380,12 @@ fn check_certificate(chain: &[u8], key: &[u8], now: Timestamp) -> Result<Timesta
     let time = |seconds| {
         Timestamp::from_second(seconds).map_err(|_| invalid(CERTIFICATE, "has an impossible date"))
     };
-    let (start, end) =
-        (time(validity.not_before.timestamp())?, time(validity.not_after.timestamp())?);
-    let key = PrivateKeyDer::from_pem_slice(key)
-        .map_err(|_| invalid(KEY, "is not a PEM private key"))?;
+    let (start, end) = (
+        time(validity.not_before.timestamp())?,
+        time(validity.not_after.timestamp())?,
+    );
+    let key =
+        PrivateKeyDer::from_pem_slice(key).map_err(|_| invalid(KEY, "is not a PEM private key"))?;
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     let key = provider
         .key_provider
@@ -346,7 +395,10 @@ fn check_certificate(chain: &[u8], key: &[u8], now: Timestamp) -> Result<Timesta
         .keys_match()
         .map_err(|_| invalid(KEY, "does not belong to client-certificate-data"))?;
     if end <= now {
-        return Err(expired(CERTIFICATE, "has expired; store a new kubeconfig in the Secret"));
+        return Err(expired(
+            CERTIFICATE,
+            "has expired; store a new kubeconfig in the Secret",
+        ));
     }
     if start > now.saturating_add(SKEW).unwrap_or(Timestamp::MAX) {
         return Err(invalid(CERTIFICATE, "is not valid yet"));
@@ -355,13 +407,21 @@ fn check_certificate(chain: &[u8], key: &[u8], now: Timestamp) -> Result<Timesta
 }
 
 fn check_token(token: &Value, now: Timestamp) -> Result<(String, Option<Timestamp>), Refusal> {
-    let token = token.as_str().ok_or_else(|| invalid(TOKEN, "is not text"))?;
+    let token = token
+        .as_str()
+        .ok_or_else(|| invalid(TOKEN, "is not text"))?;
     if token.len() > MAX_TOKEN || !token.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(invalid(TOKEN, "has characters or a length that no token has"));
+        return Err(invalid(
+            TOKEN,
+            "has characters or a length that no token has",
+        ));
     }
     let expires = jwt_expiry(token);
     if expires.is_some_and(|end| end <= now) {
-        return Err(expired(TOKEN, "has expired; store a new kubeconfig in the Secret"));
+        return Err(expired(
+            TOKEN,
+            "has expired; store a new kubeconfig in the Secret",
+        ));
     }
     Ok((token.to_owned(), expires))
 }

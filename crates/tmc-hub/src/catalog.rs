@@ -10,7 +10,7 @@ use tmc_apimachinery::definition::{ApiSet, ResourceDefinition};
 
 /// The sets of served resources. A set is made when first asked for and dropped when a definition
 /// in its workspace changes, so a request always sees one consistent set.
-pub struct Catalog {
+pub(crate) struct Catalog {
     base: Vec<Arc<ResourceDefinition>>,
     everywhere: Arc<ApiSet>,
     by_cluster: RwLock<HashMap<ClusterName, Arc<ApiSet>>>,
@@ -18,19 +18,19 @@ pub struct Catalog {
 
 impl Catalog {
     /// A catalog with what every workspace serves.
-    pub fn new(base: Vec<Arc<ResourceDefinition>>) -> Self {
+    pub(crate) fn new(base: Vec<Arc<ResourceDefinition>>) -> Self {
         let everywhere = Arc::new(ApiSet::new(base.iter().cloned()));
         Self { base, everywhere, by_cluster: RwLock::default() }
     }
 
     /// What every workspace serves; also what the wildcard serves.
-    pub fn everywhere(&self) -> &Arc<ApiSet> {
+    pub(crate) fn everywhere(&self) -> &Arc<ApiSet> {
         &self.everywhere
     }
 
     /// What a workspace serves; `custom` reads its custom resources when the set is not at hand.
     /// Workspaces without custom resources share one set.
-    pub fn cluster(
+    pub(crate) fn cluster(
         &self,
         cluster: &ClusterName,
         custom: impl FnOnce() -> Vec<Arc<ResourceDefinition>>,
@@ -52,7 +52,7 @@ impl Catalog {
     }
 
     /// Forgets a workspace's set.
-    pub fn invalidate(&self, cluster: &str) {
+    pub(crate) fn invalidate(&self, cluster: &str) {
         self.by_cluster.write().remove(&ClusterName::new(cluster));
     }
 }

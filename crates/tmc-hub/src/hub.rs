@@ -94,6 +94,17 @@ impl Hub {
         self.core.review_access(attributes)
     }
 
+    /// What every workspace serves.
+    pub fn everywhere(&self) -> Arc<ApiSet> {
+        self.core.catalog.everywhere().clone()
+    }
+
+    /// URL of a logical cluster, by its path.
+    pub fn workspace_url(&self, cluster: &ClusterName) -> String {
+        let path = self.path(cluster).unwrap_or_else(|| cluster.to_string());
+        self.core.workspace_url(&path)
+    }
+
     /// Revision of the newest change.
     pub fn revision(&self) -> u64 {
         self.core.store.revision()

@@ -144,9 +144,6 @@ fn check_request(object: &Value) -> std::result::Result<(), (&'static str, Strin
     if names.len() != 1 || names[0].is_empty() {
         return Err((field, "its subject needs exactly one common name: the user".to_owned()));
     }
-    if subject.iter_organizational_unit().next().is_some() {
-        return Err((field, "its subject must not hold an organizational unit".to_owned()));
-    }
     for reserved in names.into_iter().chain(groups).filter(|name| name.starts_with("system:")) {
         return Err((field, format!("\"{reserved}\" is reserved: no name or group under system: is issued")));
     }

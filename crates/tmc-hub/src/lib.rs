@@ -22,4 +22,4 @@ mod workspaces;
 
 pub use hub::{Hub, HubOptions};
 pub use identities::{CLIENT_SIGNER, Signer};
-pub use rbac::SCOPES_KEY;
+pub use rbac::SCOPE_GROUP_PREFIX;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tmc_apimachinery::definition::ResourceDefinition;
+use tmc_apimachinery::definition::{ResourceDefinition, Verbs};
 use tmc_apimachinery::meta::meta;
 use tmc_apimachinery::options::DeleteOptions;
 use tmc_apimachinery::status::{ApiError, Result};
@@ -167,6 +167,10 @@ async fn clear(
     Ok(core.read_all(&resource, cluster, namespace).len())
 }
 
+fn is_stored(definition: &ResourceDefinition) -> bool {
+    definition.verbs.contains(Verbs::LIST)
+}
+
 async fn empty_namespace(core: &Arc<Core>, cluster: &ClusterName, name: &str) -> Result<()> {
     let namespaces = GroupResource::new("", "namespaces");
     let Some(place) = core.place(&namespaces, cluster) else { return Ok(()) };
@@ -176,7 +180,7 @@ async fn empty_namespace(core: &Arc<Core>, cluster: &ClusterName, name: &str) ->
     }
     let set = core.api_set(cluster);
     let mut left = Vec::new();
-    for definition in set.iter().filter(|d| d.namespaced() && d.schema.is_some()) {
+    for definition in set.iter().filter(|d| d.namespaced() && is_stored(d)) {
         let count = clear(core, definition, cluster, name).await?;
         if count > 0 {
             left.push(format!("{} has {count} resource instances", definition.group_resource()));
@@ -278,7 +282,7 @@ async fn empty_cluster(core: &Arc<Core>, cluster: &ClusterName) -> Result<()> {
     let set = core.api_set(cluster);
     let last = ["namespaces", "logicalclusters", "customresourcedefinitions"];
     let mut left = 0;
-    for definition in set.iter().filter(|d| d.schema.is_some() && !last.contains(&&*d.plural)) {
+    for definition in set.iter().filter(|d| is_stored(d) && !last.contains(&&*d.plural)) {
         left += clear(core, definition, cluster, "").await?;
     }
     if left == 0 {

@@ -16,7 +16,6 @@ use http::{HeaderMap, HeaderValue};
 use http_body::{Body as HttpBody, Frame};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use tmc_apimachinery::request_info::RequestInfo;
 use tmc_apimachinery::status::{ApiError, Reason, Result};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::BoxError;
@@ -46,37 +45,6 @@ pub(crate) fn check_path(path: &str) -> Result<()> {
                 "the request path holds an empty or dot segment ({segment:?}): remove it"
             )));
         }
-    }
-    Ok(())
-}
-
-/// Refuses decoded names that cannot be one path segment, before any of them reaches a key.
-///
-/// # Errors
-/// 400 naming the part.
-pub(crate) fn check_names(info: &RequestInfo) -> Result<()> {
-    let parts = [
-        ("group", &info.group),
-        ("version", &info.version),
-        ("namespace", &info.namespace),
-        ("resource", &info.resource),
-        ("subresource", &info.subresource),
-        ("resource name", &info.name),
-    ];
-    for (what, text) in parts {
-        let why = if text == "." || text == ".." {
-            format!("may not be '{text}'")
-        } else if let Some(bad) = text
-            .chars()
-            .find(|c| matches!(c, '/' | '%') || c.is_control())
-        {
-            format!("may not contain {bad:?}")
-        } else {
-            continue;
-        };
-        return Err(ApiError::bad_request(format!(
-            "invalid {what} {text:?}: [{why}]"
-        )));
     }
     Ok(())
 }
@@ -268,27 +236,6 @@ mod tests {
     #[case("/a/.", false)]
     fn ambiguous_paths_are_refused(#[case] path: &str, #[case] good: bool) {
         assert_eq!(check_path(path).is_ok(), good, "{path}");
-    }
-
-    #[rstest]
-    #[case("web", true)]
-    #[case("system:node", true)]
-    #[case("a/b", false)]
-    #[case("a%2fb", false)]
-    #[case("..", false)]
-    #[case("a\0b", false)]
-    #[case("a\nb", false)]
-    fn names_that_are_no_segment_are_refused(#[case] name: &str, #[case] good: bool) {
-        let info = RequestInfo {
-            name: name.into(),
-            ..RequestInfo::default()
-        };
-        assert_eq!(check_names(&info).is_ok(), good, "{name:?}");
-        let info = RequestInfo {
-            namespace: name.into(),
-            ..RequestInfo::default()
-        };
-        assert_eq!(check_names(&info).is_ok(), good, "{name:?}");
     }
 
     fn whole(bytes: &'static [u8]) -> RequestBody {

@@ -58,7 +58,10 @@ impl Server {
             config: self.inner.config.listener.clone(),
             tls: tls.map(TlsAcceptor::from),
             stop: stop.clone(),
+            cut: CancellationToken::new(),
         });
+        // Also when this future is dropped: no connection outlives its server.
+        let cut = front.cut.clone().drop_guard();
         let room = Arc::new(Semaphore::new(front.config.max_connections));
         let connections = TaskTracker::new();
         loop {
@@ -69,7 +72,11 @@ impl Server {
             };
             let front = front.clone();
             connections.spawn(async move {
-                front.connection(stream).await;
+                let cut = front.cut.clone();
+                tokio::select! {
+                    () = front.connection(stream) => {}
+                    () = cut.cancelled() => {}
+                }
                 drop(place);
             });
         }
@@ -85,6 +92,8 @@ impl Server {
                 "connections did not drain in time"
             );
         }
+        drop(cut);
+        connections.wait().await;
         Ok(())
     }
 }
@@ -130,6 +139,7 @@ struct Front {
     config: ListenerConfig,
     tls: Option<TlsAcceptor>,
     stop: CancellationToken,
+    cut: CancellationToken,
 }
 
 impl Front {

@@ -60,6 +60,20 @@ pub struct VersionInfo {
     pub platform: String,
 }
 
+/// Kubernetes minor version whose behaviour is followed.
+const KUBERNETES_MINOR: u32 = 36;
+
+impl Default for VersionInfo {
+    /// The Kubernetes version followed, with this build's own version after `+tmc-`.
+    fn default() -> Self {
+        let own = env!("CARGO_PKG_VERSION");
+        Self::new(
+            KUBERNETES_MINOR,
+            format!("v1.{KUBERNETES_MINOR}.0+tmc-{own}"),
+        )
+    }
+}
+
 impl VersionInfo {
     /// A version that speaks Kubernetes `1.<minor>`; `git_version` as `v1.36.0+tmc-0.1.0`.
     pub fn new(minor: u32, git_version: impl Into<String>) -> Self {
@@ -167,6 +181,22 @@ pub struct Server {
 }
 
 impl Server {
+    /// A server over surfaces (asked in order) and token authenticators, everything else at its
+    /// default; [`Server::builder`] sets more.
+    pub fn new(
+        surfaces: Vec<Arc<dyn ApiSurface>>,
+        tokens: Vec<Arc<dyn TokenAuthenticator>>,
+        config: Config,
+    ) -> Self {
+        let builder = Self::builder(VersionInfo::default()).config(config);
+        ServerBuilder {
+            surfaces,
+            tokens,
+            ..builder
+        }
+        .build()
+    }
+
     /// Begins to put a server together.
     pub fn builder(version: VersionInfo) -> ServerBuilder {
         ServerBuilder {
@@ -196,14 +226,6 @@ impl Server {
             identity: None,
         }
     }
-
-    /// The service for a caller in this process who is `user`.
-    pub fn service_as(&self, user: UserInfo) -> ServerService {
-        ServerService {
-            inner: self.inner.clone(),
-            identity: Some(InProcessIdentity(user)),
-        }
-    }
 }
 
 /// A server's handler: a tower service of HTTP requests with any body. Never fails; errors are
@@ -213,6 +235,15 @@ impl Server {
 pub struct ServerService {
     inner: Arc<Inner>,
     identity: Option<InProcessIdentity>,
+}
+
+impl ServerService {
+    /// The service for a caller in this process who is this user.
+    #[must_use]
+    pub fn with_identity(mut self, identity: InProcessIdentity) -> Self {
+        self.identity = Some(identity);
+        self
+    }
 }
 
 impl<B> tower::Service<Request<B>> for ServerService
@@ -469,7 +500,7 @@ impl Inner {
         context: &RequestContext,
         parts: &Parts,
     ) -> Result<Response> {
-        let path = context.resolved.path.as_str();
+        let path = context.info.path.as_str();
         if authz::is_exempt(path) {
             let surfaces = self.surfaces.read().clone();
             let own: Vec<_> = surfaces
@@ -481,7 +512,7 @@ impl Inner {
         }
         let set = surface.api_set(context).await?;
         require_get(&parts.method)?;
-        if path.trim_end_matches('/') == "/version" {
+        if path == "/version" {
             return Ok(answer(StatusCode::OK, JSON, full(self.version.clone())));
         }
         self.documents
@@ -496,9 +527,7 @@ fn request_info(parts: &Parts, path: &str) -> Result<RequestInfo> {
     } else {
         parts.method.as_str()
     };
-    let info = RequestInfo::parse(method, path, parts.uri.query())?;
-    filters::check_names(&info)?;
-    Ok(info)
+    RequestInfo::parse(method, path, parts.uri.query())
 }
 
 fn require_known(method: &Method) -> Result<()> {

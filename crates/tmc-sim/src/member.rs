@@ -19,6 +19,7 @@ use tmc_runtime::informer::Change;
 use tmc_runtime::queue::WorkQueue;
 use tmc_runtime::{ClusterKey, Connection, Informer, ResourceClient, Store};
 use tmc_server::surface::InProcessIdentity;
+use tmc_server::{Server, VersionInfo};
 use tokio_util::sync::CancellationToken;
 
 use crate::workloads;
@@ -74,15 +75,20 @@ impl Member {
             base_url: Arc::new(|| "https://member.invalid".to_owned()),
         })
         .await?;
-        let config = tmc_server::Config { apply_as_merge: true, ..tmc_server::Config::default() };
-        let server = tmc_server::Server::new(vec![Arc::new(hub)], Vec::new(), config);
-        let service = server.service().with_identity(InProcessIdentity(UserInfo::new(
-            "system:admin",
-            &[GROUP_MASTERS],
-        )));
+        let config = tmc_server::Config {
+            apply_as_merge: true,
+            ..tmc_server::Config::default()
+        };
+        let stop = CancellationToken::new();
+        let server = Server::builder(VersionInfo::new(36, "v1.36.2+sim"))
+            .surface(Arc::new(hub))
+            .config(config)
+            .stop(stop.clone())
+            .build();
+        let admin = UserInfo::new("system:admin", &[GROUP_MASTERS]);
         let member = Self {
-            connection: Connection::in_process(service),
-            stop: CancellationToken::new(),
+            connection: Connection::in_process(server.service().with_identity(InProcessIdentity(admin))),
+            stop,
         };
         member.make_nodes(behaviour.nodes).await?;
         let nodes = Simulation::new(&member.connection, environment, behaviour);

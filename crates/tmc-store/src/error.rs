@@ -77,8 +77,14 @@ pub enum CommitError<M> {
 impl<M> fmt::Display for CommitError<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Conflict { current: Some(entry) } => {
-                write!(f, "conflict: {} is at revision {}", entry.key, entry.revision)
+            Self::Conflict {
+                current: Some(entry),
+            } => {
+                write!(
+                    f,
+                    "conflict: {} is at revision {}",
+                    entry.key, entry.revision
+                )
             }
             Self::Conflict { current: None } => f.write_str("conflict: there is no such key"),
             Self::Failed(reason) => write!(f, "the write failed: {reason}"),

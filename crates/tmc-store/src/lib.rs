@@ -12,7 +12,6 @@
 //! sequence. **Durability.** `commit` returns only after the engine said the batch is on disk.
 //! **Cancellation.** Dropping `commit`'s future before it is queued has no effect, after that the
 //! write happens anyway.
-
 //!
 //! Inside: `state` (what readers share, a pure value) is made of `index` (key → versions) and
 //! `log` (the last changes in order, bounded); `writer` is the only one to change it; `watch`

@@ -75,7 +75,12 @@ struct Shard {
 impl Shard {
     fn new(head: Revision) -> Self {
         let recent = VecDeque::new();
-        Self { bell: Bell::default(), recent, complete_from: head, dropped: 0 }
+        Self {
+            bell: Bell::default(),
+            recent,
+            complete_from: head,
+            dropped: 0,
+        }
     }
 
     fn push(&mut self, revision: Revision) {
@@ -123,7 +128,8 @@ impl<M> Resource<M> {
     }
 
     fn position(&self, revision: Revision) -> usize {
-        self.ring.partition_point(|event| event.revision <= revision)
+        self.ring
+            .partition_point(|event| event.revision <= revision)
     }
 
     fn forget(&mut self, event: &Event<M>, floor: Revision) {
@@ -165,7 +171,12 @@ impl<M> Aftermath<M> {
 
     fn add(&mut self, bell: &Bell) {
         let wanted = bell.watchers > 0;
-        if wanted && !self.bells.iter().any(|known| Arc::ptr_eq(known, &bell.notify)) {
+        if wanted
+            && !self
+                .bells
+                .iter()
+                .any(|known| Arc::ptr_eq(known, &bell.notify))
+        {
             self.bells.push(bell.notify.clone());
         }
     }
@@ -208,16 +219,37 @@ impl<M> State<M> {
         now: Duration,
         options: &Options,
     ) {
-        let Record { revision, created, key, value, deleted } = record;
+        let Record {
+            revision,
+            created,
+            key,
+            value,
+            deleted,
+        } = record;
         let previous = self.get(&key).cloned();
-        let key = previous.as_ref().map_or(key, |previous| previous.key.clone());
+        let key = previous
+            .as_ref()
+            .map_or(key, |previous| previous.key.clone());
         let meta = extract(&key, &value);
-        let entry = Arc::new(Entry { key, value, meta, created, revision });
+        let entry = Arc::new(Entry {
+            key,
+            value,
+            meta,
+            created,
+            revision,
+        });
         if revision > self.floor {
-            let event = Event { revision, entry, previous, deleted };
+            let event = Event {
+                revision,
+                entry,
+                previous,
+                deleted,
+            };
             self.insert(Arc::new(event), now, options);
         } else {
-            self.resource_mut(resource_of(&entry.key.clone())).index.restore(entry);
+            self.resource_mut(resource_of(&entry.key.clone()))
+                .index
+                .restore(entry);
         }
     }
 
@@ -225,7 +257,9 @@ impl<M> State<M> {
         if !self.resources.contains_key(name) {
             self.resources.insert(name.into(), Resource::default());
         }
-        self.resources.get_mut(name).expect("it was inserted above if it was missing")
+        self.resources
+            .get_mut(name)
+            .expect("it was inserted above if it was missing")
     }
 
     fn insert(&mut self, event: Arc<Event<M>>, now: Duration, options: &Options) {
@@ -256,7 +290,10 @@ impl<M> State<M> {
 
     /// Keys that exist, over all resources.
     pub(crate) fn live(&self) -> usize {
-        self.resources.values().map(|resource| resource.index.live()).sum()
+        self.resources
+            .values()
+            .map(|resource| resource.index.live())
+            .sum()
     }
 
     /// Cursors that exist.
@@ -269,7 +306,11 @@ impl<M> State<M> {
     }
 
     pub(crate) fn check(&self, revision: Revision) -> Result<(), Compacted> {
-        if revision < self.floor { Err(Compacted { floor: self.floor }) } else { Ok(()) }
+        if revision < self.floor {
+            Err(Compacted { floor: self.floor })
+        } else {
+            Ok(())
+        }
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<&Arc<Entry<M>>> {
@@ -279,9 +320,11 @@ impl<M> State<M> {
     /// How many keys a prefix has now, where that is known without counting.
     pub(crate) fn known_count(&self, prefix: &str) -> Option<usize> {
         match Target::of(prefix) {
-            Target::Resource(name) if *name == *prefix => {
-                Some(self.resources.get(&name).map_or(0, |resource| resource.index.live()))
-            }
+            Target::Resource(name) if *name == *prefix => Some(
+                self.resources
+                    .get(&name)
+                    .map_or(0, |resource| resource.index.live()),
+            ),
             _ => None,
         }
     }
@@ -299,7 +342,11 @@ impl<M> State<M> {
         self.resources
             .range::<str, _>((Bound::Included(start), Bound::Unbounded))
             .take_while(move |(name, _)| {
-                if whole { ***name == *resource_of(prefix) } else { name.starts_with(prefix) }
+                if whole {
+                    ***name == *resource_of(prefix)
+                } else {
+                    name.starts_with(prefix)
+                }
             })
             .flat_map(move |(_, resource)| resource.index.scan(prefix, after, at))
     }
@@ -311,7 +358,10 @@ impl<M> State<M> {
             obsolete.extend(event.previous.as_ref().map(|previous| previous.revision));
             obsolete.extend(event.deleted.then_some(event.revision));
         }
-        Compaction { floor: plan.floor, obsolete }
+        Compaction {
+            floor: plan.floor,
+            obsolete,
+        }
     }
 
     /// Makes durable changes visible and forgets what was planned.
@@ -323,10 +373,15 @@ impl<M> State<M> {
         options: &Options,
     ) -> Aftermath<M> {
         let garbage = plan.map(|plan| self.forget(plan)).unwrap_or_default();
-        let mut aftermath = Aftermath { bells: Vec::new(), _garbage: garbage };
+        let mut aftermath = Aftermath {
+            bells: Vec::new(),
+            _garbage: garbage,
+        };
         for event in events {
             self.insert(event.clone(), now, options);
-            let Some(resource) = self.resources.get(resource_of(&event.entry.key)) else { continue };
+            let Some(resource) = self.resources.get(resource_of(&event.entry.key)) else {
+                continue;
+            };
             aftermath.add(&resource.bell);
             let cluster = cluster_of(&event.entry.key);
             if let Some(shard) = cluster.and_then(|cluster| resource.clusters.get(cluster)) {
@@ -344,7 +399,9 @@ impl<M> State<M> {
         let gone = self.log.forget(plan);
         for event in gone.iter().flat_map(|segment| &segment.events) {
             let name = resource_of(&event.entry.key);
-            let Some(resource) = self.resources.get_mut(name) else { continue };
+            let Some(resource) = self.resources.get_mut(name) else {
+                continue;
+            };
             resource.forget(event, plan.floor);
             if resource.is_unused() {
                 self.resources.remove(name);
@@ -361,7 +418,10 @@ impl<M> State<M> {
             Target::Resource(name) => &mut self.resource_mut(name).bell,
             Target::Cluster(name, cluster) => {
                 let shards = &mut self.resource_mut(name).clusters;
-                &mut shards.entry(cluster.clone()).or_insert_with(|| Shard::new(head)).bell
+                &mut shards
+                    .entry(cluster.clone())
+                    .or_insert_with(|| Shard::new(head))
+                    .bell
             }
         };
         bell.watchers += 1;
@@ -376,7 +436,9 @@ impl<M> State<M> {
                 resource.bell.watchers -= 1;
             }),
             Target::Cluster(name, cluster) => self.leave_resource(name, |resource| {
-                let Some(shard) = resource.clusters.get_mut(cluster) else { return };
+                let Some(shard) = resource.clusters.get_mut(cluster) else {
+                    return;
+                };
                 shard.bell.watchers -= 1;
                 if shard.bell.watchers == 0 {
                     resource.clusters.remove(cluster);
@@ -386,7 +448,9 @@ impl<M> State<M> {
     }
 
     fn leave_resource(&mut self, name: &str, leave: impl FnOnce(&mut Resource<M>)) {
-        let Some(resource) = self.resources.get_mut(name) else { return };
+        let Some(resource) = self.resources.get_mut(name) else {
+            return;
+        };
         leave(resource);
         if resource.is_unused() {
             self.resources.remove(name);
@@ -409,15 +473,21 @@ impl<M> State<M> {
                 search.run(self.log.after(cursor));
             }
             Target::Resource(name) => {
-                let Some(resource) = self.resources.get(name) else { return Ok(search.found) };
+                let Some(resource) = self.resources.get(name) else {
+                    return Ok(search.found);
+                };
                 if cursor < resource.dropped {
                     return Err(compacted);
                 }
                 search.run(resource.ring.range(resource.position(cursor)..));
             }
             Target::Cluster(name, cluster) => {
-                let Some(resource) = self.resources.get(name) else { return Ok(search.found) };
-                let Some(shard) = resource.clusters.get(cluster) else { return Ok(search.found) };
+                let Some(resource) = self.resources.get(name) else {
+                    return Ok(search.found);
+                };
+                let Some(shard) = resource.clusters.get(cluster) else {
+                    return Ok(search.found);
+                };
                 if cursor < shard.dropped {
                     return Err(compacted);
                 }
@@ -425,9 +495,11 @@ impl<M> State<M> {
                     search.run(resource.ring.range(resource.position(cursor)..));
                 } else {
                     let new = shard.recent.iter().filter(|revision| **revision > cursor);
-                    search.run(new.filter_map(|revision| {
-                        resource.ring.get(resource.position(revision - 1))
-                    }));
+                    search.run(
+                        new.filter_map(|revision| {
+                            resource.ring.get(resource.position(revision - 1))
+                        }),
+                    );
                 }
             }
         }
@@ -444,14 +516,21 @@ impl<M> State<M> {
                 cursor >= last.max(resource.dropped)
             }),
             Target::Cluster(name, cluster) => {
-                let shard = self.resources.get(name).and_then(|r| r.clusters.get(cluster));
+                let shard = self
+                    .resources
+                    .get(name)
+                    .and_then(|r| r.clusters.get(cluster));
                 shard.is_none_or(|shard| {
                     let last = shard.recent.back().copied().unwrap_or(0);
                     cursor >= last.max(shard.dropped).max(shard.complete_from)
                 })
             }
         };
-        if nothing_missed { cursor.max(self.revision) } else { cursor }
+        if nothing_missed {
+            cursor.max(self.revision)
+        } else {
+            cursor
+        }
     }
 }
 
@@ -465,8 +544,17 @@ struct Search<'a, M> {
 
 impl<'a, M> Search<'a, M> {
     fn new(prefix: &'a str, cursor: Revision, limit: usize, head: Revision) -> Self {
-        let found = Found { events: Vec::new(), cursor, caught_up: true };
-        Self { prefix, limit, head, found }
+        let found = Found {
+            events: Vec::new(),
+            cursor,
+            caught_up: true,
+        };
+        Self {
+            prefix,
+            limit,
+            head,
+            found,
+        }
     }
 
     fn run<'e>(&mut self, events: impl Iterator<Item = &'e Arc<Event<M>>>)
@@ -487,3 +575,6 @@ impl<'a, M> Search<'a, M> {
         found.cursor = found.cursor.max(self.head);
     }
 }
+
+#[cfg(test)]
+mod tests;

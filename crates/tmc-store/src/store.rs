@@ -9,9 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::engine::Engine;
 use crate::state::State;
 use crate::writer::{Answer, Driver, Job, Writer};
-use crate::{
-    CommitError, Compacted, Entry, Error, Event, Key, Mutation, Options, Revision, Watcher,
-};
+use crate::{CommitError, Compacted, Entry, Error, Key, Mutation, Options, Revision, Watcher};
 
 /// Keys looked at in one hold of the lock.
 const CHUNK: usize = 512;
@@ -57,7 +55,10 @@ pub struct Stats {
 
 /// How writes get to the writer.
 enum Door<M> {
-    Queue { sender: Mutex<Option<mpsc::Sender<Job<M>>>>, finished: watch::Receiver<()> },
+    Queue {
+        sender: Mutex<Option<mpsc::Sender<Job<M>>>>,
+        finished: watch::Receiver<()>,
+    },
     Inline(Mutex<Option<Writer<M>>>),
 }
 
@@ -72,7 +73,10 @@ pub struct Store<M> {
 
 impl<M> Clone for Store<M> {
     fn clone(&self) -> Self {
-        Self { shared: self.shared.clone(), door: self.door.clone() }
+        Self {
+            shared: self.shared.clone(),
+            door: self.door.clone(),
+        }
     }
 }
 
@@ -120,7 +124,10 @@ impl<M: Send + Sync + 'static> Store<M> {
         let (sender, queue) = mpsc::channel(options.queue.max(1));
         let (running, finished) = watch::channel(());
         let (shared, writer) = load(engine, extract, options)?;
-        let door = Arc::new(Door::Queue { sender: Mutex::new(Some(sender)), finished });
+        let door = Arc::new(Door::Queue {
+            sender: Mutex::new(Some(sender)),
+            finished,
+        });
         Ok((Self { shared, door }, Driver::new(writer, queue, running)))
     }
 
@@ -138,7 +145,11 @@ impl<M: Send + Sync + 'static> Store<M> {
         let job = Job { mutation, reply };
         match &*self.door {
             Door::Inline(writer) => {
-                writer.lock().as_mut().ok_or(CommitError::Closed)?.process([job]);
+                writer
+                    .lock()
+                    .as_mut()
+                    .ok_or(CommitError::Closed)?
+                    .process([job]);
             }
             Door::Queue { sender, .. } => {
                 let sender = sender.lock().clone().ok_or(CommitError::Closed)?;
@@ -210,7 +221,12 @@ impl<M> Store<M> {
         let more = cut.live > entries.len();
         let counted = cut.done.then_some(cut.live - entries.len());
         let remaining = counted.or_else(|| self.remaining(prefix, start_after, &entries, revision));
-        Ok(Page { entries, revision, more, remaining })
+        Ok(Page {
+            entries,
+            revision,
+            more,
+            remaining,
+        })
     }
 
     /// What remains of a whole resource after its first page is known without counting.
@@ -231,7 +247,11 @@ impl<M> Store<M> {
     /// revision read, at last without letting the lock go.
     fn read_newest<'a>(&self, cut: &mut Cut<'a, M>, restart: impl Fn(&mut Cut<'a, M>)) {
         for attempt in 0.. {
-            let chunk = if attempt < PIECEMEAL_TRIES { CHUNK } else { usize::MAX };
+            let chunk = if attempt < PIECEMEAL_TRIES {
+                CHUNK
+            } else {
+                usize::MAX
+            };
             if self.read(cut, None, chunk).is_ok() {
                 return;
             }
@@ -271,7 +291,9 @@ impl<M> Store<M> {
     /// The newest entries under `prefix` and a watcher that goes on from exactly there.
     pub fn list_and_watch(&self, prefix: &str) -> (Page<M>, Watcher<M>) {
         loop {
-            let Ok(page) = self.range(prefix, None, None, 0) else { continue };
+            let Ok(page) = self.range(prefix, None, None, 0) else {
+                continue;
+            };
             // Fails only if the revision just read is compacted already.
             if let Ok(watcher) = self.watch(prefix, page.revision) {
                 return (page, watcher);
@@ -300,7 +322,9 @@ fn load<M: Send + Sync + 'static>(
 ) -> Result<(Arc<Shared<M>>, Writer<M>), Error> {
     let loaded = engine.load()?;
     let state = State::restore(loaded, extract, options.clock.now(), &options);
-    let shared = Arc::new(Shared { state: RwLock::new(state) });
+    let shared = Arc::new(Shared {
+        state: RwLock::new(state),
+    });
     let writer = Writer::new(shared.clone(), engine, options);
     Ok((shared, writer))
 }
@@ -324,7 +348,17 @@ struct Cut<'a, M> {
 impl<'a, M> Cut<'a, M> {
     fn new(prefix: &'a str, after: Option<&'a str>, limit: usize) -> Self {
         let (resume, entries) = (None, Vec::new());
-        Self { prefix, after, resume, at: 0, limit, collect: false, entries, live: 0, done: false }
+        Self {
+            prefix,
+            after,
+            resume,
+            at: 0,
+            limit,
+            collect: false,
+            entries,
+            live: 0,
+            done: false,
+        }
     }
 
     fn collecting(mut self) -> Self {
@@ -341,20 +375,20 @@ impl<'a, M> Cut<'a, M> {
     fn advance(&mut self, state: &State<M>, chunk: usize) -> bool {
         let resume = self.resume.take();
         let after = resume.as_deref().or(self.after);
+        let mut last: Option<&Key> = None;
         for (looked_at, (key, entry)) in state.scan(self.prefix, after, self.at).enumerate() {
             if looked_at == chunk {
+                self.resume = last.cloned();
                 return true;
             }
-            if let Some(entry) = entry {
-                self.live += 1;
-                if self.collect && self.entries.len() < self.limit {
-                    self.entries.push(entry.clone());
-                }
-                if self.live - self.entries.len() > COUNTED && self.collect {
-                    return false;
-                }
+            last = Some(key);
+            let Some(entry) = entry else { continue };
+            self.live += 1;
+            if self.collect && self.entries.len() < self.limit {
+                self.entries.push(entry.clone());
+            } else if self.collect && self.live - self.entries.len() > COUNTED {
+                return false;
             }
-            self.resume = Some(key.clone());
         }
         self.done = true;
         false

@@ -34,7 +34,13 @@ impl<M> Watcher<M> {
         state.check(cursor)?;
         let bell = state.enter(&target);
         drop(state);
-        Ok(Self { shared: shared.clone(), prefix: prefix.into(), target, bell, cursor })
+        Ok(Self {
+            shared: shared.clone(),
+            prefix: prefix.into(),
+            target,
+            bell,
+            cursor,
+        })
     }
 
     /// The next events, at least one and at most 32, waiting for them if there are none.

@@ -39,7 +39,12 @@ struct Batch<M> {
 
 impl<M> Batch<M> {
     fn stage(&mut self, mutation: Mutation<M>, shared: &Shared<M>) -> Answer<M> {
-        let Mutation { key, expect, encode, delete } = mutation;
+        let Mutation {
+            key,
+            expect,
+            encode,
+            delete,
+        } = mutation;
         let current = match self.staged.get(&key) {
             Some(staged) => staged.clone(),
             None => shared.state.read().get(&key).cloned(),
@@ -59,10 +64,21 @@ impl<M> Batch<M> {
         // One allocation for all versions of a key.
         let key = current.as_ref().map_or(key, |current| current.key.clone());
         let created = current.as_ref().map_or(revision, |current| current.created);
-        let entry = Arc::new(Entry { key: key.clone(), value, meta, created, revision });
+        let entry = Arc::new(Entry {
+            key: key.clone(),
+            value,
+            meta,
+            created,
+            revision,
+        });
         self.head = revision;
         self.staged.insert(key, (!delete).then(|| entry.clone()));
-        let event = Arc::new(Event { revision, entry, previous: current, deleted: delete });
+        let event = Arc::new(Event {
+            revision,
+            entry,
+            previous: current,
+            deleted: delete,
+        });
         self.events.push(event.clone());
         Ok(event)
     }
@@ -82,9 +98,12 @@ impl<M> Batch<M> {
     fn supports(&self, answer: &Answer<M>) -> bool {
         match answer {
             Ok(_) => true,
-            Err(CommitError::Conflict { current: Some(entry) }) => {
-                self.events.first().is_some_and(|first| first.revision <= entry.revision)
-            }
+            Err(CommitError::Conflict {
+                current: Some(entry),
+            }) => self
+                .events
+                .first()
+                .is_some_and(|first| first.revision <= entry.revision),
             // Which key was missing is not known here; being wrong this way is safe.
             Err(CommitError::Conflict { current: None }) => !self.events.is_empty(),
             Err(_) => false,
@@ -94,18 +113,30 @@ impl<M> Batch<M> {
 
 impl<M: Send + Sync + 'static> Writer<M> {
     pub(crate) fn new(shared: Arc<Shared<M>>, engine: Box<dyn Engine>, options: Options) -> Self {
-        Self { shared, engine, options }
+        Self {
+            shared,
+            engine,
+            options,
+        }
     }
 
     /// Decides, stores, publishes and answers a batch.
     pub(crate) fn process(&mut self, jobs: impl IntoIterator<Item = Job<M>>) {
         let head = self.shared.state.read().revision();
-        let mut batch = Batch { events: Vec::new(), staged: HashMap::new(), head };
+        let mut batch = Batch {
+            events: Vec::new(),
+            staged: HashMap::new(),
+            head,
+        };
         let mut answers = Vec::new();
         for job in jobs {
             answers.push((job.reply, batch.stage(job.mutation, &self.shared)));
         }
-        let stored = if batch.events.is_empty() { Ok(None) } else { self.store(&batch).map(Some) };
+        let stored = if batch.events.is_empty() {
+            Ok(None)
+        } else {
+            self.store(&batch).map(Some)
+        };
         if let Err(error) = &stored {
             tracing::error!(%error, writes = batch.events.len(), "writes failed, nothing changed");
             let reason = error.to_string();
@@ -164,7 +195,12 @@ impl<M: Send + Sync + 'static> Driver<M> {
         finished: watch::Sender<()>,
     ) -> Self {
         let limit = writer.options.batch.max(1);
-        Self { writer, queue, limit, _finished: finished }
+        Self {
+            writer,
+            queue,
+            limit,
+            _finished: finished,
+        }
     }
 
     /// Serves writes until the store is closed or dropped and its queue is empty. The engine is

@@ -107,7 +107,7 @@ fn sum(nodes: &[Value], list: &str) -> Value {
         for (resource, text) in node["status"][list].as_object().into_iter().flatten() {
             let Some(Ok(quantity)) = text.as_str().map(str::parse::<Quantity>) else { continue };
             let total = match totals.get(resource) {
-                Some(total) => total.checked_add(&quantity),
+                Some(total) => total.checked_add(quantity),
                 None => Some(quantity),
             };
             if let Some(total) = total {

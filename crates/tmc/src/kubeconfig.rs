@@ -6,7 +6,6 @@ use std::path::Path;
 use anyhow::{Context as _, Result, anyhow};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use rcgen::{CertificateParams, DnType, KeyPair};
 use serde_json::{Value, json};
 
 /// Reads a kubeconfig as it is.
@@ -123,16 +122,9 @@ pub struct NewIdentity {
 /// # Errors
 /// When the name cannot stand in a certificate.
 pub fn new_identity(user: &str, groups: &[String]) -> Result<NewIdentity> {
-    let key = KeyPair::generate().context("no key can be made")?;
-    let mut params = CertificateParams::default();
-    params.distinguished_name = rcgen::DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, user);
-    for group in groups {
-        params.distinguished_name.push(DnType::OrganizationName, group.as_str());
-    }
-    let request = params.serialize_request(&key).context("no request can be made")?;
-    let request = request.pem().context("no request can be made")?;
-    Ok(NewIdentity { key: key.serialize_pem(), request })
+    let groups: Vec<&str> = groups.iter().map(String::as_str).collect();
+    let (request, key) = tmc_server::tls::generate_request(user, &groups)?;
+    Ok(NewIdentity { key, request })
 }
 
 /// A user with its certificate, base64 of PEM as kubeconfigs hold them.

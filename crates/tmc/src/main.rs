@@ -1,2 +1,54 @@
-//! The tmc binary.
-fn main() {}
+//! `tmc` (and `kubectl-tmc`, the same program under another name).
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use tmc::cli::{Cli, Command};
+use tmc::commands;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = tracing_subscriber::EnvFilter::try_from_env("TMC_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default_log(&cli.command)));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(run(&cli)),
+        Err(error) => Err(error.into()),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What is logged unless `TMC_LOG` says otherwise: servers warn, commands only speak.
+fn default_log(command: &Command) -> &'static str {
+    match command {
+        Command::Start(_) | Command::Syncer(_) => "warn",
+        _ => "error",
+    }
+}
+
+async fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
+    let text = match &cli.command {
+        Command::Quickstart(args) => return commands::quickstart::run(args).await,
+        Command::Start(args) => {
+            commands::start::run(args).await?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Command::Syncer(args) => {
+            commands::syncer::run(args).await?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Command::Cluster(command) => commands::cluster::run(&cli.global, command).await?,
+        Command::Workspace(command) => commands::workspace::run(&cli.global, command).await?,
+        Command::Bind(command) => commands::bind::run(&cli.global, command).await?,
+        Command::Get(command) => commands::get::run(&cli.global, command).await?,
+    };
+    println!("{text}");
+    Ok(ExitCode::SUCCESS)
+}

@@ -60,7 +60,10 @@ pub fn validate_label_value(field: &str, text: &str) -> Vec<Cause> {
 
 fn causes(field: &str, value: &str, faults: Vec<String>) -> Vec<Cause> {
     let value = Value::from(value);
-    faults.into_iter().map(|fault| Cause::invalid(field, &value, fault)).collect()
+    faults
+        .into_iter()
+        .map(|fault| Cause::invalid(field, &value, fault))
+        .collect()
 }
 
 fn name_faults(name: &str, rule: NameRule) -> Vec<String> {
@@ -68,7 +71,9 @@ fn name_faults(name: &str, rule: NameRule) -> Vec<String> {
         NameRule::Subdomain => subdomain_faults(name),
         NameRule::Label => label_faults(name),
         NameRule::Dns1035 => dns1035_faults(name),
-        NameRule::PathSegment if name == "." || name == ".." => vec![format!("may not be '{name}'")],
+        NameRule::PathSegment if name == "." || name == ".." => {
+            vec![format!("may not be '{name}'")]
+        }
         NameRule::PathSegment => segment_faults(name),
     }
 }
@@ -76,7 +81,11 @@ fn name_faults(name: &str, rule: NameRule) -> Vec<String> {
 fn subdomain_faults(name: &str) -> Vec<String> {
     let mut faults = too_long(name, SUBDOMAIN_MAX);
     if !is_subdomain(name) {
-        faults.push(format_fault(SUBDOMAIN_TEXT, SUBDOMAIN_FORMAT, &["example.com"]));
+        faults.push(format_fault(
+            SUBDOMAIN_TEXT,
+            SUBDOMAIN_FORMAT,
+            &["example.com"],
+        ));
     }
     faults
 }
@@ -96,7 +105,11 @@ fn label_faults(name: &str) -> Vec<String> {
 fn dns1035_faults(name: &str) -> Vec<String> {
     let mut faults = too_long(name, LABEL_MAX);
     if !is_label(name) || name.starts_with(|c: char| c.is_ascii_digit()) {
-        faults.push(format_fault(DNS1035_TEXT, DNS1035_FORMAT, &["my-name", "abc-123"]));
+        faults.push(format_fault(
+            DNS1035_TEXT,
+            DNS1035_FORMAT,
+            &["my-name", "abc-123"],
+        ));
     }
     faults
 }
@@ -122,16 +135,27 @@ pub(crate) fn qualified_name_faults(key: &str) -> Vec<String> {
             name
         }
         Some((prefix, name)) => {
-            faults.extend(subdomain_faults(prefix).iter().map(|f| format!("prefix part {f}")));
+            faults.extend(
+                subdomain_faults(prefix)
+                    .iter()
+                    .map(|f| format!("prefix part {f}")),
+            );
             name
         }
     };
     if name.is_empty() {
         faults.push("name part must be non-empty".into());
     }
-    faults.extend(too_long(name, LABEL_MAX).iter().map(|f| format!("name part {f}")));
+    faults.extend(
+        too_long(name, LABEL_MAX)
+            .iter()
+            .map(|f| format!("name part {f}")),
+    );
     if !is_label_text(name) {
-        faults.push(format!("name part {}", format_fault(KEY_TEXT, KEY_FORMAT, &examples)));
+        faults.push(format!(
+            "name part {}",
+            format_fault(KEY_TEXT, KEY_FORMAT, &examples)
+        ));
     }
     faults
 }
@@ -139,7 +163,11 @@ pub(crate) fn qualified_name_faults(key: &str) -> Vec<String> {
 pub(crate) fn label_value_faults(text: &str) -> Vec<String> {
     let mut faults = too_long(text, LABEL_MAX);
     if !text.is_empty() && !is_label_text(text) {
-        faults.push(format_fault(VALUE_TEXT, VALUE_FORMAT, &["MyValue", "my_value", "12345"]));
+        faults.push(format_fault(
+            VALUE_TEXT,
+            VALUE_FORMAT,
+            &["MyValue", "my_value", "12345"],
+        ));
     }
     faults
 }
@@ -150,7 +178,11 @@ fn too_long(text: &str, max: usize) -> Vec<String> {
 }
 
 fn format_fault(text: &str, format: &str, examples: &[&str]) -> String {
-    let examples = examples.iter().map(|e| format!("'{e}'")).collect::<Vec<_>>().join(",  or ");
+    let examples = examples
+        .iter()
+        .map(|e| format!("'{e}'"))
+        .collect::<Vec<_>>()
+        .join(",  or ");
     format!("{text} (e.g. {examples}, regex used for validation is '{format}')")
 }
 

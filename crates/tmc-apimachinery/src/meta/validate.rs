@@ -76,15 +76,15 @@ fn check_scalars(metadata: &Map<String, Value>, causes: &mut Vec<Cause>) {
         let field = format!("metadata.{key}");
         match metadata.get(key) {
             None | Some(Value::Null) => {}
-            Some(value) => match value.as_i64() {
-                None => causes.push(wrong_type(field, value, "an integer")),
-                Some(number) if number < 0 && key == "generation" => causes.push(Cause::invalid(
-                    field,
-                    value,
-                    "must be greater than or equal to 0",
-                )),
-                Some(_) => {}
-            },
+            Some(value) => {
+                match value.as_i64() {
+                    None => causes.push(wrong_type(field, value, "an integer")),
+                    Some(number) if number < 0 && key == "generation" => causes.push(
+                        Cause::invalid(field, value, "must be greater than or equal to 0"),
+                    ),
+                    Some(_) => {}
+                }
+            }
         }
     }
 }
@@ -148,15 +148,25 @@ fn check_annotations(metadata: &Map<String, Value>, causes: &mut Vec<Cause>) {
 fn check_owners(metadata: &Map<String, Value>, causes: &mut Vec<Cause>) {
     let field = "metadata.ownerReferences";
     let mut controller = None;
-    for (index, owner) in items(metadata, "ownerReferences", causes).iter().enumerate() {
+    for (index, owner) in items(metadata, "ownerReferences", causes)
+        .iter()
+        .enumerate()
+    {
         let Value::Object(reference) = owner else {
             causes.push(wrong_type(format!("{field}[{index}]"), owner, "an object"));
             continue;
         };
         check_owner(reference, field, causes);
         for key in ["controller", "blockOwnerDeletion"] {
-            if let Some(value) = reference.get(key).filter(|v| !v.is_boolean() && !v.is_null()) {
-                causes.push(wrong_type(format!("{field}[{index}].{key}"), value, "a boolean"));
+            if let Some(value) = reference
+                .get(key)
+                .filter(|v| !v.is_boolean() && !v.is_null())
+            {
+                causes.push(wrong_type(
+                    format!("{field}[{index}].{key}"),
+                    value,
+                    "a boolean",
+                ));
             }
         }
         if reference.get("controller") == Some(&Value::Bool(true)) {
@@ -192,11 +202,19 @@ fn check_owner(reference: &Map<String, Value>, field: &str, causes: &mut Vec<Cau
     }
     if crate::names::GroupVersion::parse(version).is_none() {
         let why = "version must not be empty";
-        causes.push(Cause::invalid(format!("{field}.apiVersion"), &version.into(), why));
+        causes.push(Cause::invalid(
+            format!("{field}.apiVersion"),
+            &version.into(),
+            why,
+        ));
     }
     for key in ["kind", "name", "uid"] {
         if text(reference, key).is_empty() {
-            causes.push(Cause::invalid(format!("{field}.{key}"), &"".into(), "must not be empty"));
+            causes.push(Cause::invalid(
+                format!("{field}.{key}"),
+                &"".into(),
+                "must not be empty",
+            ));
         }
     }
     if version == "v1" && text(reference, "kind") == "Event" {
@@ -231,16 +249,30 @@ fn check_managed_fields(metadata: &Map<String, Value>, causes: &mut Vec<Cause>) 
         let operation = text(entry, "operation");
         if !matches!(operation, "Apply" | "Update") {
             let why = "must be `Apply` or `Update`";
-            causes.push(Cause::invalid(format!("{field}.operation"), &operation.into(), why));
+            causes.push(Cause::invalid(
+                format!("{field}.operation"),
+                &operation.into(),
+                why,
+            ));
         }
         let kind = text(entry, "fieldsType");
         if !matches!(kind, "" | "FieldsV1") {
             let why = "must be `FieldsV1`";
-            causes.push(Cause::invalid(format!("{field}.fieldsType"), &kind.into(), why));
+            causes.push(Cause::invalid(
+                format!("{field}.fieldsType"),
+                &kind.into(),
+                why,
+            ));
         }
-        causes.extend(validate_field_manager(&format!("{field}.manager"), text(entry, "manager")));
+        causes.extend(validate_field_manager(
+            &format!("{field}.manager"),
+            text(entry, "manager"),
+        ));
         if text(entry, "subresource").len() > MAX_SUBRESOURCE_BYTES {
-            causes.push(too_long(format!("{field}.subresource"), MAX_SUBRESOURCE_BYTES));
+            causes.push(too_long(
+                format!("{field}.subresource"),
+                MAX_SUBRESOURCE_BYTES,
+            ));
         }
     }
 }
@@ -252,9 +284,14 @@ pub(crate) fn validate_field_manager(field: &str, manager: &str) -> Vec<Cause> {
         causes.push(too_long(field, MAX_MANAGER_BYTES));
     }
     // One error is enough: the text is the user's and may be all control characters.
-    let unprintable = manager.char_indices().find(|(_, c)| c.is_control() || is_odd_space(*c));
+    let unprintable = manager
+        .char_indices()
+        .find(|(_, c)| c.is_control() || is_odd_space(*c));
     if let Some((position, c)) = unprintable {
-        let why = format!("invalid character U+{:04X} (at position {position})", u32::from(c));
+        let why = format!(
+            "invalid character U+{:04X} (at position {position})",
+            u32::from(c)
+        );
         causes.push(Cause::invalid(field, &manager.into(), why));
     }
     causes

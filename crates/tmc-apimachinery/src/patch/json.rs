@@ -39,9 +39,14 @@ pub(super) fn read(patch: &[u8]) -> Result<Vec<PatchOperation>> {
 pub(super) fn apply(document: &mut Value, operations: Vec<PatchOperation>) -> Result<()> {
     let mut bounds = Bounds::default();
     for (index, operation) in operations.into_iter().enumerate() {
-        let place = Place { index, path: operation.path().to_string() };
+        let place = Place {
+            index,
+            path: operation.path().to_string(),
+        };
         bounds.check(document, &operation, &place)?;
-        let Some(operation) = lenient(document, operation) else { continue };
+        let Some(operation) = lenient(document, operation) else {
+            continue;
+        };
         json_patch::patch_unsafe(document, std::slice::from_ref(&operation))
             .map_err(|error| place.refuse(error.kind))?;
     }
@@ -57,14 +62,20 @@ struct Place {
 impl Place {
     fn says(&self, why: impl std::fmt::Display) -> String {
         let path = self.path.chars().take(256).collect::<String>();
-        format!("JSON patch operation {} on path {path:?} does not apply: {why}", self.index)
+        format!(
+            "JSON patch operation {} on path {path:?} does not apply: {why}",
+            self.index
+        )
     }
 
     /// 422, as Kubernetes answers for a patch that does not fit the object.
     fn refuse(&self, why: impl std::fmt::Display) -> ApiError {
         ApiError::new(
             Reason::Invalid,
-            format!("the server rejected our request due to an error in our request: {}", self.says(why)),
+            format!(
+                "the server rejected our request due to an error in our request: {}",
+                self.says(why)
+            ),
         )
     }
 
@@ -78,7 +89,10 @@ impl Place {
 fn lenient(document: &Value, operation: PatchOperation) -> Option<PatchOperation> {
     match operation {
         PatchOperation::Replace(replace) if absent_member(document, &replace.path) => {
-            Some(PatchOperation::Add(AddOperation { path: replace.path, value: replace.value }))
+            Some(PatchOperation::Add(AddOperation {
+                path: replace.path,
+                value: replace.value,
+            }))
         }
         PatchOperation::Test(test)
             if test.value.is_null() && absent_member(document, &test.path) =>
@@ -91,7 +105,9 @@ fn lenient(document: &Value, operation: PatchOperation) -> Option<PatchOperation
 
 /// Whether a path names a member that an existing object does not have.
 fn absent_member(document: &Value, path: &Pointer) -> bool {
-    let Some((parent, key)) = path.split_back() else { return false };
+    let Some((parent, key)) = path.split_back() else {
+        return false;
+    };
     match document.pointer(parent.as_str()) {
         Some(Value::Object(map)) => !map.contains_key(key.decoded().as_ref()),
         _ => false,
@@ -145,7 +161,9 @@ impl Bounds {
 
 /// Items of a list that a change at a path may shift.
 fn shifted(document: &Value, path: &Pointer) -> usize {
-    let parent = path.parent().and_then(|parent| document.pointer(parent.as_str()));
+    let parent = path
+        .parent()
+        .and_then(|parent| document.pointer(parent.as_str()));
     parent.and_then(Value::as_array).map_or(0, Vec::len)
 }
 
@@ -157,7 +175,10 @@ struct Size {
 }
 
 fn measure_at(document: &Value, path: &Pointer) -> Size {
-    document.pointer(path.as_str()).map(measure).unwrap_or_default()
+    document
+        .pointer(path.as_str())
+        .map(measure)
+        .unwrap_or_default()
 }
 
 fn measure(value: &Value) -> Size {
@@ -173,9 +194,15 @@ fn measure(value: &Value) -> Size {
         Value::Array(items) => nested(&mut items.iter().map(measure)),
         Value::Object(map) => nested(&mut map.iter().map(|(key, value)| {
             let size = measure(value);
-            Size { bytes: size.bytes + key.len() + 3, ..size }
+            Size {
+                bytes: size.bytes + key.len() + 3,
+                ..size
+            }
         })),
-        Value::String(text) => Size { bytes: text.len() + 2, depth: 0 },
+        Value::String(text) => Size {
+            bytes: text.len() + 2,
+            depth: 0,
+        },
         _ => Size { bytes: 8, depth: 0 },
     }
 }

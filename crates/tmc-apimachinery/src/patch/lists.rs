@@ -1,9 +1,9 @@
 //! Strategic merge of lists: items are found by merge key (maps) or by value (scalars), and the
 //! order of the patch wins over the order of the document, which wins over the order of arrival.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{HashMap, HashSet};
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::strategic::{Directive, Field, cleaned_list, cleaned_map, directive, merge_map};
 use crate::status::{ApiError, Result};
@@ -18,7 +18,9 @@ struct Identity<'a> {
 impl Identity<'_> {
     /// The identity of an item, as JSON text.
     fn of(&self, item: &Value) -> Result<String> {
-        let Some(key) = self.merge_key else { return Ok(item.to_string()) };
+        let Some(key) = self.merge_key else {
+            return Ok(item.to_string());
+        };
         item.get(key).map(Value::to_string).ok_or_else(|| {
             ApiError::bad_request(format!(
                 "an item of the list {:?} does not contain its declared merge key {key:?}",
@@ -27,15 +29,14 @@ impl Identity<'_> {
         })
     }
 
-    fn of_all(&self, items: &[Value]) -> Result<Vec<String>> {
-        items.iter().map(|item| self.of(item)).collect()
-    }
-
     /// The first place of every identity.
-    fn places(&self, items: &[Value]) -> Result<HashMap<String, usize>> {
-        let mut places = HashMap::with_capacity(items.len());
-        for (place, identity) in self.of_all(items)?.into_iter().enumerate() {
-            places.entry(identity).or_insert(place);
+    fn places<'v>(
+        &self,
+        items: impl IntoIterator<Item = &'v Value>,
+    ) -> Result<HashMap<String, usize>> {
+        let mut places = HashMap::new();
+        for (place, item) in items.into_iter().enumerate() {
+            places.entry(self.of(item)?).or_insert(place);
         }
         Ok(places)
     }
@@ -46,13 +47,30 @@ pub(super) fn merge(original: Vec<Value>, patch: &[Value], field: Field<'_>) -> 
     if !field.has("merge") {
         return Ok(cleaned_list(patch));
     }
-    let Some(identity) = identity(&original, patch, field)? else { return Ok(original) };
-    let (merged, patch) = if identity.merge_key.is_some() {
-        merge_maps(original.clone(), patch, identity, field)?
-    } else {
-        (merge_scalars(&original, patch), patch.to_vec())
+    let Some(identity) = identity(&original, patch, field)? else {
+        return Ok(original);
     };
-    order(merged, &patch, &original, identity)
+    let before = identity.places(&original)?;
+    if identity.merge_key.is_none() {
+        let wanted = identity.places(patch)?;
+        return order(merge_scalars(original, patch), &wanted, &before, identity);
+    }
+    let changes = Changes::read(patch, identity)?;
+    if changes.replace {
+        return Ok(changes
+            .items
+            .iter()
+            .filter_map(|item| item.as_object())
+            .map(whole)
+            .collect());
+    }
+    let wanted = identity.places(changes.items.iter().copied())?;
+    let merged = merge_maps(original, &changes, identity, field)?;
+    order(merged, &wanted, &before, identity)
+}
+
+fn whole(map: &serde_json::Map<String, Value>) -> Value {
+    Value::Object(cleaned_map(map))
 }
 
 /// Merges a list whose order the patch gives by `$setElementOrder`; `None` if there is no list.
@@ -62,117 +80,157 @@ pub(super) fn merge_ordered(
     wanted: &[Value],
     field: Field<'_>,
 ) -> Result<Option<Vec<Value>>> {
-    let before = original.clone().unwrap_or_default();
+    let before = original.as_deref().unwrap_or_default();
     let change = patch.map_or(&[][..], Vec::as_slice);
-    let identity = identity(&before, change, field)?;
-    if let Some(identity) = identity {
-        check_order(change, wanted, identity)?;
-    }
+    let Some(identity) = identity(before, change, field)? else {
+        // Nothing that could be told apart, so nothing to sort.
+        return match (original, patch) {
+            (original, None) => Ok(original),
+            (None, Some(patch)) => Ok(Some(cleaned_list(patch))),
+            (Some(original), Some(patch)) => merge(original, patch, field).map(Some),
+        };
+    };
+    check_order(change, wanted, identity)?;
+    let before = before.to_vec();
     let merged = match (original, patch) {
         (None, None) => return Ok(None),
         (Some(original), None) => original,
         (None, Some(patch)) => cleaned_list(patch),
         (Some(original), Some(patch)) => merge(original, patch, field)?,
     };
-    match identity {
-        Some(identity) => order(merged, wanted, &before, identity).map(Some),
-        None => Ok(Some(merged)),
-    }
+    let before = places_after(&before, change, &merged, identity)?;
+    order(merged, &identity.places(wanted)?, &before, identity).map(Some)
 }
 
-/// What tells the items apart; `None` for lists without items.
+/// The places of items in the document when the patch gives an order: as in Kubernetes, items added
+/// take the places of as many that were deleted, after those that remain.
+fn places_after(
+    original: &[Value],
+    patch: &[Value],
+    merged: &[Value],
+    identity: Identity<'_>,
+) -> Result<HashMap<String, usize>> {
+    let mut places = identity.places(original)?;
+    let changes = Changes::read(patch, identity)?;
+    if changes.deleted.is_empty() || changes.replace {
+        return Ok(places);
+    }
+    let merged = identity.places(merged)?;
+    let mut order = Vec::with_capacity(original.len());
+    for item in original.iter().chain(changes.items) {
+        let item = identity.of(item)?;
+        if merged.contains_key(&item) {
+            order.push(item);
+        }
+    }
+    places.clear();
+    for (place, item) in order.into_iter().take(original.len()).enumerate() {
+        places.entry(item).or_insert(place);
+    }
+    Ok(places)
+}
+
+/// What tells the items apart; `None` if nothing does: in lists without items, and in lists of
+/// maps without a merge key, which are replaced and keep their order.
 fn identity<'a>(
     original: &[Value],
     patch: &[Value],
     field: Field<'a>,
 ) -> Result<Option<Identity<'a>>> {
     let name = field.name;
+    let refuse = |why: &str| Err(ApiError::bad_request(format!("{why} in the list {name:?}")));
     let mut items = original.iter().chain(patch);
-    let Some(first) = items.next() else { return Ok(None) };
+    let Some(first) = items.next() else {
+        return Ok(None);
+    };
     if first.is_array() || items.clone().any(Value::is_array) {
-        let why = format!("lists of lists are not supported in the list {name:?}");
-        return Err(ApiError::bad_request(why));
+        return refuse("lists of lists are not supported");
     }
     if items.any(|item| item.is_object() != first.is_object()) {
-        let why = format!("list element types are not identical in the list {name:?}");
-        return Err(ApiError::bad_request(why));
-    }
-    if !first.is_object() {
-        return Ok(Some(Identity { field: name, merge_key: None }));
+        return refuse("list element types are not identical");
     }
     match field.merge_key() {
-        Some(key) => Ok(Some(Identity { field: name, merge_key: Some(key) })),
-        None if field.has("merge") => Err(ApiError::bad_request(format!(
-            "cannot merge the list {name:?} without a merge key"
-        ))),
-        // Maps without a merge key have no identity: the list is replaced and keeps its order.
+        _ if !first.is_object() => Ok(Some(Identity {
+            field: name,
+            merge_key: None,
+        })),
+        Some(key) => Ok(Some(Identity {
+            field: name,
+            merge_key: Some(key),
+        })),
+        None if field.has("merge") => refuse("cannot merge maps without a merge key"),
         None => Ok(None),
     }
 }
 
 /// The values of both lists, each once.
-fn merge_scalars(original: &[Value], patch: &[Value]) -> Vec<Value> {
-    let mut seen = std::collections::HashSet::new();
-    let both = original.iter().chain(patch);
-    both.filter(|item| seen.insert(item.to_string())).cloned().collect()
+fn merge_scalars(original: Vec<Value>, patch: &[Value]) -> Vec<Value> {
+    let mut seen = HashSet::new();
+    let both = original.into_iter().chain(patch.iter().cloned());
+    both.filter(|item| seen.insert(item.to_string())).collect()
 }
 
-/// The merged list, and the items of the patch that are not directives.
-fn merge_maps(
-    original: Vec<Value>,
-    patch: &[Value],
-    identity: Identity<'_>,
-    field: Field<'_>,
-) -> Result<(Vec<Value>, Vec<Value>)> {
-    let special = Special::read(patch, identity)?;
-    let plain: Vec<Value> = special.plain.iter().map(|map| Value::Object((*map).clone())).collect();
-    if special.replace {
-        // The new list is in the patch's order; there is nothing to sort it into.
-        return Ok((cleaned_list(&plain), Vec::new()));
-    }
-    let mut merged = original;
-    if !special.deleted.is_empty() {
-        let identities = identity.of_all(&merged)?;
-        let mut gone = identities.iter().map(|i| special.deleted.contains_key(i));
-        merged.retain(|_| !gone.next().unwrap_or(false));
-    }
-    let mut places = identity.places(&merged)?;
-    let items = field.node.and_then(|n| n.items());
-    for (map, value) in special.plain.iter().zip(&plain) {
-        let key = identity.of(value)?;
-        match places.get(&key).and_then(|place| merged.get_mut(*place)) {
-            Some(Value::Object(found)) => merge_map(found, map, items)?,
-            _ => {
-                places.insert(key, merged.len());
-                merged.push(Value::Object(cleaned_map(map)));
-            }
-        }
-    }
-    Ok((merged, plain))
-}
-
-/// The items of a patch list, those with a `$patch` directive told apart.
-struct Special<'a> {
-    plain: Vec<&'a Map<String, Value>>,
-    deleted: BTreeMap<String, ()>,
+/// A list of the patch, its directives told apart from its items.
+struct Changes<'a> {
+    /// Items to be merged or added.
+    items: Vec<&'a Value>,
+    /// Identities of items to be deleted.
+    deleted: HashSet<String>,
+    /// Whether the items are the whole new list.
     replace: bool,
 }
 
-impl<'a> Special<'a> {
+impl<'a> Changes<'a> {
     fn read(patch: &'a [Value], identity: Identity<'_>) -> Result<Self> {
-        let mut special = Self { plain: Vec::new(), deleted: BTreeMap::new(), replace: false };
+        let mut changes = Self {
+            items: Vec::new(),
+            deleted: HashSet::new(),
+            replace: false,
+        };
         for item in patch {
-            let Value::Object(map) = item else { continue };
-            match directive(map)? {
-                None | Some(Directive::Merge) => special.plain.push(map),
-                Some(Directive::Replace) => special.replace = true,
+            match item_directive(item)? {
+                None | Some(Directive::Merge) => changes.items.push(item),
+                Some(Directive::Replace) => changes.replace = true,
                 Some(Directive::Delete) => {
-                    special.deleted.insert(identity.of(item)?, ());
+                    changes.deleted.insert(identity.of(item)?);
                 }
             }
         }
-        Ok(special)
+        Ok(changes)
     }
+}
+
+fn item_directive(item: &Value) -> Result<Option<Directive>> {
+    item.as_object().map_or(Ok(None), directive)
+}
+
+/// The document's items without those deleted, each with what the patch has for it; then what is
+/// new.
+fn merge_maps(
+    mut merged: Vec<Value>,
+    patch: &Changes<'_>,
+    identity: Identity<'_>,
+    field: Field<'_>,
+) -> Result<Vec<Value>> {
+    if !patch.deleted.is_empty() {
+        merged.retain(|item| !identity.of(item).is_ok_and(|i| patch.deleted.contains(&i)));
+    }
+    let mut places = identity.places(&merged)?;
+    let node = field.node.and_then(|n| n.items());
+    for item in &patch.items {
+        let Value::Object(change) = item else {
+            continue;
+        };
+        let key = identity.of(item)?;
+        match places.get(&key).and_then(|place| merged.get_mut(*place)) {
+            Some(Value::Object(found)) => merge_map(found, change, node)?,
+            _ => {
+                places.insert(key, merged.len());
+                merged.push(whole(change));
+            }
+        }
+    }
+    Ok(merged)
 }
 
 /// Refuses a patch list that is not in the order wanted or has items beyond it.
@@ -180,14 +238,16 @@ fn check_order(patch: &[Value], wanted: &[Value], identity: Identity<'_>) -> Res
     if patch.is_empty() || wanted.is_empty() {
         return Ok(());
     }
-    let mut wanted = identity.of_all(wanted)?.into_iter();
+    let mut wanted = wanted.iter().map(|item| identity.of(item));
     for item in patch {
-        let special = item.as_object().map(directive).transpose()?.flatten();
-        if matches!(special, Some(Directive::Delete | Directive::Replace)) {
+        if matches!(
+            item_directive(item)?,
+            Some(Directive::Delete | Directive::Replace)
+        ) {
             continue;
         }
         let item = identity.of(item)?;
-        if !wanted.any(|w| w == item) {
+        if !wanted.any(|other| other.is_ok_and(|other| other == item)) {
             return Err(ApiError::bad_request(format!(
                 "the items of {field:?} in the patch are not in the order of $setElementOrder/{field}, or {item} is not in it",
                 field = identity.field
@@ -201,12 +261,10 @@ fn check_order(patch: &[Value], wanted: &[Value], identity: Identity<'_>) -> Res
 /// order, and each of the others before the first named item that follows it in the document.
 fn order(
     merged: Vec<Value>,
-    wanted: &[Value],
-    original: &[Value],
+    wanted: &HashMap<String, usize>,
+    before: &HashMap<String, usize>,
     identity: Identity<'_>,
 ) -> Result<Vec<Value>> {
-    let wanted = identity.places(wanted)?;
-    let before = identity.places(original)?;
     let mut named = Vec::new();
     let mut others = Vec::new();
     for item in merged {

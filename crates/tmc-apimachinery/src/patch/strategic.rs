@@ -25,7 +25,9 @@ pub(super) enum Directive {
 
 /// The `$patch` directive of a map, if it has one.
 pub(super) fn directive(map: &Map<String, Value>) -> Result<Option<Directive>> {
-    let Some(value) = map.get(PATCH) else { return Ok(None) };
+    let Some(value) = map.get(PATCH) else {
+        return Ok(None);
+    };
     match value.as_str() {
         Some("replace") => Ok(Some(Directive::Replace)),
         Some("delete") => Ok(Some(Directive::Delete)),
@@ -45,7 +47,10 @@ pub(super) struct Field<'a> {
 
 impl<'a> Field<'a> {
     fn of(parent: Option<Node<'a>>, name: &'a str) -> Self {
-        Self { name, node: parent.and_then(|p| p.property(name)) }
+        Self {
+            name,
+            node: parent.and_then(|p| p.property(name)),
+        }
     }
 
     /// Whether the patch strategy names `strategy`.
@@ -128,12 +133,14 @@ fn lists_of<'a>(
 ) -> impl Iterator<Item = Result<(&'a str, &'a Vec<Value>)>> {
     let keys = patch.iter().filter(move |(key, _)| key.starts_with(prefix));
     keys.map(move |(key, value)| {
-        let field = key[prefix.len()..].strip_prefix('/').filter(|f| !f.is_empty());
+        let field = key[prefix.len()..]
+            .strip_prefix('/')
+            .filter(|f| !f.is_empty());
         match (field, value) {
             (Some(field), Value::Array(items)) => Ok((field, items)),
-            (Some(_), _) => {
-                Err(ApiError::bad_request(format!("the value of {key:?} must be a list")))
-            }
+            (Some(_), _) => Err(ApiError::bad_request(format!(
+                "the value of {key:?} must be a list"
+            ))),
             (None, _) => Err(ApiError::bad_request(format!(
                 "{key:?} is malformed: {prefix}/<field> is required"
             ))),
@@ -143,13 +150,20 @@ fn lists_of<'a>(
 
 /// `$retainKeys`: removes all other keys, which must cover the patch's own.
 fn retain_keys(original: &mut Map<String, Value>, patch: &Map<String, Value>) -> Result<()> {
-    let Some(value) = patch.get(RETAIN_KEYS) else { return Ok(()) };
+    let Some(value) = patch.get(RETAIN_KEYS) else {
+        return Ok(());
+    };
     let keys = value
         .as_array()
-        .and_then(|list| list.iter().map(Value::as_str).collect::<Option<BTreeSet<_>>>())
+        .and_then(|list| {
+            list.iter()
+                .map(Value::as_str)
+                .collect::<Option<BTreeSet<_>>>()
+        })
         .ok_or_else(|| ApiError::bad_request(format!("{RETAIN_KEYS} must be a list of strings")))?;
-    let stray =
-        patch.iter().find(|(k, v)| !v.is_null() && !is_directive(k) && !keys.contains(k.as_str()));
+    let stray = patch
+        .iter()
+        .find(|(k, v)| !v.is_null() && !is_directive(k) && !keys.contains(k.as_str()));
     if let Some((key, _)) = stray {
         return Err(ApiError::bad_request(format!(
             "{RETAIN_KEYS} must name every field of the patch beside it, but {key:?} is missing"
@@ -211,8 +225,11 @@ fn merge_ordered_lists<'a>(
 
 /// A map of the patch as it goes into the document as a whole: without nulls and directives.
 pub(super) fn cleaned_map(patch: &Map<String, Value>) -> Map<String, Value> {
-    let kept = patch.iter().filter(|(key, value)| !is_directive(key) && !value.is_null());
-    kept.filter_map(|(key, value)| Some((key.clone(), cleaned(value)?))).collect()
+    let kept = patch
+        .iter()
+        .filter(|(key, value)| !is_directive(key) && !value.is_null());
+    kept.filter_map(|(key, value)| Some((key.clone(), cleaned(value)?)))
+        .collect()
 }
 
 /// A value that the document does not have yet. A map to be deleted leaves nothing.
@@ -242,5 +259,9 @@ pub(super) fn cleaned_list(items: &[Value]) -> Vec<Value> {
         let replace = |d: &Value| d == "replace";
         item.get(PATCH).is_some_and(replace)
     };
-    items.iter().filter(|item| !is_marker(item)).filter_map(cleaned).collect()
+    items
+        .iter()
+        .filter(|item| !is_marker(item))
+        .filter_map(cleaned)
+        .collect()
 }

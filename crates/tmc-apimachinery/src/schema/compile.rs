@@ -51,7 +51,11 @@ pub(super) fn compile(source: &Value, mode: Mode<'_>) -> Result<Shape, Vec<Cause
         causes: Vec::new(),
     };
     let shape = compiler.node(source, &Trail::ROOT, Level::Root, 0);
-    if compiler.causes.is_empty() { Ok(shape) } else { Err(compiler.causes) }
+    if compiler.causes.is_empty() {
+        Ok(shape)
+    } else {
+        Err(compiler.causes)
+    }
 }
 
 struct Compiler<'d> {
@@ -98,7 +102,11 @@ impl Compiler<'_> {
             Value::Object(map) => map,
             Value::Bool(true) if !self.strict() => return Shape::open(),
             other => {
-                self.report(Cause::type_invalid(trail.to_string(), other, "must be a schema object"));
+                self.report(Cause::type_invalid(
+                    trail.to_string(),
+                    other,
+                    "must be a schema object",
+                ));
                 return Shape::open();
             }
         };
@@ -130,7 +138,10 @@ impl Compiler<'_> {
         let direct = source.get("$ref");
         let Mode::Lenient(definitions) = self.mode else {
             if direct.is_some() {
-                self.report(Cause::forbidden(trail.field("$ref").to_string(), "$ref is not supported"));
+                self.report(Cause::forbidden(
+                    trail.field("$ref").to_string(),
+                    "$ref is not supported",
+                ));
             }
             return None;
         };
@@ -140,7 +151,9 @@ impl Compiler<'_> {
             _ => None,
         };
         let target = direct.or_else(wrapped)?;
-        let found = target.as_str().and_then(|t| definitions.position(reference_name(t)));
+        let found = target
+            .as_str()
+            .and_then(|t| definitions.position(reference_name(t)));
         if found.is_none() {
             let why = "names no definition of this set";
             self.report(Cause::invalid(trail.field("$ref").to_string(), target, why));
@@ -150,7 +163,8 @@ impl Compiler<'_> {
 
     fn types(&mut self, source: &Map<String, Value>, trail: &Trail<'_>, shape: &mut Shape) {
         let int_or_string = self.flag(source, "x-kubernetes-int-or-string", trail)
-            || source.get("format").and_then(Value::as_str) == Some("int-or-string") && !self.strict();
+            || source.get("format").and_then(Value::as_str) == Some("int-or-string")
+                && !self.strict();
         if int_or_string {
             shape.types = Types::INT_OR_STRING;
             return;
@@ -190,7 +204,13 @@ impl Compiler<'_> {
         depth: usize,
         shape: &mut Shape,
     ) {
-        let nested = |otherwise| if level == Level::Nested { Level::Nested } else { otherwise };
+        let nested = |otherwise| {
+            if level == Level::Nested {
+                Level::Nested
+            } else {
+                otherwise
+            }
+        };
         if let Some(properties) = self.object(source, "properties", trail) {
             let at = trail.field("properties");
             let mut compiled: Vec<(Box<str>, Shape)> = properties
@@ -213,9 +233,18 @@ impl Compiler<'_> {
                 shape.additional = Additional::Schema(Box::new(child));
             }
         }
-        if let Some(items) = source.get("items") {
+        if self.strict() && source.get("items").is_some_and(Value::is_array) {
+            let why = "items must be a schema object and not an array";
+            self.report(Cause::forbidden(trail.field("items").to_string(), why));
+            shape.items = Some(Box::new(Shape::open()));
+        } else if let Some(items) = source.get("items") {
             let at = trail.field("items");
-            shape.items = Some(Box::new(self.node(items, &at, nested(Level::Item), depth + 1)));
+            shape.items = Some(Box::new(self.node(
+                items,
+                &at,
+                nested(Level::Item),
+                depth + 1,
+            )));
         }
     }
 
@@ -234,7 +263,7 @@ impl Compiler<'_> {
                 Some("map") => Some(ListType::Map),
                 _ => {
                     let at = trail.field("x-kubernetes-list-type").to_string();
-                    self.report(Cause::not_supported(at, name, &["atomic", "map", "set"]));
+                    self.report(Cause::not_supported(at, name, &["atomic", "set", "map"]));
                     None
                 }
             };
@@ -267,9 +296,26 @@ impl Compiler<'_> {
         shape: &Shape,
     ) -> Option<Box<Rules>> {
         const KEYWORDS: &[&str] = &[
-            "required", "enum", "format", "pattern", "minimum", "maximum", "exclusiveMinimum",
-            "exclusiveMaximum", "multipleOf", "minLength", "maxLength", "minItems", "maxItems",
-            "minProperties", "maxProperties", "uniqueItems", "allOf", "anyOf", "oneOf", "not",
+            "required",
+            "enum",
+            "format",
+            "pattern",
+            "minimum",
+            "maximum",
+            "exclusiveMinimum",
+            "exclusiveMaximum",
+            "multipleOf",
+            "minLength",
+            "maxLength",
+            "minItems",
+            "maxItems",
+            "minProperties",
+            "maxProperties",
+            "uniqueItems",
+            "allOf",
+            "anyOf",
+            "oneOf",
+            "not",
         ];
         if !KEYWORDS.iter().any(|k| source.contains_key(*k)) {
             return None;
@@ -277,7 +323,10 @@ impl Compiler<'_> {
         let mut rules = Rules {
             required: self.texts(source, "required", trail),
             choices: self.choices(source, trail),
-            format: source.get("format").and_then(Value::as_str).and_then(|f| format(f, shape.types)),
+            format: source
+                .get("format")
+                .and_then(Value::as_str)
+                .and_then(|f| format(f, shape.types)),
             pattern: self.pattern(source, trail),
             min: self.bound(source, "minimum", "exclusiveMinimum", trail),
             max: self.bound(source, "maximum", "exclusiveMaximum", trail),
@@ -293,7 +342,11 @@ impl Compiler<'_> {
         };
         if rules.multiple_of.is_some_and(|factor| factor <= 0.0) {
             let at = trail.field("multipleOf").to_string();
-            self.report(Cause::invalid(at, &source["multipleOf"], "must be greater than zero"));
+            self.report(Cause::invalid(
+                at,
+                &source["multipleOf"],
+                "must be greater than zero",
+            ));
         }
         if shape.reference.is_none() || source.contains_key("$ref") {
             rules.all_of = self.branches(source, "allOf", trail, depth, shape);
@@ -319,13 +372,24 @@ impl Compiler<'_> {
             None | Some(Value::Null) => return Box::default(),
             Some(Value::Array(branches)) => branches,
             Some(other) => {
-                self.report(Cause::type_invalid(at.to_string(), other, "must be a list of schemas"));
+                self.report(Cause::type_invalid(
+                    at.to_string(),
+                    other,
+                    "must be a list of schemas",
+                ));
                 return Box::default();
             }
         };
         // The two spellings of int-or-string are part of the structure, not a validation.
-        if shape.types == Types::INT_OR_STRING && keyword == "anyOf" && structural::is_int_or_string(branches) {
-            return Box::default();
+        if keyword == "anyOf" && structural::is_int_or_string(branches) {
+            let one = |types| Shape {
+                types,
+                ..Shape::default()
+            };
+            return match shape.types {
+                Types::INT_OR_STRING => Box::default(),
+                _ => Box::new([one(Types::INTEGER), one(Types::STRING)]),
+            };
         }
         let mut compiled = Vec::with_capacity(branches.len());
         for (i, branch) in branches.iter().enumerate() {
@@ -351,7 +415,9 @@ impl Compiler<'_> {
     }
 
     fn pattern(&mut self, source: &Map<String, Value>, trail: &Trail<'_>) -> Option<Pattern> {
-        let text = self.text(source, "pattern", trail).filter(|p| !p.is_empty())?;
+        let text = self
+            .text(source, "pattern", trail)
+            .filter(|p| !p.is_empty())?;
         match Pattern::compile(&text, &mut self.patterns) {
             Ok(pattern) => Some(pattern),
             Err(why) => {
@@ -370,15 +436,23 @@ impl Compiler<'_> {
         trail: &Trail<'_>,
     ) -> Option<Bound> {
         if !self.strict() && source.get(exclusive).is_some_and(Value::is_number) {
-            return self.number(source, exclusive, trail).map(|at| Bound { at, exclusive: true });
+            return self.number(source, exclusive, trail).map(|at| Bound {
+                at,
+                exclusive: true,
+            });
         }
         let exclusive = self.flag(source, exclusive, trail);
-        self.number(source, inclusive, trail).map(|at| Bound { at, exclusive })
+        self.number(source, inclusive, trail)
+            .map(|at| Bound { at, exclusive })
     }
 
     fn wrong(&mut self, source: &Map<String, Value>, keyword: &str, trail: &Trail<'_>, what: &str) {
         let at = trail.field(keyword).to_string();
-        self.report(Cause::type_invalid(at, &source[keyword], format!("must be {what}")));
+        self.report(Cause::type_invalid(
+            at,
+            &source[keyword],
+            format!("must be {what}"),
+        ));
     }
 
     fn flag(&mut self, source: &Map<String, Value>, keyword: &str, trail: &Trail<'_>) -> bool {
@@ -392,7 +466,12 @@ impl Compiler<'_> {
         }
     }
 
-    fn number(&mut self, source: &Map<String, Value>, keyword: &str, trail: &Trail<'_>) -> Option<f64> {
+    fn number(
+        &mut self,
+        source: &Map<String, Value>,
+        keyword: &str,
+        trail: &Trail<'_>,
+    ) -> Option<f64> {
         let value = source.get(keyword).filter(|v| !v.is_null())?;
         if !value.is_number() {
             self.wrong(source, keyword, trail, "a number");
@@ -400,7 +479,12 @@ impl Compiler<'_> {
         value.as_f64()
     }
 
-    fn count(&mut self, source: &Map<String, Value>, keyword: &str, trail: &Trail<'_>) -> Option<u64> {
+    fn count(
+        &mut self,
+        source: &Map<String, Value>,
+        keyword: &str,
+        trail: &Trail<'_>,
+    ) -> Option<u64> {
         let value = source.get(keyword).filter(|v| !v.is_null())?;
         let whole = |n: f64| (n >= 0.0 && n.fract() == 0.0 && n < 9e15).then_some(n as u64);
         let count = value.as_u64().or_else(|| value.as_f64().and_then(whole));
@@ -410,7 +494,12 @@ impl Compiler<'_> {
         count
     }
 
-    fn text(&mut self, source: &Map<String, Value>, keyword: &str, trail: &Trail<'_>) -> Option<Box<str>> {
+    fn text(
+        &mut self,
+        source: &Map<String, Value>,
+        keyword: &str,
+        trail: &Trail<'_>,
+    ) -> Option<Box<str>> {
         match source.get(keyword)? {
             Value::Null => None,
             Value::String(text) => Some(text.as_str().into()),
@@ -421,7 +510,12 @@ impl Compiler<'_> {
         }
     }
 
-    fn texts(&mut self, source: &Map<String, Value>, keyword: &str, trail: &Trail<'_>) -> Box<[Box<str>]> {
+    fn texts(
+        &mut self,
+        source: &Map<String, Value>,
+        keyword: &str,
+        trail: &Trail<'_>,
+    ) -> Box<[Box<str>]> {
         let list = match source.get(keyword) {
             None | Some(Value::Null) => return Box::default(),
             Some(Value::Array(list)) => list,
@@ -433,7 +527,10 @@ impl Compiler<'_> {
         if !list.iter().all(Value::is_string) {
             self.wrong(source, keyword, trail, "a list of strings");
         }
-        list.iter().filter_map(Value::as_str).map(Box::from).collect()
+        list.iter()
+            .filter_map(Value::as_str)
+            .map(Box::from)
+            .collect()
     }
 
     fn object<'v>(

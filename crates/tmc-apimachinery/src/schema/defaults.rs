@@ -18,7 +18,10 @@ pub(super) fn apply(
     value: &mut Value,
     start: Start,
 ) {
-    let mut defaulter = Defaulter { definitions, left: BUDGET };
+    let mut defaulter = Defaulter {
+        definitions,
+        left: BUDGET,
+    };
     if start == Start::Resource
         && let Some(metadata) = value.get_mut("metadata")
     {
@@ -70,7 +73,9 @@ impl Defaulter<'_> {
             return;
         }
         map.retain(|name, value| {
-            let Some(child) = shape.member(name) else { return true };
+            let Some(child) = shape.member(name) else {
+                return true;
+            };
             if value.is_null() && !nullable(self.definitions, child) {
                 match self.default(child) {
                     Some(default) => *value = default,
@@ -94,7 +99,10 @@ fn weight(value: &Value) -> usize {
     const NODE: usize = 32;
     match value {
         Value::Object(map) => {
-            map.iter().map(|(k, v)| NODE + k.len() + weight(v)).sum::<usize>() + NODE
+            map.iter()
+                .map(|(k, v)| NODE + k.len() + weight(v))
+                .sum::<usize>()
+                + NODE
         }
         Value::Array(list) => list.iter().map(weight).sum::<usize>() + NODE,
         Value::String(text) => NODE + text.len(),

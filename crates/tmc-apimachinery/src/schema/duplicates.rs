@@ -16,7 +16,11 @@ pub fn duplicate_fields(bytes: &[u8]) -> Vec<String> {
     let mut found = Vec::new();
     let mut json = serde_json::Deserializer::from_slice(bytes);
     // A syntax error is the business of whoever parses the value.
-    let _ = Scan { trail: &Trail::ROOT, found: &mut found }.deserialize(&mut json);
+    let _ = Scan {
+        trail: &Trail::ROOT,
+        found: &mut found,
+    }
+    .deserialize(&mut json);
     found.sort();
     found.dedup();
     found
@@ -70,7 +74,13 @@ impl<'de> Visitor<'de> for Scan<'_> {
         let mut index = 0;
         loop {
             let trail = self.trail.index(index);
-            if list.next_element_seed(Scan { trail: &trail, found: &mut *self.found })?.is_none() {
+            if list
+                .next_element_seed(Scan {
+                    trail: &trail,
+                    found: &mut *self.found,
+                })?
+                .is_none()
+            {
                 return Ok(());
             }
             index += 1;
@@ -84,7 +94,10 @@ impl<'de> Visitor<'de> for Scan<'_> {
             if seen.contains(&name) && self.found.len() < MAX_NAMED {
                 self.found.push(trail.to_string());
             }
-            map.next_value_seed(Scan { trail: &trail, found: &mut *self.found })?;
+            map.next_value_seed(Scan {
+                trail: &trail,
+                found: &mut *self.found,
+            })?;
             seen.insert(name);
         }
         Ok(())
@@ -100,8 +113,14 @@ mod tests {
         for (text, expected) in [
             (r#"{"a":1,"a":2,"a":3}"#, vec!["a"]),
             (r#"{"spec":{"x":{"b":1,"b":2}},"z":1}"#, vec!["spec.x.b"]),
-            (r#"{"l":[{"n":1},{"n":1,"n":2}],"l":0}"#, vec!["l", "l[1].n"]),
-            (r#"{"a":{"b":1},"c":{"b":1.5,"d":null,"e":true,"f":"x","g":-1}}"#, vec![]),
+            (
+                r#"{"l":[{"n":1},{"n":1,"n":2}],"l":0}"#,
+                vec!["l", "l[1].n"],
+            ),
+            (
+                r#"{"a":{"b":1},"c":{"b":1.5,"d":null,"e":true,"f":"x","g":-1}}"#,
+                vec![],
+            ),
             (r#"{"a":1,"a":"#, vec!["a"]),
             ("nonsense", vec![]),
             ("", vec![]),
@@ -112,6 +131,9 @@ mod tests {
 
     #[test]
     fn a_bomb_of_brackets_is_survived() {
-        assert_eq!(duplicate_fields("[".repeat(1 << 20).as_bytes()), Vec::<String>::new());
+        assert_eq!(
+            duplicate_fields("[".repeat(1 << 20).as_bytes()),
+            Vec::<String>::new()
+        );
     }
 }

@@ -21,8 +21,12 @@ pub(super) fn shape() -> &'static Shape {
     &SHAPE
 }
 
-fn source() -> Value {
-    let (text, time) = (json!({"type": "string"}), json!({"type": "string", "format": "date-time"}));
+/// The schema of `metadata`, as OpenAPI has it.
+pub(super) fn source() -> Value {
+    let (text, time) = (
+        json!({"type": "string"}),
+        json!({"type": "string", "format": "date-time"}),
+    );
     let whole = json!({"type": "integer", "format": "int64"});
     let words = json!({"type": "object", "additionalProperties": text});
     let owner = json!({

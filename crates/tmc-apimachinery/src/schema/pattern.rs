@@ -50,19 +50,36 @@ impl Pattern {
             if tier > budget.0 {
                 return Err("the schema's patterns are too large together".into());
             }
-            let built = RegexBuilder::new(&translated).size_limit(tier).dfa_size_limit(tier).build();
+            let built = RegexBuilder::new(&translated)
+                .size_limit(tier)
+                .dfa_size_limit(tier)
+                .build();
             match built {
                 Ok(regex) => {
                     budget.0 -= tier;
-                    let longest = if tier == TIERS[0] { LONG_TEXT } else { SHORT_TEXT };
-                    return Ok(Self { source: source.into(), regex, longest });
+                    let longest = if tier == TIERS[0] {
+                        LONG_TEXT
+                    } else {
+                        SHORT_TEXT
+                    };
+                    return Ok(Self {
+                        source: source.into(),
+                        regex,
+                        longest,
+                    });
                 }
                 Err(regex::Error::CompiledTooBig(_)) => {}
                 Err(error) => {
                     let text = error.to_string();
-                    let last = text.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or(&text);
+                    let last = text
+                        .lines()
+                        .rev()
+                        .find(|l| !l.trim().is_empty())
+                        .unwrap_or(&text);
                     let why = last.trim().trim_start_matches("error: ");
-                    return Err(format!("must be a valid regular expression, but isn't: {why}"));
+                    return Err(format!(
+                        "must be a valid regular expression, but isn't: {why}"
+                    ));
                 }
             }
         }
@@ -79,7 +96,11 @@ impl Pattern {
         if text.len() > self.longest {
             return Match::TooLong(self.longest);
         }
-        if self.regex.is_match(text) { Match::Yes } else { Match::No }
+        if self.regex.is_match(text) {
+            Match::Yes
+        } else {
+            Match::No
+        }
     }
 }
 
@@ -113,7 +134,11 @@ fn translate(source: &str) -> String {
 
 /// Whether a brace opens a repetition `{2}`, `{2,}` or `{2,3}`; else it is a literal.
 fn counted(rest: &[char]) -> bool {
-    let inner: String = rest[1..].iter().take(16).take_while(|c| **c != '}').collect();
+    let inner: String = rest[1..]
+        .iter()
+        .take(16)
+        .take_while(|c| **c != '}')
+        .collect();
     let closed = rest.get(1 + inner.chars().count()) == Some(&'}');
     let number = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
     closed
@@ -228,7 +253,8 @@ mod tests {
     #[test]
     fn what_cannot_be_run_in_linear_time_is_refused_with_a_reason() {
         for pattern in [r"(?=a)b", r"(a)\1", "(", "[", r"a{1001}{1000}"] {
-            let error = Pattern::compile(pattern, &mut PatternBudget::default()).expect_err(pattern);
+            let error =
+                Pattern::compile(pattern, &mut PatternBudget::default()).expect_err(pattern);
             assert!(error.contains("regular expression"), "{error}");
         }
     }
@@ -248,6 +274,9 @@ mod tests {
     fn a_text_too_long_for_a_large_pattern_is_not_matched() {
         let pattern = Pattern::compile(r"^(\w{1,200}x){1,3}$", &mut PatternBudget::default());
         let pattern = pattern.expect("compiles");
-        assert!(matches!(pattern.matches(&"a".repeat(3 << 20)), Match::TooLong(_)));
+        assert!(matches!(
+            pattern.matches(&"a".repeat(3 << 20)),
+            Match::TooLong(_)
+        ));
     }
 }

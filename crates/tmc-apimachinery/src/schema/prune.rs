@@ -16,9 +16,21 @@ pub(super) fn prune(
     value: &mut Value,
     start: Start,
 ) -> Vec<String> {
-    let mut pruner = Pruner { definitions, dropped: Vec::new() };
+    let mut pruner = Pruner {
+        definitions,
+        dropped: Vec::new(),
+    };
     let resource = start == Start::Resource;
-    pruner.node(shape, value, &Trail::ROOT, Walk { depth: 0, resource, keep: false });
+    pruner.node(
+        shape,
+        value,
+        &Trail::ROOT,
+        Walk {
+            depth: 0,
+            resource,
+            keep: false,
+        },
+    );
     pruner.dropped.sort();
     pruner.dropped
 }
@@ -34,7 +46,11 @@ struct Walk {
 
 impl Walk {
     fn down(self) -> Self {
-        Self { depth: self.depth + 1, resource: false, keep: false }
+        Self {
+            depth: self.depth + 1,
+            resource: false,
+            keep: false,
+        }
     }
 }
 
@@ -76,7 +92,15 @@ impl Pruner<'_> {
                 for (i, item) in list.iter_mut().enumerate() {
                     let at = trail.index(i);
                     match &shape.items {
-                        Some(items) => self.node(items, item, &at, Walk { keep, ..walk.down() }),
+                        Some(items) => self.node(
+                            items,
+                            item,
+                            &at,
+                            Walk {
+                                keep,
+                                ..walk.down()
+                            },
+                        ),
                         None if keep => {}
                         None => self.unknown(item, &at, walk.depth + 1),
                     }

@@ -27,8 +27,9 @@ pub(super) enum Start {
 pub(super) struct Types(u8);
 
 impl Types {
-    const NAMES: [&'static str; 7] =
-        ["object", "array", "string", "integer", "number", "boolean", "null"];
+    const NAMES: [&'static str; 7] = [
+        "object", "array", "string", "integer", "number", "boolean", "null",
+    ];
     pub(super) const OBJECT: Self = Self(1);
     pub(super) const ARRAY: Self = Self(1 << 1);
     pub(super) const STRING: Self = Self(1 << 2);
@@ -38,7 +39,10 @@ impl Types {
 
     /// The type of a name.
     pub(super) fn named(name: &str) -> Option<Self> {
-        Self::NAMES.iter().position(|n| *n == name).map(|bit| Self(1 << bit))
+        Self::NAMES
+            .iter()
+            .position(|n| *n == name)
+            .map(|bit| Self(1 << bit))
     }
 
     /// The type of a JSON value; integers are `integer`, other numbers `number`.
@@ -54,6 +58,11 @@ impl Types {
         }
     }
 
+    /// Both sets together.
+    pub(super) const fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
     pub(super) fn is_empty(self) -> bool {
         self.0 == 0
     }
@@ -67,7 +76,10 @@ impl Types {
         if self == Self::INT_OR_STRING {
             return "integer,string".into();
         }
-        let named = Self::NAMES.iter().enumerate().filter(|(bit, _)| self.0 & (1 << bit) != 0);
+        let named = Self::NAMES
+            .iter()
+            .enumerate()
+            .filter(|(bit, _)| self.0 & (1 << bit) != 0);
         named.map(|(_, name)| *name).collect::<Vec<_>>().join(",")
     }
 }
@@ -157,7 +169,10 @@ pub(super) struct Shape {
 impl Shape {
     /// The shape of a named property.
     pub(super) fn property(&self, name: &str) -> Option<&Shape> {
-        let at = self.properties.binary_search_by(|(key, _)| (**key).cmp(name)).ok()?;
+        let at = self
+            .properties
+            .binary_search_by(|(key, _)| (**key).cmp(name))
+            .ok()?;
         Some(&self.properties[at].1)
     }
 
@@ -171,13 +186,23 @@ impl Shape {
 
     /// A shape that keeps everything.
     pub(super) fn open() -> Self {
-        Self { preserve_unknown: true, nullable: true, ..Self::default() }
+        Self {
+            preserve_unknown: true,
+            nullable: true,
+            ..Self::default()
+        }
     }
 
     /// A shape that refuses everything, because its definition is unusable.
     pub(super) fn refusing(why: String) -> Self {
-        let rules = Rules { broken: Some(why.into()), ..Rules::default() };
-        Self { rules: Some(Box::new(rules)), ..Self::open() }
+        let rules = Rules {
+            broken: Some(why.into()),
+            ..Rules::default()
+        };
+        Self {
+            rules: Some(Box::new(rules)),
+            ..Self::open()
+        }
     }
 }
 
@@ -205,11 +230,17 @@ impl Definitions {
         let mut definitions = Self::default();
         for (name, schema) in schemas {
             let source = schema.to_string().into_boxed_str();
-            let entry = Entry { name: name.into_boxed_str(), source, shape: OnceLock::new() };
+            let entry = Entry {
+                name: name.into_boxed_str(),
+                source,
+                shape: OnceLock::new(),
+            };
             match definitions.by_name.get(&entry.name) {
                 Some(&at) => definitions.entries[at] = entry,
                 None => {
-                    definitions.by_name.insert(entry.name.clone(), definitions.entries.len());
+                    definitions
+                        .by_name
+                        .insert(entry.name.clone(), definitions.entries.len());
                     definitions.entries.push(entry);
                 }
             }
@@ -234,9 +265,10 @@ impl Definitions {
         let mut causes = Vec::new();
         for entry in &self.entries {
             if let Err(wrong) = self.compile(entry) {
-                causes.extend(
-                    wrong.into_iter().map(|c| Cause { field: format!("{}: {}", entry.name, c.field), ..c }),
-                );
+                causes.extend(wrong.into_iter().map(|c| Cause {
+                    field: format!("{}: {}", entry.name, c.field),
+                    ..c
+                }));
             }
         }
         causes
@@ -252,7 +284,9 @@ impl Definitions {
         let entry = &self.entries[at];
         entry.shape.get_or_init(|| {
             self.compile(entry).unwrap_or_else(|causes| {
-                let first = causes.first().map(|c| format!("{}: {}", c.field, c.message));
+                let first = causes
+                    .first()
+                    .map(|c| format!("{}: {}", c.field, c.message));
                 Shape::refusing(format!(
                     "schema definition {:?} is unusable: {}",
                     entry.name,

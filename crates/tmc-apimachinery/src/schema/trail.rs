@@ -20,21 +20,33 @@ pub(super) struct Trail<'a> {
 
 impl<'a> Trail<'a> {
     /// The root: prints as nothing.
-    pub(super) const ROOT: Trail<'static> = Trail { parent: None, step: Step::Root };
+    pub(super) const ROOT: Trail<'static> = Trail {
+        parent: None,
+        step: Step::Root,
+    };
 
     /// A member: `.name`, without the dot at the root.
     pub(super) fn field(&'a self, name: &'a str) -> Self {
-        Self { parent: Some(self), step: Step::Field(name) }
+        Self {
+            parent: Some(self),
+            step: Step::Field(name),
+        }
     }
 
     /// A list item: `[3]`.
     pub(super) fn index(&'a self, index: usize) -> Self {
-        Self { parent: Some(self), step: Step::Index(index) }
+        Self {
+            parent: Some(self),
+            step: Step::Index(index),
+        }
     }
 
     /// A subscript by name, as schema paths have it: `properties[spec]`.
     pub(super) fn key(&'a self, name: &'a str) -> Self {
-        Self { parent: Some(self), step: Step::Key(name) }
+        Self {
+            parent: Some(self),
+            step: Step::Key(name),
+        }
     }
 
     /// Whether this is the root.
@@ -45,7 +57,9 @@ impl<'a> Trail<'a> {
 
 impl fmt::Display for Trail<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(parent) = self.parent else { return Ok(()) };
+        let Some(parent) = self.parent else {
+            return Ok(());
+        };
         parent.fmt(f)?;
         match self.step {
             Step::Root => Ok(()),

@@ -23,19 +23,30 @@ pub struct FieldTerm {
 }
 
 impl FieldSelector {
-    /// Reads the query form (`=`, `==`, `!=`, with `\` escapes). Empty terms are skipped.
+    /// Reads the query form (`=`, `==`, `!=`, with `\` escapes). Empty terms, also a lone `=`, are
+    /// skipped.
     ///
     /// # Errors
     /// 400 quoting the part that cannot be read.
     pub fn parse(text: &str) -> Result<Self> {
-        let terms = split_terms(text).into_iter().filter(|term| !term.is_empty());
-        terms.map(|term| read_term(text, term)).collect::<Result<_>>()
+        let terms = split_terms(text)
+            .into_iter()
+            .filter(|term| !term.is_empty());
+        terms
+            .map(|term| read_term(text, term))
+            .collect::<Result<_>>()
     }
 
     /// The selector of the object with a name.
     pub fn name(name: &str) -> Self {
         let path = "metadata.name".to_owned();
-        Self { terms: vec![FieldTerm { path, value: name.to_owned(), equal: true }] }
+        Self {
+            terms: vec![FieldTerm {
+                path,
+                value: name.to_owned(),
+                equal: true,
+            }],
+        }
     }
 
     /// The terms (AND), sorted by path.
@@ -50,7 +61,10 @@ impl FieldSelector {
 
     /// The name that `metadata.name=…` requires, if it does.
     pub fn required_name(&self) -> Option<&str> {
-        self.terms.iter().find(|t| t.equal && t.path == "metadata.name").map(|t| &*t.value)
+        self.terms
+            .iter()
+            .find(|t| t.equal && t.path == "metadata.name")
+            .map(|t| &*t.value)
     }
 
     /// Refuses paths that the resource does not offer; `metadata.name` and `metadata.namespace`
@@ -65,15 +79,18 @@ impl FieldSelector {
         };
         match self.terms.iter().find(|t| !offered(&t.path)) {
             None => Ok(()),
-            Some(term) => {
-                Err(ApiError::bad_request(format!("field label not supported: {}", term.path)))
-            }
+            Some(term) => Err(ApiError::bad_request(format!(
+                "field label not supported: {}",
+                term.path
+            ))),
         }
     }
 
     /// Evaluates with `field(path)` giving the object's value as text (absent counts as empty).
     pub fn matches(&self, field: impl Fn(&str) -> String) -> bool {
-        self.terms.iter().all(|t| (field(&t.path) == t.value) == t.equal)
+        self.terms
+            .iter()
+            .all(|t| (field(&t.path) == t.value) == t.equal)
     }
 }
 
@@ -142,7 +159,9 @@ fn read_term(selector: &str, term: &str) -> Result<FieldTerm> {
     // Paths know no escapes: the first operator splits. `==` before `=`, lest a `=` be left over.
     let split = term.char_indices().find_map(|(at, _)| {
         let rest = &term[at..];
-        let operator = ["!=", "==", "="].into_iter().find(|o| rest.starts_with(o))?;
+        let operator = ["!=", "==", "="]
+            .into_iter()
+            .find(|o| rest.starts_with(o))?;
         Some((&term[..at], operator, &rest[operator.len()..]))
     });
     let Some((path, operator, value)) = split else {
@@ -150,7 +169,11 @@ fn read_term(selector: &str, term: &str) -> Result<FieldTerm> {
             "invalid selector: '{selector}'; can't understand '{term}'"
         )));
     };
-    Ok(FieldTerm { path: path.to_owned(), value: unescape(value)?, equal: operator != "!=" })
+    Ok(FieldTerm {
+        path: path.to_owned(),
+        value: unescape(value)?,
+        equal: operator != "!=",
+    })
 }
 
 fn unescape(text: &str) -> Result<String> {
@@ -172,7 +195,9 @@ fn unescape(text: &str) -> Result<String> {
                 continue;
             }
         };
-        return Err(ApiError::bad_request(format!("invalid field selector: {fault}")));
+        return Err(ApiError::bad_request(format!(
+            "invalid field selector: {fault}"
+        )));
     }
     Ok(value)
 }

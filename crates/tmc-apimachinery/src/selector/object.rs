@@ -23,16 +23,27 @@ pub(super) fn read(selector: &Value) -> Result<LabelSelector, Vec<Cause>> {
             }
         }
         Some(other) => {
-            causes.push(Cause::type_invalid(".matchExpressions", other, "must be a list"));
+            causes.push(Cause::type_invalid(
+                ".matchExpressions",
+                other,
+                "must be a list",
+            ));
         }
     }
-    if causes.is_empty() { Ok(requirements.into_iter().collect()) } else { Err(causes) }
+    if causes.is_empty() {
+        Ok(requirements.into_iter().collect())
+    } else {
+        Err(causes)
+    }
 }
 
 fn invalid(field: impl Into<String>, text: &str, faults: Vec<String>) -> Vec<Cause> {
     let field = field.into();
     let value = Value::from(text);
-    faults.into_iter().map(|fault| Cause::invalid(field.clone(), &value, fault)).collect()
+    faults
+        .into_iter()
+        .map(|fault| Cause::invalid(field.clone(), &value, fault))
+        .collect()
 }
 
 fn match_labels(labels: Option<&Value>, causes: &mut Vec<Cause>) -> Vec<Requirement> {
@@ -59,7 +70,11 @@ fn match_labels(labels: Option<&Value>, causes: &mut Vec<Cause>) -> Vec<Requirem
 
 /// Text; null reads as empty, as in a decoded map of strings.
 fn text_or_null(value: &Value) -> Option<&str> {
-    if value.is_null() { Some("") } else { value.as_str() }
+    if value.is_null() {
+        Some("")
+    } else {
+        value.as_str()
+    }
 }
 
 fn expression(field: &str, item: &Value, causes: &mut Vec<Cause>) -> Option<Requirement> {
@@ -74,13 +89,24 @@ fn expression(field: &str, item: &Value, causes: &mut Vec<Cause>) -> Option<Requ
     let operator = operator(field, member("operator"), values, causes);
     match key_text {
         Some(text) => {
-            causes.extend(invalid(format!("{field}.key"), text, qualified_name_faults(text)));
+            causes.extend(invalid(
+                format!("{field}.key"),
+                text,
+                qualified_name_faults(text),
+            ));
         }
         None => {
-            causes.push(Cause::type_invalid(format!("{field}.key"), key, "must be a string"));
+            causes.push(Cause::type_invalid(
+                format!("{field}.key"),
+                key,
+                "must be a string",
+            ));
         }
     }
-    Some(Requirement { key: key_text?.to_owned(), operator: operator? })
+    Some(Requirement {
+        key: key_text?.to_owned(),
+        operator: operator?,
+    })
 }
 
 fn values(field: &str, values: &Value, causes: &mut Vec<Cause>) -> Option<Vec<String>> {
@@ -89,7 +115,11 @@ fn values(field: &str, values: &Value, causes: &mut Vec<Cause>) -> Option<Vec<St
         Value::Null => return Some(Vec::new()),
         Value::Array(items) => items,
         other => {
-            causes.push(Cause::type_invalid(field, other, "must be a list of strings"));
+            causes.push(Cause::type_invalid(
+                field,
+                other,
+                "must be a list of strings",
+            ));
             return None;
         }
     };

@@ -50,7 +50,9 @@ impl<'a> Tokens<'a> {
         } else if is_symbol(first) {
             1
         } else {
-            let end = text.find(|c| is_symbol(c) || is_blank(c)).unwrap_or(text.len());
+            let end = text
+                .find(|c| is_symbol(c) || is_blank(c))
+                .unwrap_or(text.len());
             return (Token::Word(&text[..end]), end);
         };
         (Token::Symbol(&text[..length]), length)
@@ -86,13 +88,19 @@ pub(super) fn requirements(text: &str) -> Result<Vec<Requirement>, String> {
             Token::End => return Ok(found),
             Token::Symbol(",") => {}
             other => {
-                return Err(format!("found '{}', expected: ',' or 'end of string'", other.text()));
+                return Err(format!(
+                    "found '{}', expected: ',' or 'end of string'",
+                    other.text()
+                ));
             }
         }
         match tokens.peek() {
             Token::Word(_) | Token::Symbol("!") => {}
             other => {
-                return Err(format!("found '{}', expected: identifier after ','", other.text()));
+                return Err(format!(
+                    "found '{}', expected: identifier after ','",
+                    other.text()
+                ));
             }
         }
     }
@@ -113,14 +121,20 @@ fn requirement(tokens: &mut Tokens<'_>) -> Result<Requirement, String> {
         (false, Token::End | Token::Symbol(",")) => Operator::Exists,
         (false, _) => operator(tokens, key)?,
     };
-    Ok(Requirement { key: key.to_owned(), operator })
+    Ok(Requirement {
+        key: key.to_owned(),
+        operator,
+    })
 }
 
 fn check(field: &str, text: &str, faults: Vec<String>) -> Result<(), String> {
     if faults.is_empty() {
         return Ok(());
     }
-    Err(format!("{field}: Invalid value: {text:?}: {}", faults.join("; ")))
+    Err(format!(
+        "{field}: Invalid value: {text:?}: {}",
+        faults.join("; ")
+    ))
 }
 
 fn operator(tokens: &mut Tokens<'_>, key: &str) -> Result<Operator, String> {
@@ -179,7 +193,11 @@ fn values(tokens: &mut Tokens<'_>, key: &str) -> Result<Vec<String>, String> {
             }
             _ => "",
         };
-        check(&format!("values[{}][{key}]", values.len()), text, label_value_faults(text))?;
+        check(
+            &format!("values[{}][{key}]", values.len()),
+            text,
+            label_value_faults(text),
+        )?;
         values.push(text.to_owned());
         match tokens.next() {
             Token::Symbol(",") => {}

@@ -21,7 +21,10 @@ enum Step {
     Index(i64),
     Slice(Option<i64>, Option<i64>),
     All,
-    Filter { path: JsonPath, test: Option<(Operator, Value)> },
+    Filter {
+        path: JsonPath,
+        test: Option<(Operator, Value)>,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -59,13 +62,20 @@ impl JsonPath {
     /// What in it is not supported, for the `jsonPath` field of a column.
     pub fn parse(text: &str) -> Parsed<Self> {
         let text = text.trim();
-        let text = text.strip_prefix('{').and_then(|t| t.strip_suffix('}')).unwrap_or(text);
+        let text = text
+            .strip_prefix('{')
+            .and_then(|t| t.strip_suffix('}'))
+            .unwrap_or(text);
         let text = text.strip_prefix('$').unwrap_or(text);
         if !text.starts_with(['.', '[']) {
             return error("must start with a dot: .spec.field");
         }
         let chars: Vec<char> = text.chars().collect();
-        Parser { chars: &chars, at: 0 }.path(false)
+        Parser {
+            chars: &chars,
+            at: 0,
+        }
+        .path(false)
     }
 
     /// The values that the path names, in document order; nothing where a step finds nothing.
@@ -87,9 +97,10 @@ impl Step {
     fn apply<'v>(&self, value: &'v Value) -> Vec<&'v Value> {
         match (self, value) {
             (Self::Field(name), Value::Object(map)) => map.get(name).into_iter().collect(),
-            (Self::Index(index), Value::Array(list)) => {
-                position(*index, list.len()).and_then(|i| list.get(i)).into_iter().collect()
-            }
+            (Self::Index(index), Value::Array(list)) => position(*index, list.len())
+                .and_then(|i| list.get(i))
+                .into_iter()
+                .collect(),
             (Self::Slice(start, end), Value::Array(list)) => {
                 let bound = |at: i64| position(at, list.len()).unwrap_or(0).min(list.len());
                 let (start, end) = (start.map_or(0, bound), end.map_or(list.len(), bound));
@@ -97,9 +108,10 @@ impl Step {
             }
             (Self::All, Value::Array(list)) => list.iter().collect(),
             (Self::All, Value::Object(map)) => map.values().collect(),
-            (Self::Filter { path, test }, Value::Array(list)) => {
-                list.iter().filter(|item| passes(path, test.as_ref(), item)).collect()
-            }
+            (Self::Filter { path, test }, Value::Array(list)) => list
+                .iter()
+                .filter(|item| passes(path, test.as_ref(), item))
+                .collect(),
             _ => Vec::new(),
         }
     }
@@ -111,12 +123,17 @@ fn position(index: i64, length: usize) -> Option<usize> {
 }
 
 fn passes(path: &JsonPath, test: Option<&(Operator, Value)>, item: &Value) -> bool {
-    let Some(left) = path.first(item) else { return false };
-    let Some((operator, right)) = test else { return true };
+    let Some(left) = path.first(item) else {
+        return false;
+    };
+    let Some((operator, right)) = test else {
+        return true;
+    };
     let order = match (left, right) {
-        (Value::Number(a), Value::Number(b)) => {
-            a.as_f64().zip(b.as_f64()).and_then(|(a, b)| a.partial_cmp(&b))
-        }
+        (Value::Number(a), Value::Number(b)) => a
+            .as_f64()
+            .zip(b.as_f64())
+            .and_then(|(a, b)| a.partial_cmp(&b)),
         (Value::String(a), Value::String(b)) => Some(a.cmp(b)),
         (Value::Bool(a), Value::Bool(b)) => Some(a.cmp(b)),
         _ => None,
@@ -150,7 +167,11 @@ impl Parser<'_> {
 
     fn expect(&mut self, wanted: &str) -> Parsed<()> {
         self.spaces();
-        if self.eat(wanted) { Ok(()) } else { error(format!("expected {wanted:?}")) }
+        if self.eat(wanted) {
+            Ok(())
+        } else {
+            error(format!("expected {wanted:?}"))
+        }
     }
 
     fn spaces(&mut self) {
@@ -197,7 +218,9 @@ impl Parser<'_> {
             match c {
                 '\\' => {
                     self.at += 1;
-                    let Some(escaped) = self.peek() else { return error("ends in an escape") };
+                    let Some(escaped) = self.peek() else {
+                        return error("ends in an escape");
+                    };
                     name.push(escaped);
                 }
                 '.' | '[' | ']' | '{' | '}' | '$' | '@' | ',' | '(' | ')' => break,
@@ -207,7 +230,11 @@ impl Parser<'_> {
             }
             self.at += 1;
         }
-        if name.is_empty() { error("a field name is missing after a dot") } else { Ok(name) }
+        if name.is_empty() {
+            error("a field name is missing after a dot")
+        } else {
+            Ok(name)
+        }
     }
 
     fn bracket(&mut self, in_filter: bool) -> Parsed<Step> {
@@ -264,7 +291,9 @@ impl Parser<'_> {
         if text.is_empty() {
             return Ok(None);
         }
-        text.parse().map(Some).or_else(|_| error(format!("invalid index {text:?}")))
+        text.parse()
+            .map(Some)
+            .or_else(|_| error(format!("invalid index {text:?}")))
     }
 
     fn filter(&mut self) -> Parsed<Step> {
@@ -281,7 +310,10 @@ impl Parser<'_> {
             ("<", Operator::Less),
             (">", Operator::Greater),
         ];
-        let operator = operators.into_iter().find(|(text, _)| self.eat(text)).map(|(_, o)| o);
+        let operator = operators
+            .into_iter()
+            .find(|(text, _)| self.eat(text))
+            .map(|(_, o)| o);
         let test = match operator {
             Some(operator) => Some((operator, self.literal()?)),
             None => None,
@@ -302,7 +334,9 @@ impl Parser<'_> {
         let text: String = self.chars[start..self.at].iter().collect();
         match serde_json::from_str(&text) {
             Ok(value @ (Value::Number(_) | Value::Bool(_))) => Ok(value),
-            _ => error(format!("expected a string in quotes, a number or a boolean, not {text:?}")),
+            _ => error(format!(
+                "expected a string in quotes, a number or a boolean, not {text:?}"
+            )),
         }
     }
 }
@@ -352,7 +386,10 @@ mod tests {
             let parsed = JsonPath::parse(path).unwrap_or_else(|e| panic!("{path}: {e}"));
             assert_eq!(json!(parsed.find(&object)), expected, "{path}");
         }
-        assert_eq!(JsonPath::parse(".").expect("whole").first(&object), Some(&object));
+        assert_eq!(
+            JsonPath::parse(".").expect("whole").first(&object),
+            Some(&object)
+        );
     }
 
     #[test]

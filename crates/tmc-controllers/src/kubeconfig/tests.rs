@@ -23,7 +23,11 @@ fn pki(from: i32, to: i32) -> Pki {
     params.not_before = rcgen::date_time_ymd(from, 1, 1);
     params.not_after = rcgen::date_time_ymd(to, 1, 1);
     let pem = params.self_signed(&key).unwrap().pem();
-    Pki { ca: STANDARD.encode(&pem), certificate: STANDARD.encode(&pem), key: STANDARD.encode(key.serialize_pem()) }
+    Pki {
+        ca: STANDARD.encode(&pem),
+        certificate: STANDARD.encode(&pem),
+        key: STANDARD.encode(key.serialize_pem()),
+    }
 }
 
 fn good() -> Value {
@@ -46,14 +50,21 @@ fn good() -> Value {
 }
 
 fn check(document: &Value) -> Result<MemberKubeconfig, Refusal> {
-    read(document.to_string().as_bytes(), Allowances::default(), now())
+    read(
+        document.to_string().as_bytes(),
+        Allowances::default(),
+        now(),
+    )
 }
 
 #[test]
 fn a_token_kubeconfig_passes_and_only_its_current_context_counts() {
     let read = check(&good()).unwrap();
     assert_eq!((read.kind, read.expires), (Kind::Token, None));
-    assert_eq!((read.endpoint.host(), read.endpoint.port()), ("member.example", 6443));
+    assert_eq!(
+        (read.endpoint.host(), read.endpoint.port()),
+        ("member.example", 6443)
+    );
 }
 
 #[test]
@@ -200,8 +211,16 @@ fn certificates_must_fit_their_key_and_the_time() {
     let user = |certificate: &str, key: &str| json!({"client-certificate-data": certificate, "client-key-data": key});
     for (user, class, field) in [
         (user(&valid.certificate, &other.key), Class::Invalid, KEY),
-        (user(&old.certificate, &old.key), Class::Expired, CERTIFICATE),
-        (user(&future.certificate, &future.key), Class::Invalid, CERTIFICATE),
+        (
+            user(&old.certificate, &old.key),
+            Class::Expired,
+            CERTIFICATE,
+        ),
+        (
+            user(&future.certificate, &future.key),
+            Class::Invalid,
+            CERTIFICATE,
+        ),
         (user(&valid.certificate, "aGVsbG8="), Class::Invalid, KEY),
         (user("aGVsbG8=", &valid.key), Class::Invalid, CERTIFICATE),
         (user(&valid.certificate, ""), Class::Invalid, KEY),
@@ -249,7 +268,10 @@ fn a_document_that_grows_when_read_is_refused_quickly() {
     let mut bomb = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n".to_owned();
     for level in 1..12 {
         let previous = format!("*a{}", level - 1);
-        bomb.push_str(&format!("a{level}: &a{level} [{}]\n", vec![previous; 10].join(",")));
+        bomb.push_str(&format!(
+            "a{level}: &a{level} [{}]\n",
+            vec![previous; 10].join(",")
+        ));
     }
     let refusal = read(bomb.as_bytes(), Allowances::default(), now()).unwrap_err();
     assert_eq!(refusal.class, Class::Invalid);

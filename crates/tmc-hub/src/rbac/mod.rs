@@ -20,9 +20,9 @@ pub(crate) use rules::Rule;
 
 use crate::storage::{Core, Layout};
 
-/// Key of `UserInfo::extra` that confines an identity to logical clusters (`cluster:<name>`), as in
-/// kcp; every value is a further restriction.
-pub const SCOPES_KEY: &str = "authentication.kcp.io/scopes";
+/// Prefix of groups that confine an identity to one logical cluster. Only this hub's signer puts
+/// them into a certificate: no request may ask for a group under `system:`.
+pub const SCOPE_GROUP_PREFIX: &str = "system:tmc:scope:";
 
 const GROUP: &str = "rbac.authorization.k8s.io";
 
@@ -128,9 +128,8 @@ pub(crate) fn is_privileged(user: &UserInfo) -> bool {
 
 /// Whether an identity may be used in a logical cluster at all.
 fn in_scope(user: &UserInfo, cluster: &ClusterName) -> bool {
-    user.extra.get(SCOPES_KEY).is_none_or(|scopes| {
-        scopes.iter().all(|scope| scope.strip_prefix("cluster:") == Some(cluster.as_str()))
-    })
+    let mut scopes = user.groups.iter().filter_map(|g| g.strip_prefix(SCOPE_GROUP_PREFIX));
+    scopes.all(|scope| scope == cluster.as_str())
 }
 
 impl Core {

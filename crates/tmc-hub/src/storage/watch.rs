@@ -93,7 +93,8 @@ impl Cursor {
             let events = batch.map_err(|_| {
                 ApiError::expired(format!("too old resource version: {}", self.watcher.progress()))
             })?;
-            self.ready.extend(events.iter().filter_map(|event| self.translate(event)));
+            let translated: Vec<_> = events.iter().filter_map(|event| self.translate(event)).collect();
+            self.ready.extend(translated);
         }
     }
 

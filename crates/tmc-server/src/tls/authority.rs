@@ -161,6 +161,23 @@ impl CertificateAuthority {
         self.sign_client(&request.key, &request.subject, validity)
     }
 
+    /// As [`CertificateAuthority::sign_request`], with groups beyond those of the request.
+    ///
+    /// # Errors
+    /// [`TlsError`] for what [`CertificateRequest::parse`] refuses.
+    pub fn sign_request_adding(
+        &self,
+        pem: &str,
+        groups: &[&str],
+        validity: Validity,
+    ) -> Result<String, TlsError> {
+        let request = CertificateRequest::parse(pem)?;
+        let asked = request.groups.iter().map(String::as_str);
+        let groups: Vec<&str> = asked.chain(groups.iter().copied()).collect();
+        let subject = der::subject(&request.user, &groups);
+        self.sign_client(&request.key, &subject, validity)
+    }
+
     fn sign_client(
         &self,
         key: &impl PublicKeyData,

@@ -5,6 +5,7 @@ use tmc_apimachinery::definition::ResourceDefinition;
 use tmc_apimachinery::meta::meta;
 use tmc_apimachinery::names::GroupVersionKind;
 use tmc_apimachinery::options::FieldValidation;
+use tmc_apimachinery::schema::duplicate_fields;
 use tmc_apimachinery::status::{ApiError, Result};
 
 use super::Call;
@@ -66,8 +67,8 @@ pub(super) fn duplicates(
     Ok(found)
 }
 
-/// Checks `apiVersion` and `kind`; a built-in kind may leave them out, since the path says them.
-fn check_kind(object: &mut Value, gvk: &GroupVersionKind, custom: bool) -> Result<()> {
+/// Checks `apiVersion` and `kind`, and fills them in where they may be left out: the path says them.
+pub(super) fn check_kind(object: &mut Value, gvk: &GroupVersionKind, required: bool) -> Result<()> {
     let unrecognized = |why: &str| {
         let text = format!(
             "the object provided is unrecognized (must be of type {}): {why}",
@@ -90,10 +91,10 @@ fn check_kind(object: &mut Value, gvk: &GroupVersionKind, custom: bool) -> Resul
     let expected = gvk.group_version().to_string();
     let api_version = text_field(fields, "apiVersion")?;
     let kind = text_field(fields, "kind")?;
-    if custom && kind.is_empty() {
+    if required && kind.is_empty() {
         return unrecognized("Object 'Kind' is missing: set the field kind");
     }
-    if custom && api_version.is_empty() {
+    if required && api_version.is_empty() {
         return unrecognized("Object 'apiVersion' is missing: set the field apiVersion");
     }
     if !api_version.is_empty() && api_version != expected {
@@ -170,8 +171,4 @@ fn set_namespace(object: &mut Value, namespace: &str) {
     } else {
         metadata.insert("namespace".into(), namespace.into());
     }
-}
-
-fn duplicate_fields(_: &[u8]) -> Vec<String> {
-    Vec::new()
 }

@@ -180,12 +180,16 @@ fn namespace_of<'a>(definition: &ResourceDefinition, info: &'a RequestInfo) -> R
 
 /// Verbs of the resource or of the subresource named.
 fn offered(definition: &ResourceDefinition, subresource: &str) -> Result<Verbs> {
-    const PARTS: Verbs = Verbs::GET.and(Verbs::UPDATE).and(Verbs::PATCH);
+    // A part can be written only where the resource can.
+    let parts = [Verbs::GET, Verbs::UPDATE, Verbs::PATCH]
+        .into_iter()
+        .filter(|verb| definition.verbs.contains(*verb))
+        .fold(Verbs::NONE, Verbs::and);
     let subresources = &definition.subresources;
     match subresource {
         "" => Ok(definition.verbs),
-        "status" if subresources.status => Ok(PARTS),
-        "scale" if subresources.scale.is_some() => Ok(PARTS),
+        "status" if subresources.status => Ok(parts),
+        "scale" if subresources.scale.is_some() => Ok(parts),
         other => match subresources.other.get(other) {
             Some((_, verbs)) => Ok(*verbs),
             None => Err(ApiError::no_such_path()),

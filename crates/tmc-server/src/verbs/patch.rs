@@ -1,6 +1,5 @@
 //! patch: read, change, replace on the condition that nobody else did, and again if somebody did.
 
-use http::StatusCode;
 use serde_json::Value;
 use tmc_apimachinery::definition::ResourceDefinition;
 use tmc_apimachinery::meta::meta;
@@ -33,8 +32,9 @@ const APPLY_PATCH: &str = "application/apply-patch+yaml";
 /// PATCH of an object or of a part of it.
 pub(super) async fn patch(call: &Call<'_>) -> Result<Response> {
     let format = negotiate(call.headers, call.info, Offer::Objects)?;
-    let options = WriteOptions::from_query(&call.info.query)?;
     let patch = parse(call)?;
+    let applied = matches!(patch, Patch::ApplyAsMerge(_));
+    let options = WriteOptions::from_patch_query(&call.info.query, applied)?;
     let gvk = input::kind_of(call.definition(), &call.request.subresource);
     let warnings = match patch {
         Patch::Merge(_) | Patch::Strategic(_) => {
@@ -43,7 +43,7 @@ pub(super) async fn patch(call: &Call<'_>) -> Result<Response> {
         Patch::Json | Patch::ApplyAsMerge(_) => Vec::new(),
     };
     let written = match &patch {
-        Patch::ApplyAsMerge(configuration) => apply(call, configuration, &options).await?,
+        Patch::ApplyAsMerge(configuration) => forced_merge(call, configuration, &options).await?,
         patch => change(call, patch, &options).await?,
     };
     write::answer(call, format, written, warnings)
@@ -150,33 +150,36 @@ fn check_result(current: &Value, object: &mut Value, call: &Call<'_>) -> Result<
 }
 
 /// A forced merge: what is absent is created, what is there is merged.
-async fn apply(call: &Call<'_>, configuration: &Value, options: &WriteOptions) -> Result<Written> {
+async fn forced_merge(
+    call: &Call<'_>,
+    configuration: &Value,
+    options: &WriteOptions,
+) -> Result<Written> {
+    let subresource = call.request.subresource.as_str();
     let mut configuration = configuration.clone();
-    if let Some(metadata) = configuration
-        .get_mut("metadata")
-        .and_then(Value::as_object_mut)
-    {
+    let gvk = input::kind_of(call.definition(), subresource);
+    input::check_kind(&mut configuration, &gvk, true)?;
+    input::check_placement(&mut configuration, &call.request.namespace, call.name)?;
+    if let Some(metadata) = configuration["metadata"].as_object_mut() {
         metadata.remove("managedFields");
     }
-    let main = call.request.subresource.is_empty();
-    if main && let Some(fields) = configuration.as_object_mut() {
+    if let Some(fields) = configuration
+        .as_object_mut()
+        .filter(|_| subresource.is_empty())
+    {
         fields.remove("status");
     }
-    input::check_placement(&mut configuration, &call.request.namespace, call.name)?;
-    let merge = Patch::ApplyAsMerge(configuration);
+    let merge = Patch::ApplyAsMerge(configuration.clone());
     let mut attempt = 0;
     loop {
         attempt += 1;
-        let absent = match change(call, &merge, options).await {
-            Err(error) if main && error.code == StatusCode::NOT_FOUND => error,
+        match change(call, &merge, options).await {
+            Err(error) if error.reason == Reason::NotFound && subresource.is_empty() => {}
             outcome => return outcome,
-        };
-        let Patch::ApplyAsMerge(object) = &merge else {
-            return Err(absent);
-        };
+        }
         match call
             .store
-            .create(&call.request, "", object.clone(), options)
+            .create(&call.request, "", configuration.clone(), options)
             .await
         {
             Err(error) if error.reason == Reason::AlreadyExists && attempt < ATTEMPTS => {}

@@ -29,24 +29,9 @@ pub(super) async fn list(call: &Call<'_>) -> Result<Response> {
     render::list(format, call.definition(), page)
 }
 
-/// Options of a list or watch, checked against the resource. The old form `/watch/…/name` is a
-/// field selector in other words.
+/// Options of a list, watch or deletecollection, checked against the resource.
 pub(super) fn list_options(call: &Call<'_>) -> Result<ListOptions> {
-    let mut query = call.info.query.clone();
-    if !call.name.is_empty() {
-        match query
-            .iter_mut()
-            .find(|(key, text)| key == "fieldSelector" && !text.is_empty())
-        {
-            Some((_, text)) if text.contains("metadata.name=") => {}
-            Some((_, text)) => *text = format!("{text},metadata.name={}", call.name),
-            None => query.push((
-                "fieldSelector".into(),
-                format!("metadata.name={}", call.name),
-            )),
-        }
-    }
-    let options = ListOptions::from_query(&query)?;
+    let options = ListOptions::from_query(&call.info.query)?;
     options
         .fields
         .check_supported(&call.definition().selectable_fields)?;

@@ -9,5 +9,7 @@ pub mod transform;
 
 pub use api_set::Definitions;
 pub use endpoints::{Beat, BeatSink};
-pub use surface::{SyncAccess, SyncerDependencies, SyncerWorkspace};
-pub use targets::{TargetId, hosted_user};
+pub use surface::{
+    BY_SECRET, ClusterView, SyncAccess, SyncerDependencies, SyncerWorkspace, secret_index,
+};
+pub use targets::{TargetId, TargetView, hosted_user};

@@ -139,7 +139,7 @@ impl SyncerWorkspace {
             tracing::info!(target = %path.name, cluster = %path.cluster, "a syncer asked with the uid of another SyncTarget");
             return None;
         }
-        let accepted = target.synced().iter().filter(|r| r.state == tmc_api::workload::ResourceState::Accepted);
+        let accepted = target.synced().iter().filter(|r| r.state == tmc_api::workload::SyncState::Accepted);
         let accepted = accepted.filter_map(|r| {
             Some(GroupVersionResource::new(&r.group, r.versions.first()?, &r.resource))
         });

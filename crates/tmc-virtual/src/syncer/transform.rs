@@ -295,12 +295,7 @@ fn report(upstream: &Value, body: &Value, target: &TargetKeys, part: Part) -> Re
     let mut own = recorded(upstream, &target.diff)?;
     if !alone {
         unpromote(upstream, &mut object, &others, &fields)?;
-        for field in fields.iter().filter(|f| own.get(&f.path).is_some_and(|v| v == PROMOTED)) {
-            match get_path(upstream, &field.path) {
-                Some(value) => own.insert(field.path.clone(), value.clone()),
-                None => own.remove(&field.path),
-            };
-        }
+        keep_promoted(upstream, &mut own, &fields);
     }
     for field in fields.iter().filter(|f| (f.path == "status") == (part == Part::Status)) {
         match (get_path(body, &field.path).cloned(), alone && field.promote) {
@@ -333,17 +328,23 @@ fn unpromote(
 ) -> Result<()> {
     for other in others {
         let mut theirs = recorded(upstream, &other.diff)?;
-        let promoted: Vec<&Summarized> =
-            fields.iter().filter(|f| theirs.get(&f.path).is_some_and(|v| v == PROMOTED)).collect();
-        for field in promoted {
-            match get_path(upstream, &field.path) {
-                Some(value) => theirs.insert(field.path.clone(), value.clone()),
-                None => theirs.remove(&field.path),
-            };
-        }
+        keep_promoted(upstream, &mut theirs, fields);
         record(object, &other.diff, &theirs);
     }
     Ok(())
+}
+
+/// Replaces marks of promotion in a report by the values that the object has.
+fn keep_promoted(upstream: &Value, report: &mut Map<String, Value>, fields: &[Summarized]) {
+    for field in fields {
+        if report.get(&field.path).is_none_or(|value| value != PROMOTED) {
+            continue;
+        }
+        match get_path(upstream, &field.path) {
+            Some(value) => report.insert(field.path.clone(), value.clone()),
+            None => report.remove(&field.path),
+        };
+    }
 }
 
 /// Splits a new version into writes: `/status` first, so that a crash in between only means that

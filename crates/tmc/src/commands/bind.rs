@@ -78,7 +78,7 @@ fn placement(here: &str, provider: &str, args: &BindComputeArgs) -> Result<Value
     }
     let name = args.name.clone().unwrap_or_else(|| {
         let selectors = args.location_selectors.join(",");
-        tmc_api::hashes::placement_name(&args.namespace_selector, &selectors, provider)
+        tmc_api::hashes::bind_placement_name(&args.namespace_selector, &selectors, provider)
     });
     let mut spec = json!({
         "namespaceSelector": namespaces, "locationSelectors": locations,

@@ -1,0 +1,380 @@
+//! Liveness of targets: who beat last, and what follows from it.
+//!
+//! Beats live in memory and never rewrite a SyncTarget by themselves: at ten thousand targets that
+//! would be a thousand writes a second, each sent to every watcher. What is written are transitions,
+//! and the time of the last beat every five minutes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use parking_lot::{Mutex, RwLock};
+use tmc_api::conditions::{Condition, Severity};
+use tmc_api::time::Time;
+use tmc_apimachinery::ClusterName;
+
+/// How far ahead of ours a member's clock may be.
+pub const SKEW: SignedDuration = SignedDuration::from_secs(5);
+/// How often the time of the last beat is written while nothing else changes.
+pub const PERSIST_EVERY: SignedDuration = SignedDuration::from_mins(5);
+/// Beats that may be missed.
+const MISSES: u32 = 3;
+
+/// The identity of a SyncTarget, compared exactly.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TargetId {
+    /// Logical cluster.
+    pub cluster: ClusterName,
+    /// Name.
+    pub name: String,
+    /// UID.
+    pub uid: String,
+}
+
+impl TargetId {
+    /// The identity with these parts.
+    pub fn new(cluster: &ClusterName, name: &str, uid: &str) -> Self {
+        Self {
+            cluster: cluster.clone(),
+            name: name.to_owned(),
+            uid: uid.to_owned(),
+        }
+    }
+}
+
+/// The resources that a member serves, as group, version and plural resource.
+pub type ServedApis = std::collections::BTreeSet<tmc_apimachinery::GroupVersionResource>;
+
+/// The last sign of life of a target.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Beat {
+    /// When it came in, by this hub's clock.
+    pub at: Timestamp,
+    /// The replica that sent it.
+    pub identity: String,
+    /// What the member serves, as far as any beat has reported it.
+    pub apis: Option<Arc<ServedApis>>,
+}
+
+/// Called with a target whose liveness or report changed.
+pub type OnWake = Arc<dyn Fn(&TargetId) + Send + Sync>;
+
+/// Where the controllers learn of beats.
+pub trait LiveBeats: Send + Sync + 'static {
+    /// The last beat of exactly this target.
+    fn last(&self, target: &TargetId) -> Option<Beat>;
+    /// Asks to be woken by the next beat of a target (it is missing now).
+    fn wake_on_next(&self, target: &TargetId);
+    /// Drops what is known of a target that does not exist any more.
+    fn forget(&self, target: &TargetId);
+    /// Sets who is woken.
+    fn on_wake(&self, wake: OnWake);
+}
+
+/// Beats in memory.
+#[derive(Default)]
+pub struct Beats {
+    last: Mutex<HashMap<TargetId, Known>>,
+    wake: RwLock<Option<OnWake>>,
+}
+
+#[derive(Default)]
+struct Known {
+    beat: Option<Beat>,
+    /// The next beat is news. So is the first.
+    quiet: bool,
+}
+
+impl Beats {
+    /// No beats yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Notes a beat. The caller has checked the identity of its sender and that it is not from the
+    /// future. A report that the beat lacks is taken over from the one before; a beat older than the
+    /// last one changes nothing.
+    pub fn record(&self, target: &TargetId, mut beat: Beat) {
+        let news = {
+            let mut last = self.last.lock();
+            let known = last.entry(target.clone()).or_default();
+            let before = known.beat.as_ref();
+            if before.is_some_and(|before| before.at > beat.at) {
+                return;
+            }
+            let apis_before = before.and_then(|before| before.apis.clone());
+            beat.apis = beat.apis.or_else(|| apis_before.clone());
+            let news = !known.quiet || beat.apis != apis_before;
+            known.quiet = true;
+            known.beat = Some(beat);
+            news
+        };
+        let wake = self.wake.read().clone();
+        if let Some(wake) = wake.filter(|_| news) {
+            wake(target);
+        }
+    }
+}
+
+impl LiveBeats for Beats {
+    fn last(&self, target: &TargetId) -> Option<Beat> {
+        self.last
+            .lock()
+            .get(target)
+            .and_then(|known| known.beat.clone())
+    }
+
+    fn wake_on_next(&self, target: &TargetId) {
+        if let Some(known) = self.last.lock().get_mut(target) {
+            known.quiet = false;
+        }
+    }
+
+    fn forget(&self, target: &TargetId) {
+        self.last.lock().remove(target);
+    }
+
+    fn on_wake(&self, wake: OnWake) {
+        *self.wake.write() = Some(wake);
+    }
+}
+
+/// What the judgement of a heartbeat depends on.
+#[derive(Clone, Debug)]
+pub struct Signs {
+    /// Last beat in memory.
+    pub live: Option<Timestamp>,
+    /// `status.lastSyncerHeartbeatTime`: what we wrote, or an agent patched.
+    pub persisted: Option<Time>,
+    /// Whether HeartbeatHealthy was True.
+    pub was_healthy: bool,
+    /// `spec.syncerConfig.heartbeatInterval`, more than zero.
+    pub interval: Duration,
+    /// Since when this process could have heard a beat: nobody is lost for what it missed before.
+    pub listening_since: Timestamp,
+}
+
+/// The judgement.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Health {
+    /// HeartbeatHealthy.
+    pub condition: Condition,
+    /// What `status.lastSyncerHeartbeatTime` should be.
+    pub persist: Option<Time>,
+    /// When to look again; `None` if only a beat can change anything.
+    pub look_again: Option<Duration>,
+}
+
+/// Type of the condition.
+pub const HEARTBEAT_HEALTHY: &str = "HeartbeatHealthy";
+const ERROR_HEARTBEAT: &str = "ErrorHeartbeat";
+
+/// Judges a heartbeat: healthy while the last one is at most three intervals old. Beats from further
+/// in the future than clocks differ do not count.
+pub fn assess(signs: &Signs, now: Timestamp) -> Health {
+    let credible = |at: &Timestamp| now.duration_until(*at) <= SKEW;
+    let live = signs.live.filter(credible);
+    let persisted = signs.persisted.filter(|at| credible(&at.timestamp()));
+    let Some(last) = live.max(persisted.map(Time::timestamp)) else {
+        let message = "No heartbeat yet seen";
+        return Health {
+            condition: Condition::no(
+                HEARTBEAT_HEALTHY,
+                Severity::Warning,
+                ERROR_HEARTBEAT,
+                message,
+            ),
+            persist: signs.persisted.filter(|_| persisted.is_some()),
+            look_again: None,
+        };
+    };
+    let threshold =
+        SignedDuration::try_from(signs.interval * MISSES).unwrap_or(SignedDuration::MAX);
+    // After a restart everyone has a fresh grace, unless it was lost already.
+    let counts_from = if live.is_none() && signs.was_healthy {
+        last.max(signs.listening_since)
+    } else {
+        last
+    };
+    let left = threshold - counts_from.duration_until(now);
+    let healthy = !left.is_negative();
+    let condition = if healthy {
+        Condition::yes(HEARTBEAT_HEALTHY)
+    } else {
+        let message = format!("No heartbeat since {}", Time::new(last));
+        Condition::no(
+            HEARTBEAT_HEALTHY,
+            Severity::Warning,
+            ERROR_HEARTBEAT,
+            message,
+        )
+    };
+    let due = persisted.is_none_or(|at| {
+        healthy != signs.was_healthy || at.timestamp().duration_until(last) >= PERSIST_EVERY
+    });
+    Health {
+        condition,
+        persist: if due {
+            Some(Time::new(last))
+        } else {
+            persisted
+        },
+        // One tick past the end, when "at most" is no longer true.
+        look_again: healthy.then(|| left.unsigned_abs() + Duration::from_millis(1)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(2_000_000_000 + seconds).unwrap()
+    }
+
+    fn signs() -> Signs {
+        Signs {
+            live: None,
+            persisted: None,
+            was_healthy: false,
+            interval: Duration::from_secs(10),
+            listening_since: at(-1000),
+        }
+    }
+
+    #[rstest]
+    #[case(Some(at(0)), None, true)]
+    #[case(Some(at(-30)), None, true)]
+    #[case(Some(at(-31)), None, false)]
+    #[case(Some(at(5)), None, true)]
+    #[case(Some(at(6)), None, false)]
+    #[case(None, Some(at(-10)), true)]
+    #[case(None, Some(at(-31)), false)]
+    #[case(None, Some(at(3600)), false)]
+    #[case(Some(at(-40)), Some(at(-5)), true)]
+    #[case(None, None, false)]
+    fn three_intervals_may_pass_and_a_beat_from_the_future_does_not_count(
+        #[case] live: Option<Timestamp>,
+        #[case] persisted: Option<Timestamp>,
+        #[case] healthy: bool,
+    ) {
+        let signs = Signs {
+            live,
+            persisted: persisted.map(Time::new),
+            ..signs()
+        };
+        let health = assess(&signs, at(0));
+        assert_eq!(health.condition.is_true(), healthy);
+        assert_eq!(
+            health.look_again.is_some(),
+            healthy,
+            "looks again exactly while it can expire"
+        );
+    }
+
+    #[test]
+    fn it_looks_again_just_when_the_beat_expires() {
+        let signs = Signs {
+            live: Some(at(-12)),
+            ..signs()
+        };
+        let wait = assess(&signs, at(0)).look_again.unwrap();
+        assert_eq!(wait, Duration::from_millis(18_001));
+        let then = at(0) + SignedDuration::try_from(wait).unwrap();
+        assert!(assess(&signs, then).condition.is_false());
+        let before = then - SignedDuration::from_millis(1);
+        assert!(assess(&signs, before).condition.is_true());
+    }
+
+    #[test]
+    fn a_restart_gives_a_fresh_grace_to_the_living_only() {
+        let restarted = Signs {
+            persisted: Some(Time::new(at(-200))),
+            listening_since: at(-20),
+            ..signs()
+        };
+        let living = Signs {
+            was_healthy: true,
+            ..restarted.clone()
+        };
+        assert!(assess(&living, at(0)).condition.is_true());
+        assert!(assess(&living, at(11)).condition.is_false());
+        assert!(assess(&restarted, at(0)).condition.is_false());
+    }
+
+    #[test]
+    fn the_time_is_written_on_transitions_and_every_five_minutes() {
+        let first = Signs {
+            live: Some(at(0)),
+            ..signs()
+        };
+        assert_eq!(assess(&first, at(0)).persist, Some(Time::new(at(0))));
+        let steady = |live| Signs {
+            live: Some(at(live)),
+            persisted: Some(Time::new(at(0))),
+            was_healthy: true,
+            ..signs()
+        };
+        assert_eq!(
+            assess(&steady(100), at(100)).persist,
+            Some(Time::new(at(0)))
+        );
+        assert_eq!(
+            assess(&steady(300), at(300)).persist,
+            Some(Time::new(at(300)))
+        );
+        // Lost: the last beat is written with the transition.
+        let lost = assess(&steady(100), at(200));
+        assert!(lost.condition.is_false());
+        assert_eq!(lost.persist, Some(Time::new(at(100))));
+        assert_eq!(
+            lost.condition.message,
+            "No heartbeat since 2033-05-18T03:35:00Z"
+        );
+    }
+
+    #[test]
+    fn only_news_wakes_anybody() {
+        let beats = Beats::new();
+        let woken = Arc::new(Mutex::new(0));
+        let count = Arc::clone(&woken);
+        beats.on_wake(Arc::new(move |_| *count.lock() += 1));
+        let target = TargetId::new(&ClusterName::new("c"), "t", "u");
+        let beat = |seconds, apis: Option<ServedApis>| Beat {
+            at: at(seconds),
+            identity: "r".into(),
+            apis: apis.map(Arc::new),
+        };
+        beats.record(&target, beat(0, None));
+        assert_eq!(*woken.lock(), 1, "the first");
+        beats.record(&target, beat(10, None));
+        assert_eq!(*woken.lock(), 1, "one more is no news");
+        beats.record(&target, beat(20, Some(ServedApis::new())));
+        assert_eq!(*woken.lock(), 2, "a new report");
+        beats.record(&target, beat(30, None));
+        assert_eq!(*woken.lock(), 2);
+        assert!(
+            beats.last(&target).unwrap().apis.is_some(),
+            "the report is kept"
+        );
+        beats.wake_on_next(&target);
+        beats.record(&target, beat(25, None));
+        assert_eq!(
+            beats.last(&target).unwrap().at,
+            at(30),
+            "an old beat changes nothing"
+        );
+        beats.record(&target, beat(40, None));
+        assert_eq!(*woken.lock(), 3, "the one waited for");
+        let other = TargetId {
+            uid: "v".into(),
+            ..target.clone()
+        };
+        assert_eq!(beats.last(&other), None, "another uid is another target");
+        beats.forget(&target);
+        assert_eq!(beats.last(&target), None);
+    }
+}

@@ -1,0 +1,3 @@
+//! Namespaces: which targets have their objects, from the placements that select them.
+
+pub mod reconcile;

@@ -1,0 +1,263 @@
+//! The labels and annotations that a namespace should have.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use tmc_api::keys::{PLACEMENT_ANNOTATION, STATE_SYNC, deletion_annotation, state_label};
+
+use crate::slim::states;
+use crate::system::is_system_namespace;
+
+/// A namespace, with all its labels (placements select by them).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Namespace {
+    /// Metadata.
+    pub metadata: k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
+}
+
+impl Namespace {
+    /// Whether its deletion was asked for.
+    pub fn is_deleting(&self) -> bool {
+        self.metadata.deletion_timestamp.is_some()
+    }
+
+    /// The value of the state label of a target that is to have its objects: not one that is to
+    /// remove them.
+    pub fn wanted_state(&self, key: &str) -> Option<&str> {
+        let labels = self.metadata.labels.as_ref()?;
+        let leaving = self
+            .metadata
+            .annotations
+            .as_ref()
+            .is_some_and(|annotations| annotations.contains_key(&deletion_annotation(key)));
+        labels
+            .get(&state_label(key))
+            .map(String::as_str)
+            .filter(|_| !leaving)
+    }
+
+    /// The keys of every target in its state labels.
+    pub fn target_keys(&self) -> Vec<String> {
+        let labels = self.metadata.labels.iter();
+        labels
+            .flat_map(states)
+            .map(|(key, _)| key.to_owned())
+            .collect()
+    }
+}
+
+/// What the placements of the workspace say about one namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Placed {
+    /// A placement with a Location selects it.
+    pub selected: bool,
+    /// The keys of the targets of those placements.
+    pub targets: BTreeSet<String>,
+}
+
+/// The namespace as it should be.
+///
+/// A target that drops out is first asked to remove its copies (deletion annotation, with `now`);
+/// only when `in_use` says that no object carries its mark any more the label goes.
+pub fn reconcile(
+    namespace: &Namespace,
+    placed: &Placed,
+    in_use: impl Fn(&str) -> bool,
+    now: &str,
+) -> Namespace {
+    let mut new = namespace.clone();
+    let name = namespace.metadata.name.as_deref().unwrap_or_default();
+    let nothing = Placed::default();
+    let placed = if is_system_namespace(name) {
+        &nothing
+    } else {
+        placed
+    };
+    let mut labels = new.metadata.labels.take().unwrap_or_default();
+    let mut annotations = new.metadata.annotations.take().unwrap_or_default();
+    let present: Vec<String> = states(&labels).map(|(key, _)| key.to_owned()).collect();
+    if let Some(time) = &namespace.metadata.deletion_timestamp {
+        // It goes everywhere; what placements say no longer matters.
+        for key in present {
+            annotations
+                .entry(deletion_annotation(&key))
+                .or_insert_with(|| time.0.to_string());
+        }
+    } else {
+        if placed.selected {
+            annotations.entry(PLACEMENT_ANNOTATION.into()).or_default();
+        } else {
+            annotations.remove(PLACEMENT_ANNOTATION);
+        }
+        for key in &placed.targets {
+            labels
+                .entry(state_label(key))
+                .or_insert_with(|| STATE_SYNC.into());
+            annotations.remove(&deletion_annotation(key));
+        }
+        for key in present.iter().filter(|key| !placed.targets.contains(*key)) {
+            let mark = deletion_annotation(key);
+            if !annotations.contains_key(&mark) {
+                annotations.insert(mark, now.to_owned());
+            } else if !in_use(key) {
+                annotations.remove(&mark);
+                labels.remove(&state_label(key));
+            }
+        }
+    }
+    new.metadata.labels = Some(labels).filter(|map| !map.is_empty());
+    new.metadata.annotations = Some(annotations).filter(|map| !map.is_empty());
+    new
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const NOW: &str = "2030-01-01T00:00:00Z";
+
+    fn namespace(name: &str, labels: Value, annotations: Value) -> Namespace {
+        serde_json::from_value(json!({
+            "metadata": {"name": name, "labels": labels, "annotations": annotations}
+        }))
+        .unwrap()
+    }
+
+    fn placed(targets: &[&str]) -> Placed {
+        Placed {
+            selected: true,
+            targets: targets.iter().map(|t| (*t).to_owned()).collect(),
+        }
+    }
+
+    fn parts(namespace: &Namespace) -> (Value, Value) {
+        (
+            json!(namespace.metadata.labels),
+            json!(namespace.metadata.annotations),
+        )
+    }
+
+    /// Reconciles, checks that a second pass changes nothing, and gives labels and annotations.
+    fn run(old: &Namespace, placed: &Placed, in_use: bool) -> (Value, Value) {
+        let new = reconcile(old, placed, |_| in_use, NOW);
+        let later = "2030-01-01T00:00:09Z";
+        // With copies still in use, another pass at another time has nothing to add.
+        assert_eq!(reconcile(&new, placed, |_| true, later), new);
+        parts(&new)
+    }
+
+    #[test]
+    fn a_selected_namespace_gets_label_and_annotation_for_its_targets() {
+        let old = namespace("ns", json!({"team": "a"}), json!(null));
+        let (labels, annotations) = run(&old, &placed(&["K1", "K2"]), false);
+        assert_eq!(
+            labels,
+            json!({"team": "a", "state.workload.kcp.io/K1": "Sync", "state.workload.kcp.io/K2": "Sync"})
+        );
+        assert_eq!(annotations, json!({"scheduling.kcp.io/placement": ""}));
+    }
+
+    #[test]
+    fn a_placement_without_a_target_leaves_only_its_annotation() {
+        let old = namespace("ns", json!({}), json!({}));
+        let (labels, annotations) = run(&old, &placed(&[]), false);
+        assert_eq!(
+            (labels, annotations),
+            (json!(null), json!({"scheduling.kcp.io/placement": ""}))
+        );
+    }
+
+    #[test]
+    fn a_namespace_that_nothing_selects_stays_as_it_is() {
+        let old = namespace("ns", json!({"team": "a"}), json!({"x": "y"}));
+        assert_eq!(run(&old, &Placed::default(), false), parts(&old));
+    }
+
+    #[test]
+    fn system_namespaces_are_never_placed() {
+        for name in [
+            "kube-system",
+            "kube-public",
+            "kube-node-lease",
+            "kcp-system",
+        ] {
+            let old = namespace(name, json!({}), json!({}));
+            assert_eq!(
+                run(&old, &placed(&["K1"]), false),
+                (json!(null), json!(null)),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_target_that_drops_out_is_asked_first_and_forgotten_only_when_nothing_is_left_there() {
+        let old = namespace(
+            "ns",
+            json!({"state.workload.kcp.io/K1": "Sync"}),
+            json!({"scheduling.kcp.io/placement": ""}),
+        );
+        let asked = reconcile(&old, &placed(&["K2"]), |_| true, NOW);
+        let (labels, annotations) = parts(&asked);
+        assert_eq!(
+            labels,
+            json!({"state.workload.kcp.io/K1": "Sync", "state.workload.kcp.io/K2": "Sync"})
+        );
+        assert_eq!(
+            annotations,
+            json!({"scheduling.kcp.io/placement": "", "deletion.internal.workload.kcp.io/K1": NOW})
+        );
+        assert_eq!(asked.wanted_state("K1"), None);
+        assert_eq!(asked.wanted_state("K2"), Some("Sync"));
+        let forgotten = reconcile(&asked, &placed(&["K2"]), |_| false, NOW);
+        let (labels, annotations) = parts(&forgotten);
+        assert_eq!(labels, json!({"state.workload.kcp.io/K2": "Sync"}));
+        assert_eq!(annotations, json!({"scheduling.kcp.io/placement": ""}));
+    }
+
+    #[test]
+    fn a_label_is_never_dropped_in_the_pass_that_asks() {
+        let old = namespace(
+            "ns",
+            json!({"state.workload.kcp.io/K1": "Sync"}),
+            json!(null),
+        );
+        let new = reconcile(&old, &Placed::default(), |_| false, NOW);
+        assert_eq!(new.target_keys(), ["K1"]);
+    }
+
+    #[test]
+    fn a_target_that_comes_back_loses_its_deletion_mark() {
+        let old = namespace(
+            "ns",
+            json!({"state.workload.kcp.io/K1": "Sync"}),
+            json!({"deletion.internal.workload.kcp.io/K1": NOW}),
+        );
+        let (labels, annotations) = run(&old, &placed(&["K1"]), true);
+        assert_eq!(labels, json!({"state.workload.kcp.io/K1": "Sync"}));
+        assert_eq!(annotations, json!({"scheduling.kcp.io/placement": ""}));
+    }
+
+    #[test]
+    fn a_namespace_that_is_deleted_is_removed_everywhere() {
+        let mut old = namespace(
+            "ns",
+            json!({"state.workload.kcp.io/K1": "Sync"}),
+            json!(null),
+        );
+        old.metadata = serde_json::from_value(json!({
+            "name": "ns", "deletionTimestamp": "2029-12-31T00:00:00Z",
+            "labels": {"state.workload.kcp.io/K1": "Sync"},
+        }))
+        .unwrap();
+        let (labels, annotations) = run(&old, &placed(&["K1", "K2"]), false);
+        assert_eq!(labels, json!({"state.workload.kcp.io/K1": "Sync"}));
+        assert_eq!(
+            annotations,
+            json!({"deletion.internal.workload.kcp.io/K1": "2029-12-31T00:00:00Z"})
+        );
+    }
+}

@@ -1,0 +1,3 @@
+//! Objects: each follows the state of its namespace.
+
+pub mod reconcile;

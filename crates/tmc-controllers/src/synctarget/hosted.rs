@@ -1,0 +1,70 @@
+//! Hosted syncers: what this crate needs of whoever runs them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tmc_runtime::Connection;
+
+use crate::heartbeat::TargetId;
+
+/// How a Hosted syncer is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum HostedState {
+    /// There is none.
+    #[default]
+    Absent,
+    /// It was started and has not reported yet.
+    Starting,
+    /// It runs.
+    Running,
+    /// It ended, and is started again with back-off; a sentence without secrets.
+    Failed(String),
+}
+
+/// A syncer that should run.
+#[derive(Clone, Debug)]
+pub struct HostedSyncer {
+    /// For which target.
+    pub target: TargetId,
+    /// The way into the member.
+    pub member: Connection,
+    /// Changes exactly when `member` is another one (a rotated credential).
+    pub fingerprint: String,
+    /// The target's virtual workspace (`status.virtualWorkspaceURL`).
+    pub syncer_url: String,
+    /// How often it beats.
+    pub heartbeat_interval: Duration,
+    /// How often it looks at everything again.
+    pub resync_period: Duration,
+}
+
+/// Called with a target whose syncer changed its state.
+pub type OnHostedChange = Arc<dyn Fn(&TargetId) + Send + Sync>;
+
+/// Runs Hosted syncers as supervised tasks.
+pub trait HostedSyncers: Send + Sync + 'static {
+    /// Makes sure that this syncer runs. Called on every pass: equal arguments change nothing,
+    /// others (by everything but `member`) restart it.
+    fn ensure(&self, syncer: HostedSyncer);
+    /// Makes sure that none runs for the target.
+    fn stop(&self, target: &TargetId);
+    /// How it is.
+    fn state(&self, target: &TargetId) -> HostedState;
+    /// Sets who is told of changes of state.
+    fn on_change(&self, changed: OnHostedChange);
+}
+
+/// Runs nothing: for a hub that only serves External syncers.
+pub struct NoHostedSyncers;
+
+impl HostedSyncers for NoHostedSyncers {
+    fn ensure(&self, _: HostedSyncer) {}
+
+    fn stop(&self, _: &TargetId) {}
+
+    fn state(&self, _: &TargetId) -> HostedState {
+        HostedState::Failed("this hub runs no Hosted syncers; use mode External".into())
+    }
+
+    fn on_change(&self, _: OnHostedChange) {}
+}

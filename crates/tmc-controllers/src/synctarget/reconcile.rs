@@ -1,0 +1,315 @@
+//! What a SyncTarget should look like, from what is observed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tmc_api::conditions::{self, Condition, Severity};
+use tmc_api::hashes::sync_target_key;
+use tmc_api::keys::SYNC_TARGET_KEY_LABEL;
+use tmc_api::workload::{
+    self, Capabilities, Cluster, SyncState, SyncTarget, SyncTargetFacts, SyncTargetStatus,
+    SyncedResource, SyncerMode, SyncerStatus, TunnelWorkspace, VirtualWorkspace, condition, reason,
+};
+use tmc_apimachinery::{ClusterName, GroupVersionResource};
+
+use crate::heartbeat::{Beat, ServedApis, Signs, assess};
+use crate::synctarget::hosted::HostedState;
+
+/// What is the same for all targets of a hub.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// URL under which members (and Hosted syncers) reach the virtual workspaces; empty if unknown.
+    pub base_url: String,
+    /// The resources that targets sync beside the built-in ones.
+    pub sync_resources: Vec<GroupVersionResource>,
+}
+
+/// What `spec.clusterRef` led to.
+#[derive(Clone, Debug)]
+pub enum Referenced {
+    /// There is no reference.
+    Nothing,
+    /// No such Cluster.
+    Missing,
+    /// The Cluster.
+    Found(Arc<Cluster>),
+}
+
+/// What is observed about one target.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// The Cluster it refers to.
+    pub cluster: Referenced,
+    /// The Hosted syncer.
+    pub hosted: HostedState,
+    /// Its last beat in memory.
+    pub beat: Option<Beat>,
+    /// Since when beats could be heard.
+    pub listening_since: Timestamp,
+}
+
+/// The target with the metadata it should have: its key as a label.
+pub fn metadata(cluster: &ClusterName, target: &SyncTarget) -> SyncTarget {
+    let mut new = target.clone();
+    let name = target.metadata.name.as_deref().unwrap_or_default();
+    let key = sync_target_key(cluster.as_str(), name);
+    new.metadata
+        .labels
+        .get_or_insert_default()
+        .insert(SYNC_TARGET_KEY_LABEL.into(), key);
+    new
+}
+
+/// The status it should have, and when to look again although nothing happened.
+pub fn status(
+    cluster: &ClusterName,
+    target: &SyncTarget,
+    observed: &Observed,
+    settings: &Settings,
+    now: Timestamp,
+) -> (SyncTargetStatus, Option<Duration>) {
+    let mut status = target.status.clone().unwrap_or_default();
+    status.observed_generation = target.metadata.generation;
+    set_urls(&mut status, cluster, target, &settings.base_url);
+    let mut components = vec![cluster_available(&mut status, &observed.cluster)];
+    let look_again = set_heartbeat(&mut status, target, observed, now);
+    components.push(Some(set_syncer(&mut status, target, &observed.hosted)));
+    let served = served(target, observed);
+    status.synced_resources = synced_resources(
+        &settings.sync_resources,
+        served.as_deref(),
+        &status.synced_resources,
+    );
+    components.push(Some(api_available(&status.synced_resources)));
+    if target.spec.cluster_ref.is_none() {
+        conditions::remove(&mut status.conditions, condition::CLUSTER_AVAILABLE);
+    }
+    for component in components.into_iter().flatten() {
+        conditions::set(&mut status.conditions, component, now);
+    }
+    // Last, from the components alone: an earlier Ready has no say.
+    let facts = SyncTargetFacts {
+        deleting: target.metadata.deletion_timestamp.is_some(),
+        has_cluster: target.spec.cluster_ref.is_some(),
+        ever_heard: observed.beat.is_some() || status.last_syncer_heartbeat_time.is_some(),
+        syncer_requested: target.spec.mode() == SyncerMode::Hosted
+            && observed.hosted != HostedState::Absent,
+    };
+    let readiness = workload::sync_target(&status.conditions, facts);
+    conditions::set(&mut status.conditions, readiness.ready, now);
+    status.phase = Some(readiness.phase);
+    (status, look_again)
+}
+
+fn set_urls(status: &mut SyncTargetStatus, cluster: &ClusterName, target: &SyncTarget, base: &str) {
+    let (name, uid) = (
+        target.metadata.name.as_deref(),
+        target.metadata.uid.as_deref(),
+    );
+    let (name, uid) = (name.unwrap_or_default(), uid.unwrap_or_default());
+    status.virtual_workspaces.clear();
+    status.tunnel_workspaces.clear();
+    if !base.is_empty() {
+        status.virtual_workspaces.push(VirtualWorkspace {
+            syncer_url: workload::syncer_url(base, cluster.as_str(), name, uid),
+            upsyncer_url: workload::upsyncer_url(base, cluster.as_str(), name, uid),
+        });
+        let url = format!("{}/clusters/{cluster}", base.trim_end_matches('/'));
+        status.tunnel_workspaces.push(TunnelWorkspace { url });
+    }
+    status.virtual_workspace_url = status
+        .virtual_workspaces
+        .first()
+        .map(|w| w.syncer_url.clone());
+}
+
+/// ClusterAvailable; the uid of the first Cluster found is kept, and another one is not it.
+fn cluster_available(status: &mut SyncTargetStatus, referenced: &Referenced) -> Option<Condition> {
+    let missing = |text: &str| {
+        let kind = condition::CLUSTER_AVAILABLE;
+        Some(Condition::no(
+            kind,
+            Severity::Error,
+            reason::CLUSTER_NOT_FOUND,
+            text,
+        ))
+    };
+    match referenced {
+        Referenced::Nothing => None,
+        Referenced::Missing => missing(
+            "spec.clusterRef names a Cluster that does not exist; create it or delete the SyncTarget",
+        ),
+        Referenced::Found(cluster) => {
+            let uid = cluster.metadata.uid.clone().unwrap_or_default();
+            let first = status.cluster_uid.get_or_insert_with(|| uid.clone());
+            if *first != uid {
+                return missing(
+                    "the Cluster of spec.clusterRef was deleted and made anew; delete the SyncTarget to register it again",
+                );
+            }
+            Some(Condition::yes(condition::CLUSTER_AVAILABLE))
+        }
+    }
+}
+
+fn set_heartbeat(
+    status: &mut SyncTargetStatus,
+    target: &SyncTarget,
+    observed: &Observed,
+    now: Timestamp,
+) -> Option<Duration> {
+    let signs = Signs {
+        live: observed.beat.as_ref().map(|beat| beat.at),
+        persisted: status.last_syncer_heartbeat_time,
+        was_healthy: conditions::is_true(&status.conditions, condition::HEARTBEAT_HEALTHY),
+        interval: target.spec.heartbeat_interval(),
+        listening_since: observed.listening_since,
+    };
+    let health = assess(&signs, now);
+    if health.persist != status.last_syncer_heartbeat_time
+        && let Some(beat) = &observed.beat
+    {
+        status.syncer_identity = Some(beat.identity.clone()).filter(|id| !id.is_empty());
+    }
+    status.last_syncer_heartbeat_time = health.persist;
+    status.last_heartbeat_time = health.persist;
+    conditions::set(&mut status.conditions, health.condition, now);
+    health.look_again
+}
+
+/// SyncerReady and the syncer's replicas; HeartbeatHealthy is already up to date.
+fn set_syncer(
+    status: &mut SyncTargetStatus,
+    target: &SyncTarget,
+    hosted: &HostedState,
+) -> Condition {
+    let kind = condition::SYNCER_READY;
+    let unhealthy =
+        |text: &str| Condition::no(kind, Severity::Warning, reason::SYNCER_UNHEALTHY, text);
+    let (condition, replicas) = match target.spec.mode() {
+        SyncerMode::Hosted => {
+            let condition = match hosted {
+                HostedState::Running => Condition::yes(kind),
+                HostedState::Starting => {
+                    Condition::unknown(kind, "SyncerStarting", "the syncer is being started")
+                }
+                HostedState::Absent => Condition::unknown(
+                    kind,
+                    "SyncerNotStarted",
+                    "the syncer waits for a Cluster with a valid credential",
+                ),
+                HostedState::Failed(why) => unhealthy(why),
+            };
+            (condition, 1)
+        }
+        SyncerMode::Deployment => {
+            let text = "mode Deployment is not available on this hub; set spec.syncerConfig.mode to Hosted or External";
+            let why = reason::SYNCER_DEPLOYMENT_FAILED;
+            (Condition::no(kind, Severity::Error, why, text), 0)
+        }
+        // Whoever beats is there; nobody else knows of it.
+        SyncerMode::External
+            if conditions::is_true(&status.conditions, condition::HEARTBEAT_HEALTHY) =>
+        {
+            (Condition::yes(kind), 1)
+        }
+        SyncerMode::External => (
+            unhealthy("no syncer is connected; run one in the member"),
+            0,
+        ),
+    };
+    let syncer: &mut SyncerStatus = status.syncer_status.get_or_insert_default();
+    syncer.ready = condition.is_true();
+    syncer.replicas = Some(replicas);
+    syncer.ready_replicas = Some(if syncer.ready { replicas } else { 0 });
+    condition
+}
+
+/// What the member serves: with a Cluster what the hub discovered, else what the agent reported.
+fn served(target: &SyncTarget, observed: &Observed) -> Option<Arc<ServedApis>> {
+    let reported = observed.beat.as_ref().and_then(|beat| beat.apis.clone());
+    match (&observed.cluster, target.spec.mode()) {
+        (Referenced::Found(cluster), SyncerMode::Hosted | SyncerMode::Deployment) => {
+            let status = cluster.status.as_ref();
+            let capabilities = status.and_then(|status| status.capabilities.as_ref());
+            capabilities
+                .map(|found| Arc::new(apis_of(found)))
+                .or(reported)
+        }
+        _ => reported,
+    }
+}
+
+fn apis_of(capabilities: &Capabilities) -> ServedApis {
+    let groups = capabilities.api_groups.iter();
+    groups
+        .flat_map(|group| {
+            group.versions.iter().flat_map(move |version| {
+                let resources = group.resources.iter();
+                resources.map(move |r| GroupVersionResource::new(&group.name, version, r))
+            })
+        })
+        .collect()
+}
+
+/// One entry a resource, sorted. While it is not known what the member serves, the last verdict
+/// stands: a restart of the hub decides nothing.
+fn synced_resources(
+    wanted: &[GroupVersionResource],
+    served: Option<&ServedApis>,
+    before: &[SyncedResource],
+) -> Vec<SyncedResource> {
+    let mut list: Vec<SyncedResource> = Vec::new();
+    for gvr in wanted {
+        let state = match served {
+            Some(served) if served.contains(gvr) => SyncState::Accepted,
+            Some(_) => SyncState::Incompatible,
+            None => before
+                .iter()
+                .find(|b| (&b.group, &b.resource) == (&gvr.group, &gvr.resource))
+                .map_or(SyncState::Pending, |b| b.state),
+        };
+        let known = list
+            .iter_mut()
+            .find(|e| e.group == gvr.group && e.resource == gvr.resource);
+        match known {
+            Some(entry) => {
+                entry.versions.push(gvr.version.clone());
+                if state == SyncState::Accepted {
+                    entry.state = state;
+                }
+            }
+            None => list.push(SyncedResource {
+                group: gvr.group.clone(),
+                resource: gvr.resource.clone(),
+                versions: vec![gvr.version.clone()],
+                identity_hash: String::new(),
+                state,
+            }),
+        }
+    }
+    list.sort_by(|a, b| (&a.group, &a.resource).cmp(&(&b.group, &b.resource)));
+    list
+}
+
+fn api_available(resources: &[SyncedResource]) -> Condition {
+    let kind = condition::API_AVAILABLE;
+    let any = |state| resources.iter().any(|resource| resource.state == state);
+    if resources.is_empty() || any(SyncState::Accepted) {
+        Condition::yes(kind)
+    } else if any(SyncState::Pending) {
+        Condition::unknown(
+            kind,
+            "NotEvaluated",
+            "it is not known yet what the member serves",
+        )
+    } else {
+        let text =
+            "the member serves none of the resources that are synced; see status.syncedResources";
+        Condition::no(kind, Severity::Warning, reason::NO_ACCEPTED_APIS, text)
+    }
+}
+
+#[cfg(test)]
+mod tests;

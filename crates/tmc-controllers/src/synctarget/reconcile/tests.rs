@@ -1,0 +1,388 @@
+//! SyncTargets as tables: one situation, one outcome, and a second pass that writes nothing.
+
+use jiff::SignedDuration;
+use proptest::prelude::*;
+use rstest::rstest;
+use serde_json::json;
+use tmc_api::conditions::{ConditionStatus, READY};
+use tmc_api::time::Time;
+use tmc_api::workload::SyncTargetPhase;
+
+use super::*;
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(2_000_000_000 + seconds).unwrap()
+}
+
+fn cluster() -> ClusterName {
+    ClusterName::new("2abc")
+}
+
+fn deployments() -> GroupVersionResource {
+    GroupVersionResource::new("apps", "v1", "deployments")
+}
+
+fn settings() -> Settings {
+    Settings {
+        base_url: "https://hub:6443".into(),
+        sync_resources: vec![deployments()],
+    }
+}
+
+fn hosted_target() -> SyncTarget {
+    serde_json::from_value(json!({
+        "apiVersion": "workload.kcp.io/v1alpha1", "kind": "SyncTarget",
+        "metadata": {"name": "east", "uid": "u1", "resourceVersion": "1", "generation": 3},
+        "spec": {"clusterRef": {"name": "east", "namespace": "default"}},
+    }))
+    .unwrap()
+}
+
+fn external_target() -> SyncTarget {
+    let mut target = hosted_target();
+    target.spec.cluster_ref = None;
+    target
+}
+
+fn member(uid: &str, resources: &[&str]) -> Referenced {
+    Referenced::Found(Arc::new(
+        serde_json::from_value(json!({
+            "apiVersion": "workload.kcp.io/v1alpha1", "kind": "Cluster",
+            "metadata": {"name": "east", "namespace": "default", "uid": uid},
+            "spec": {"kubeconfigSecretRef": {"name": "s"}},
+            "status": {"capabilities": {"apiGroups": [{"name": "apps", "versions": ["v1"], "resources": resources}]}},
+        }))
+        .unwrap(),
+    ))
+}
+
+fn beat(seconds: i64) -> Option<Beat> {
+    Some(Beat {
+        at: at(seconds),
+        identity: "r-0".into(),
+        apis: None,
+    })
+}
+
+/// All is well with a Hosted target.
+fn well() -> Observed {
+    Observed {
+        cluster: member("c1", &["deployments"]),
+        hosted: HostedState::Running,
+        beat: beat(0),
+        listening_since: at(-1000),
+    }
+}
+
+fn after(target: &SyncTarget, observed: &Observed, now: Timestamp) -> SyncTarget {
+    let (status, _) = status(&cluster(), target, observed, &settings(), now);
+    let mut new = target.clone();
+    new.status = Some(status);
+    let (second, _) = super::status(&cluster(), &new, observed, &settings(), now);
+    assert_eq!(
+        new.status.as_ref(),
+        Some(&second),
+        "a second pass writes nothing"
+    );
+    new
+}
+
+fn verdict(target: &SyncTarget) -> (SyncTargetPhase, ConditionStatus, String) {
+    let ready = conditions::get(target.conditions(), READY).unwrap();
+    (
+        target.status.as_ref().unwrap().phase.unwrap(),
+        ready.status,
+        ready.reason.clone(),
+    )
+}
+
+#[test]
+fn the_key_label_is_the_hash_of_cluster_and_name_and_the_rest_stays() {
+    let mut target = hosted_target();
+    target.metadata.name = Some("dp-8568db4".into());
+    target.metadata.labels = Some([("a".to_owned(), "b".to_owned())].into());
+    let new = metadata(&ClusterName::new("root"), &target);
+    let labels = new.metadata.labels.clone().unwrap();
+    assert_eq!(
+        labels[SYNC_TARGET_KEY_LABEL],
+        "cKK89Yvux7z7kBVBj3oVPIY9VBlLrL97v8mjtz"
+    );
+    assert_eq!(labels["a"], "b");
+    assert_eq!(metadata(&ClusterName::new("root"), &new), new);
+}
+
+#[test]
+fn a_healthy_target_is_ready_with_urls_that_carry_its_uid() {
+    let new = after(&hosted_target(), &well(), at(1));
+    assert_eq!(
+        verdict(&new),
+        (SyncTargetPhase::Ready, ConditionStatus::True, String::new())
+    );
+    let status = new.status.unwrap();
+    let url = "https://hub:6443/services/syncer/2abc/east/u1";
+    assert_eq!(status.virtual_workspace_url.as_deref(), Some(url));
+    assert_eq!(status.virtual_workspaces[0].syncer_url, url);
+    assert_eq!(
+        status.virtual_workspaces[0].upsyncer_url,
+        "https://hub:6443/services/upsyncer/2abc/east/u1"
+    );
+    assert_eq!(
+        status.tunnel_workspaces[0].url,
+        "https://hub:6443/clusters/2abc"
+    );
+    assert_eq!(status.observed_generation, Some(3));
+    assert_eq!(status.cluster_uid.as_deref(), Some("c1"));
+    assert_eq!(status.last_syncer_heartbeat_time, Some(Time::new(at(0))));
+    assert_eq!(
+        status.last_heartbeat_time,
+        status.last_syncer_heartbeat_time
+    );
+    assert_eq!(status.syncer_identity.as_deref(), Some("r-0"));
+    let syncer = status.syncer_status.unwrap();
+    assert_eq!(
+        (syncer.ready, syncer.replicas, syncer.ready_replicas),
+        (true, Some(1), Some(1))
+    );
+}
+
+type Change = fn(&mut SyncTarget, &mut Observed);
+
+#[rstest]
+#[case::cluster_gone(|_: &mut SyncTarget, o: &mut Observed| o.cluster = Referenced::Missing,
+    SyncTargetPhase::NotReady, ConditionStatus::False, "ClusterNotFound")]
+#[case::cluster_made_anew(|t: &mut SyncTarget, _: &mut Observed| t.status.get_or_insert_default().cluster_uid = Some("c0".into()),
+    SyncTargetPhase::NotReady, ConditionStatus::False, "ClusterNotFound")]
+#[case::never_heard_and_started(|_: &mut SyncTarget, o: &mut Observed| o.beat = None,
+    SyncTargetPhase::Scheduling, ConditionStatus::False, "ErrorHeartbeat")]
+#[case::never_heard_and_not_started(
+    |_: &mut SyncTarget, o: &mut Observed| { o.beat = None; o.hosted = HostedState::Absent; },
+    SyncTargetPhase::Pending, ConditionStatus::False, "ErrorHeartbeat")]
+#[case::beat_too_old(|_: &mut SyncTarget, o: &mut Observed| o.beat = beat(-40),
+    SyncTargetPhase::NotReady, ConditionStatus::False, "ErrorHeartbeat")]
+#[case::beat_from_the_future(|_: &mut SyncTarget, o: &mut Observed| o.beat = beat(3600),
+    SyncTargetPhase::NotReady, ConditionStatus::False, "ErrorHeartbeat")]
+#[case::syncer_failed(|_: &mut SyncTarget, o: &mut Observed| o.hosted = HostedState::Failed("x".into()),
+    SyncTargetPhase::NotReady, ConditionStatus::False, "SyncerUnhealthy")]
+#[case::syncer_starting_again(|_: &mut SyncTarget, o: &mut Observed| o.hosted = HostedState::Starting,
+    SyncTargetPhase::NotReady, ConditionStatus::Unknown, "SyncerStarting")]
+#[case::no_apis(|_: &mut SyncTarget, o: &mut Observed| o.cluster = member("c1", &["daemonsets"]),
+    SyncTargetPhase::NotReady, ConditionStatus::False, "NoAcceptedAPIs")]
+#[case::deployment_mode(
+    |t: &mut SyncTarget, _: &mut Observed| t.spec.syncer_config.get_or_insert_default().mode = Some(SyncerMode::Deployment),
+    SyncTargetPhase::NotReady, ConditionStatus::False, "SyncerDeploymentFailed")]
+#[case::deleted(
+    |t: &mut SyncTarget, _: &mut Observed| t.metadata.deletion_timestamp = serde_json::from_value(json!("2033-01-01T00:00:00Z")).unwrap(),
+    SyncTargetPhase::Terminating, ConditionStatus::False, "Terminating")]
+#[case::not_authorized(
+    |t: &mut SyncTarget, _: &mut Observed| t.status.get_or_insert_default().conditions =
+        vec![Condition::no(condition::SYNCER_AUTHORIZED, Severity::Error, "SyncerUnauthorized", "")],
+    SyncTargetPhase::NotReady, ConditionStatus::False, "SyncerUnauthorized")]
+fn each_failure_has_its_phase_and_reason(
+    #[case] change: Change,
+    #[case] phase: SyncTargetPhase,
+    #[case] ready: ConditionStatus,
+    #[case] reason: &str,
+) {
+    let (mut target, mut observed) = (hosted_target(), well());
+    change(&mut target, &mut observed);
+    let new = after(&target, &observed, at(1));
+    assert_eq!(verdict(&new), (phase, ready, reason.to_owned()));
+}
+
+#[test]
+fn an_external_target_lives_by_its_beats_and_reports() {
+    let silent = Observed {
+        cluster: Referenced::Nothing,
+        hosted: HostedState::Absent,
+        beat: None,
+        ..well()
+    };
+    let new = after(&external_target(), &silent, at(1));
+    assert_eq!(verdict(&new).0, SyncTargetPhase::Pending);
+    assert!(conditions::get(new.conditions(), condition::CLUSTER_AVAILABLE).is_none());
+    let unknown = Observed {
+        beat: beat(0),
+        ..silent.clone()
+    };
+    let new = after(&new, &unknown, at(1));
+    assert_eq!(
+        verdict(&new),
+        (
+            SyncTargetPhase::NotReady,
+            ConditionStatus::Unknown,
+            "NotEvaluated".into()
+        )
+    );
+    let apis = Some(Arc::new(ServedApis::from([deployments()])));
+    let reported = Observed {
+        beat: Some(Beat {
+            apis,
+            ..beat(0).unwrap()
+        }),
+        ..silent
+    };
+    let new = after(&new, &reported, at(1));
+    assert_eq!(verdict(&new).0, SyncTargetPhase::Ready);
+    assert_eq!(new.status.unwrap().syncer_status.unwrap().replicas, Some(1));
+}
+
+#[test]
+fn a_condition_that_no_longer_applies_goes() {
+    let mut target = external_target();
+    target.status.get_or_insert_default().conditions =
+        vec![Condition::yes(condition::CLUSTER_AVAILABLE)];
+    let observed = Observed {
+        cluster: Referenced::Nothing,
+        ..well()
+    };
+    let new = after(&target, &observed, at(1));
+    assert!(conditions::get(new.conditions(), condition::CLUSTER_AVAILABLE).is_none());
+}
+
+#[test]
+fn a_dead_agent_is_noticed_without_any_event_and_recovers_with_its_next_beat() {
+    let ready = after(&hosted_target(), &well(), at(1));
+    let (_, look_again) = status(&cluster(), &ready, &well(), &settings(), at(1));
+    let then = at(1) + SignedDuration::try_from(look_again.unwrap()).unwrap();
+    let lost = after(&ready, &well(), then);
+    assert_eq!(verdict(&lost).0, SyncTargetPhase::NotReady);
+    let back = Observed {
+        beat: beat(60),
+        ..well()
+    };
+    assert_eq!(
+        verdict(&after(&lost, &back, at(60))).0,
+        SyncTargetPhase::Ready
+    );
+}
+
+#[test]
+fn beats_alone_write_nothing_for_five_minutes() {
+    let ready = after(&hosted_target(), &well(), at(1));
+    for seconds in (10..300).step_by(10) {
+        let observed = Observed {
+            beat: beat(seconds),
+            ..well()
+        };
+        let (status, _) = status(&cluster(), &ready, &observed, &settings(), at(seconds));
+        assert_eq!(Some(status), ready.status, "beat at {seconds}");
+    }
+    let observed = Observed {
+        beat: beat(300),
+        ..well()
+    };
+    let (status, _) = status(&cluster(), &ready, &observed, &settings(), at(300));
+    assert_eq!(status.last_heartbeat_time, Some(Time::new(at(300))));
+}
+
+#[test]
+fn what_others_write_in_status_is_kept() {
+    let mut target = hosted_target();
+    let status = target.status.get_or_insert_default();
+    status.syncer_status = Some(SyncerStatus {
+        synced_resources: Some(7),
+        last_sync_time: Some(Time::new(at(0))),
+        ..SyncerStatus::default()
+    });
+    status.conditions = vec![Condition::yes(condition::WITHIN_QUOTA)];
+    let new = after(&target, &well(), at(1));
+    assert!(conditions::is_true(
+        new.conditions(),
+        condition::WITHIN_QUOTA
+    ));
+    let syncer = new.status.unwrap().syncer_status.unwrap();
+    assert_eq!(
+        (syncer.synced_resources, syncer.last_sync_time),
+        (Some(7), Some(Time::new(at(0))))
+    );
+}
+
+#[test]
+fn resources_are_sorted_and_keep_their_verdict_while_nothing_is_known() {
+    let wanted = [
+        deployments(),
+        GroupVersionResource::new("", "v1", "services"),
+        GroupVersionResource::new("apps", "v1", "daemonsets"),
+        GroupVersionResource::new("batch", "v1", "cronjobs"),
+        GroupVersionResource::new("batch", "v1beta1", "cronjobs"),
+    ];
+    let served = ServedApis::from([wanted[0].clone(), wanted[1].clone(), wanted[4].clone()]);
+    let known = synced_resources(&wanted, Some(&served), &[]);
+    let view: Vec<_> = known
+        .iter()
+        .map(|r| (&*r.group, &*r.resource, r.versions.len(), r.state))
+        .collect();
+    assert_eq!(
+        view,
+        [
+            ("", "services", 1, SyncState::Accepted),
+            ("apps", "daemonsets", 1, SyncState::Incompatible),
+            ("apps", "deployments", 1, SyncState::Accepted),
+            ("batch", "cronjobs", 2, SyncState::Accepted),
+        ]
+    );
+    assert_eq!(synced_resources(&wanted, None, &known), known);
+    let fresh = synced_resources(&wanted, None, &[]);
+    assert!(fresh.iter().all(|r| r.state == SyncState::Pending));
+}
+
+#[test]
+fn nothing_to_sync_is_no_failure_and_no_url_is_no_guess() {
+    let nothing = Settings::default();
+    let (status, _) = status(&cluster(), &hosted_target(), &well(), &nothing, at(1));
+    assert!(conditions::is_true(
+        &status.conditions,
+        condition::API_AVAILABLE
+    ));
+    assert_eq!(
+        (
+            status.virtual_workspaces.len(),
+            status.virtual_workspace_url
+        ),
+        (0, None)
+    );
+}
+
+proptest! {
+    /// Whatever is observed in whatever order: Ready and phase agree, a missing Cluster forces both,
+    /// and a second pass writes nothing (checked by `after`).
+    #[test]
+    fn ready_and_phase_agree_after_any_history(
+        steps in prop::collection::vec((0_u8..3, 0_u8..4, prop::option::of(-60_i64..10), any::<bool>()), 1..12),
+    ) {
+        let mut target = hosted_target();
+        let mut now = 0;
+        for (lookup, hosted, age, apis) in steps {
+            now += 17;
+            let resources: &[&str] = if apis { &["deployments"] } else { &[] };
+            let observed = Observed {
+                cluster: match lookup {
+                    0 => Referenced::Missing,
+                    1 => member("other", resources),
+                    _ => member("c1", resources),
+                },
+                hosted: match hosted {
+                    0 => HostedState::Absent,
+                    1 => HostedState::Starting,
+                    2 => HostedState::Failed("broken".into()),
+                    _ => HostedState::Running,
+                },
+                beat: age.and_then(|age| beat(now + age)),
+                listening_since: at(-1000),
+            };
+            target = after(&target, &observed, at(now));
+            let (phase, ready, reason) = verdict(&target);
+            prop_assert_eq!(phase == SyncTargetPhase::Ready, ready == ConditionStatus::True);
+            if lookup == 0 {
+                prop_assert_eq!((phase, reason.as_str()), (SyncTargetPhase::NotReady, "ClusterNotFound"));
+            }
+            if ready == ConditionStatus::True {
+                let components = [
+                    condition::CLUSTER_AVAILABLE, condition::SYNCER_READY,
+                    condition::HEARTBEAT_HEALTHY, condition::API_AVAILABLE,
+                ];
+                prop_assert!(components.iter().all(|c| conditions::is_true(target.conditions(), c)));
+            }
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! The hub through its server's service, as in-process clients use it.
+#![allow(clippy::unwrap_used)]
+
+mod access;
+mod certificates;
+mod lifecycle;
+mod objects;
+mod support;
+mod watch;

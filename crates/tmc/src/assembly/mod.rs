@@ -1,0 +1,9 @@
+//! Puts the parts together: an embedded hub with guards, controllers, virtual workspaces and Hosted
+//! syncers in one process.
+
+pub mod access;
+pub mod authority;
+pub mod beats;
+pub mod data_dir;
+pub mod embedded;
+pub mod hosted;

@@ -1,0 +1,96 @@
+//! `tmc start`
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Result, anyhow};
+use tmc_store::engine::{Engine, Memory, Redb};
+
+use crate::assembly::authority::Authority;
+use crate::assembly::data_dir::DataDir;
+use crate::assembly::embedded::{Embedded, EmbeddedOptions};
+use crate::assembly::members::Members;
+use crate::cli::{StartArgs, StoreKind};
+use crate::kubeconfig;
+
+/// Runs the embedded hub until it is told to stop.
+///
+/// # Errors
+/// One sentence for the person who started it; nothing was changed then.
+pub async fn run(args: &StartArgs) -> Result<()> {
+    let directory = DataDir::open(&args.data_dir)?;
+    let embedded = Embedded::start(EmbeddedOptions {
+        engine: engine(args.store, &directory)?,
+        authority: Authority::load_or_make(&args.data_dir)?,
+        listen: args.listen,
+        external_url: external_url(args.external_url.as_deref())?,
+        sync_resources: args.sync_resources.clone(),
+        members: Arc::new(Members::default()),
+    })
+    .await?;
+    let file = directory.file("admin.kubeconfig");
+    kubeconfig::write_private(&file, &embedded.admin_kubeconfig()?)?;
+    eprintln!("tmc hub is ready at {}", embedded.url());
+    eprintln!("  export KUBECONFIG={}", absolute(&file));
+    eprintln!("  kubectl get workspaces");
+    stopped().await;
+    eprintln!("stopping");
+    embedded.stop().await
+}
+
+/// The engine of a data directory.
+///
+/// # Errors
+/// When the file there cannot be used.
+pub fn engine(kind: StoreKind, directory: &DataDir) -> Result<Box<dyn Engine>> {
+    Ok(match kind {
+        StoreKind::Memory => Box::new(Memory::default()),
+        StoreKind::Redb => Box::new(Redb::open(&directory.file("hub.redb"))?),
+    })
+}
+
+/// A URL that others can use, without a trailing slash.
+fn external_url(url: Option<&str>) -> Result<Option<String>> {
+    let Some(url) = url else { return Ok(None) };
+    let parsed: http::Uri = url.parse().map_err(|e| anyhow!("--external-url {url}: {e}"))?;
+    if parsed.scheme_str() != Some("https") || parsed.authority().is_none() {
+        return Err(anyhow!("--external-url {url}: write https://host[:port]"));
+    }
+    Ok(Some(url.trim_end_matches('/').to_owned()))
+}
+
+fn absolute(file: &Path) -> String {
+    let path = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    path.display().to_string()
+}
+
+/// Resolves on Ctrl-C or SIGTERM.
+pub async fn stopped() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let terminated = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut signal) => {
+                signal.recv().await;
+            }
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = terminated => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_external_url_is_https_with_a_host() {
+        let url = external_url(Some("https://hub.example.org/")).expect("good");
+        assert_eq!(url.as_deref(), Some("https://hub.example.org"));
+        for bad in ["http://hub", "hub.example.org", "https://"] {
+            assert!(external_url(Some(bad)).is_err(), "{bad}");
+        }
+    }
+}

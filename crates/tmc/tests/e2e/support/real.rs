@@ -1,0 +1,333 @@
+//! Real clusters: etcd, kube-apiserver, kube-controller-manager, kube-scheduler, and kwok for a
+//! node, as `cargo xtask testbin` builds them.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::json;
+
+use super::http::Api;
+use super::kubectl::Kubectl;
+use super::pki::{self, Authority, Pair};
+use super::ports;
+use super::process::{Server, until_served};
+use super::scratch::Scratch;
+use super::wait::seconds;
+
+/// Where envtest and we look for the programs.
+const ASSETS: &str = "KUBEBUILDER_ASSETS";
+const PROGRAMS: [&str; 7] = [
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kubectl",
+    "kwok",
+    "kwok-stages.yaml",
+];
+/// Name of the one node.
+pub(crate) const NODE: &str = "node-1";
+
+fn assets() -> PathBuf {
+    match std::env::var_os(ASSETS).filter(|given| !given.is_empty()) {
+        Some(given) => given.into(),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/testbin"),
+    }
+}
+
+/// The path of a program.
+pub(crate) fn program(name: &str) -> PathBuf {
+    assets().join(name)
+}
+
+/// Whether the real programs are there. If not, and that is accepted, records that `test` was
+/// skipped; otherwise panics.
+pub(crate) fn available(test: &str) -> bool {
+    let missing: Vec<&str> = PROGRAMS.into_iter().filter(|name| !program(name).exists()).collect();
+    if missing.is_empty() {
+        return true;
+    }
+    assert!(
+        std::env::var("TMC_TEST_SKIP_REAL").is_ok_and(|value| value == "1"),
+        "{} lacks {}: run `cargo xtask testbin`, or name a directory with {ASSETS}",
+        assets().display(),
+        missing.join(", ")
+    );
+    if let Some(file) = std::env::var_os("TMC_TEST_SKIP_FILE") {
+        use std::io::Write as _;
+        let mut file = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(file)
+            .expect("the file of $TMC_TEST_SKIP_FILE");
+        file.write_all(format!("real\t{test}\n").as_bytes()).expect("one line in it");
+    }
+    false
+}
+
+/// Returns from the test, recorded as skipped, when there are no real programs.
+macro_rules! needs_real_programs {
+    () => {
+        fn here() {}
+        let name = std::any::type_name_of_val(&here).trim_end_matches("::here");
+        if !$crate::support::real::available(name) {
+            return;
+        }
+    };
+}
+pub(crate) use needs_real_programs;
+
+/// The cluster that tests register as a member.
+pub(crate) fn member() -> &'static Real {
+    static MEMBER: OnceLock<Result<Real, String>> = OnceLock::new();
+    shared(&MEMBER, "member")
+}
+
+/// The cluster with which the hub is compared.
+pub(crate) fn reference() -> &'static Real {
+    static REFERENCE: OnceLock<Result<Real, String>> = OnceLock::new();
+    shared(&REFERENCE, "reference")
+}
+
+/// A cluster that did not start is not tried again: the second test would wait as long as the first.
+fn shared(cell: &'static OnceLock<Result<Real, String>>, role: &str) -> &'static Real {
+    match cell.get_or_init(|| Real::start(role)) {
+        Ok(real) => real,
+        Err(why) => panic!("no real cluster in the role of {role}: {why}"),
+    }
+}
+
+/// A running cluster.
+pub(crate) struct Real {
+    directory: Scratch,
+    kubeconfig: String,
+    api: Api,
+    kubectl: Kubectl,
+    // Ended with this value; until then only held.
+    _servers: Vec<Server>,
+}
+
+impl Real {
+    /// Starts one and waits until its node can take pods.
+    ///
+    /// # Errors
+    /// Which program ended, with the end of its log, or what was not there in time.
+    pub(crate) fn start(role: &str) -> Result<Self, String> {
+        let mut cluster = Starting::new(role);
+        cluster.start_etcd();
+        cluster.start_apiserver();
+        let kubeconfig = cluster.kubeconfig("admin", &["system:masters"]);
+        let api = Api::from_kubeconfig(&kubeconfig);
+        until_served(&mut cluster.servers, seconds(60), || {
+            let answer = api.try_send(&http::Method::GET, "/readyz", None)?;
+            if answer.code == 200 { Ok(()) } else { Err(answer.to_string()) }
+        })?;
+        let node = node();
+        until_served(&mut cluster.servers, seconds(10), || {
+            match api.post("/api/v1/nodes", &node) {
+                answer if answer.code == 201 => Ok(()),
+                answer => Err(answer.to_string()),
+            }
+        })?;
+        cluster.start_controllers();
+        cluster.start_kwok(&kubeconfig);
+        until_served(&mut cluster.servers, seconds(60), || can_run_pods(&api))?;
+        let file = cluster.directory.write("admin.kubeconfig", &kubeconfig);
+        let kubectl = Kubectl::new(&file, cluster.directory.path());
+        let Starting { directory, servers, .. } = cluster;
+        Ok(Self { directory, kubeconfig, api, kubectl, _servers: servers })
+    }
+
+    /// The administrator's kubeconfig: inline CA, client certificate and key.
+    pub(crate) fn kubeconfig(&self) -> &str {
+        &self.kubeconfig
+    }
+
+    /// A file with it.
+    pub(crate) fn kubeconfig_file(&self) -> PathBuf {
+        self.directory.join("admin.kubeconfig")
+    }
+
+    /// Requests as its administrator.
+    pub(crate) fn api(&self) -> &Api {
+        &self.api
+    }
+
+    /// kubectl as its administrator.
+    pub(crate) fn kubectl(&self) -> &Kubectl {
+        &self.kubectl
+    }
+}
+
+/// A node as kwok takes it for one of its own.
+fn node() -> serde_json::Value {
+    let size = json!({"cpu": "64", "memory": "256Gi", "pods": "1000"});
+    json!({
+        "apiVersion": "v1", "kind": "Node",
+        "metadata": {
+            "name": NODE,
+            "annotations": {"kwok.x-k8s.io/node": "fake"},
+            "labels": {"kubernetes.io/hostname": NODE, "kubernetes.io/os": "linux"},
+        },
+        "status": {"capacity": size, "allocatable": size},
+    })
+}
+
+/// Whether the node is ready and untainted, and pods get a service account.
+fn can_run_pods(api: &Api) -> Result<(), String> {
+    let account = api.try_send(
+        &http::Method::GET,
+        "/api/v1/namespaces/default/serviceaccounts/default",
+        None,
+    )?;
+    if account.code != 200 {
+        return Err(account.to_string());
+    }
+    let node = api.try_send(&http::Method::GET, &format!("/api/v1/nodes/{NODE}"), None)?;
+    let object = node.json();
+    let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    let ready = conditions.iter().any(|c| c["type"] == "Ready" && c["status"] == "True");
+    let tainted = object["spec"]["taints"].as_array().is_some_and(|list| !list.is_empty());
+    if ready && !tainted { Ok(()) } else { Err(format!("the node is not ready: {node}")) }
+}
+
+/// A cluster on its way.
+struct Starting {
+    directory: Scratch,
+    authority: Authority,
+    etcd: u16,
+    secure: u16,
+    servers: Vec<Server>,
+}
+
+impl Starting {
+    fn new(role: &str) -> Self {
+        let directory = Scratch::new(role);
+        let authority = Authority::new();
+        directory.write("ca.crt", &authority.pair.certificate);
+        directory.write("ca.key", &authority.pair.key);
+        let (private, public) = pki::signing_key();
+        directory.write("sa.key", private);
+        directory.write("sa.pub", public);
+        Self { directory, authority, etcd: ports::free(), secure: ports::free(), servers: Vec::new() }
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.directory.join(name).display().to_string()
+    }
+
+    fn start(&mut self, name: &str, args: &[String]) {
+        let log = self.directory.join(&format!("{name}.log"));
+        let mut command = Command::new(program(name));
+        command.args(args).current_dir(self.directory.path());
+        self.servers.push(Server::start(name, &mut command, &log));
+    }
+
+    fn start_etcd(&mut self) {
+        let client = format!("http://127.0.0.1:{}", self.etcd);
+        let peer = format!("http://127.0.0.1:{}", ports::free());
+        let args = [
+            "--name=default".to_owned(),
+            format!("--data-dir={}", self.file("etcd")),
+            format!("--listen-client-urls={client}"),
+            format!("--advertise-client-urls={client}"),
+            format!("--listen-peer-urls={peer}"),
+            format!("--initial-advertise-peer-urls={peer}"),
+            format!("--initial-cluster=default={peer}"),
+            // Nothing here is to survive a power failure.
+            "--unsafe-no-fsync".to_owned(),
+        ];
+        self.start("etcd", &args);
+    }
+
+    fn start_apiserver(&mut self) {
+        let Pair { certificate, key } = self.authority.server();
+        self.directory.write("server.crt", certificate);
+        self.directory.write("server.key", key);
+        let args = [
+            format!("--etcd-servers=http://127.0.0.1:{}", self.etcd),
+            "--bind-address=127.0.0.1".to_owned(),
+            "--advertise-address=127.0.0.1".to_owned(),
+            format!("--secure-port={}", self.secure),
+            "--endpoint-reconciler-type=none".to_owned(),
+            format!("--cert-dir={}", self.file("apiserver")),
+            format!("--tls-cert-file={}", self.file("server.crt")),
+            format!("--tls-private-key-file={}", self.file("server.key")),
+            format!("--client-ca-file={}", self.file("ca.crt")),
+            "--authorization-mode=RBAC".to_owned(),
+            format!("--service-account-issuer=https://127.0.0.1:{}", self.secure),
+            format!("--service-account-key-file={}", self.file("sa.pub")),
+            format!("--service-account-signing-key-file={}", self.file("sa.key")),
+            "--service-cluster-ip-range=10.0.0.0/16".to_owned(),
+        ];
+        self.start("kube-apiserver", &args);
+    }
+
+    /// A kubeconfig for a user with groups.
+    fn kubeconfig(&self, user: &str, groups: &[&str]) -> String {
+        let Pair { certificate, key } = self.authority.client(user, groups);
+        let document = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "real",
+            "clusters": [{"name": "real", "cluster": {
+                "server": format!("https://127.0.0.1:{}", self.secure),
+                "certificate-authority-data": STANDARD.encode(&self.authority.pair.certificate),
+            }}],
+            "contexts": [{"name": "real", "context": {"cluster": "real", "user": user}}],
+            "users": [{"name": user, "user": {
+                "client-certificate-data": STANDARD.encode(certificate),
+                "client-key-data": STANDARD.encode(key),
+            }}],
+        });
+        format!("{document:#}\n")
+    }
+
+    /// Flags of a program that serves its health with certificates and works through a kubeconfig.
+    fn component(&self, user: &str) -> Vec<String> {
+        let file = format!("{user}.kubeconfig");
+        let text = self.kubeconfig(&format!("system:{user}"), &[]);
+        let path = self.directory.write(&file, text).display().to_string();
+        vec![
+            format!("--kubeconfig={path}"),
+            format!("--authentication-kubeconfig={path}"),
+            format!("--authorization-kubeconfig={path}"),
+            "--bind-address=127.0.0.1".to_owned(),
+            format!("--secure-port={}", ports::free()),
+            format!("--cert-dir={}", self.file(user)),
+            "--leader-elect=false".to_owned(),
+            // The default of 20 requests a second would make a burst of tests wait.
+            "--kube-api-qps=200".to_owned(),
+            "--kube-api-burst=400".to_owned(),
+        ]
+    }
+
+    fn start_controllers(&mut self) {
+        let mut args = self.component("kube-controller-manager");
+        args.extend([
+            format!("--root-ca-file={}", self.file("ca.crt")),
+            format!("--service-account-private-key-file={}", self.file("sa.key")),
+            "--use-service-account-credentials=true".to_owned(),
+            format!("--cluster-signing-cert-file={}", self.file("ca.crt")),
+            format!("--cluster-signing-key-file={}", self.file("ca.key")),
+        ]);
+        self.start("kube-controller-manager", &args);
+        let args = self.component("kube-scheduler");
+        self.start("kube-scheduler", &args);
+    }
+
+    fn start_kwok(&mut self, kubeconfig: &str) {
+        let file = self.directory.write("kwok.kubeconfig", kubeconfig);
+        let args = [
+            format!("--kubeconfig={}", file.display()),
+            format!("--config={}", program("kwok-stages.yaml").display()),
+            "--manage-all-nodes=true".to_owned(),
+            "--node-lease-duration-seconds=40".to_owned(),
+            "--cidr=10.244.0.0/16".to_owned(),
+            "--node-ip=127.0.0.1".to_owned(),
+            format!("--server-address=127.0.0.1:{}", ports::free()),
+        ];
+        self.start("kwok", &args);
+    }
+}
