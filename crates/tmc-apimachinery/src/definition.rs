@@ -181,7 +181,9 @@ pub struct ApiSet {
 impl ApiSet {
     /// A set of definitions; the last of several with the same name wins.
     pub fn new(definitions: impl IntoIterator<Item = Arc<ResourceDefinition>>) -> Self {
-        Self { by_gvr: definitions.into_iter().map(|d| (d.gvr(), d)).collect() }
+        Self {
+            by_gvr: definitions.into_iter().map(|d| (d.gvr(), d)).collect(),
+        }
     }
 
     /// The definition of a resource.

@@ -11,11 +11,11 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-pub(crate) use names::{label_value_faults, qualified_name_faults};
 pub use names::{
     generated_name, validate_generate_name, validate_label_value, validate_name,
     validate_qualified_name,
 };
+pub(crate) use names::{label_value_faults, qualified_name_faults};
 pub(crate) use validate::validate_field_manager;
 pub use validate::{MAX_ANNOTATION_BYTES, validate_metadata};
 
@@ -30,7 +30,11 @@ pub fn meta(object: &Value) -> Meta<'_> {
 
 impl<'a> Meta<'a> {
     fn text(&self, key: &str) -> &'a str {
-        self.0.get("metadata").and_then(|m| m.get(key)).and_then(Value::as_str).unwrap_or("")
+        self.0
+            .get("metadata")
+            .and_then(|m| m.get(key))
+            .and_then(Value::as_str)
+            .unwrap_or("")
     }
 
     /// `metadata.name`.
@@ -65,7 +69,10 @@ impl<'a> Meta<'a> {
 
     /// `metadata.generation`, 0 if absent.
     pub fn generation(&self) -> i64 {
-        self.0.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or(0)
+        self.0
+            .pointer("/metadata/generation")
+            .and_then(Value::as_i64)
+            .unwrap_or(0)
     }
 
     /// One label.
@@ -75,7 +82,11 @@ impl<'a> Meta<'a> {
 
     /// One annotation.
     pub fn annotation(&self, key: &str) -> Option<&'a str> {
-        self.0.get("metadata")?.get("annotations")?.get(key)?.as_str()
+        self.0
+            .get("metadata")?
+            .get("annotations")?
+            .get(key)?
+            .as_str()
     }
 
     /// All labels.
@@ -129,7 +140,9 @@ impl<'a> Meta<'a> {
 
 fn string_map(value: Option<&Value>) -> BTreeMap<String, String> {
     let pairs = value.and_then(Value::as_object).into_iter().flatten();
-    pairs.filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned()))).collect()
+    pairs
+        .filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned())))
+        .collect()
 }
 
 /// Deepest nesting of lists and objects that an object may have.
@@ -189,7 +202,9 @@ pub fn add_finalizer(object: &mut Value, name: &str) -> bool {
     if meta(object).has_finalizer(name) {
         return false;
     }
-    let list = metadata_mut(object).entry("finalizers").or_insert_with(|| Value::Array(Vec::new()));
+    let list = metadata_mut(object)
+        .entry("finalizers")
+        .or_insert_with(|| Value::Array(Vec::new()));
     match list {
         Value::Array(items) => items.push(name.into()),
         other => *other = Value::Array(vec![name.into()]),
@@ -199,7 +214,9 @@ pub fn add_finalizer(object: &mut Value, name: &str) -> bool {
 
 /// Removes a finalizer; an emptied list goes too. Says whether it was there.
 pub fn remove_finalizer(object: &mut Value, name: &str) -> bool {
-    let Some(list) = object.pointer_mut("/metadata/finalizers").and_then(Value::as_array_mut)
+    let Some(list) = object
+        .pointer_mut("/metadata/finalizers")
+        .and_then(Value::as_array_mut)
     else {
         return false;
     };

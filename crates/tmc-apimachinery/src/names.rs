@@ -17,7 +17,10 @@ pub struct GroupVersion {
 impl GroupVersion {
     /// Names a group and version.
     pub fn new(group: impl Into<String>, version: impl Into<String>) -> Self {
-        Self { group: group.into(), version: version.into() }
+        Self {
+            group: group.into(),
+            version: version.into(),
+        }
     }
 
     /// Reads an `apiVersion` value; `None` if it has more than one `/`, an empty part or none.
@@ -58,7 +61,11 @@ pub struct GroupVersionKind {
 impl GroupVersionKind {
     /// Names a kind.
     pub fn new(group: &str, version: &str, kind: &str) -> Self {
-        Self { group: group.into(), version: version.into(), kind: kind.into() }
+        Self {
+            group: group.into(),
+            version: version.into(),
+            kind: kind.into(),
+        }
     }
 
     /// The `apiVersion` of objects of this kind.
@@ -81,7 +88,11 @@ pub struct GroupVersionResource {
 impl GroupVersionResource {
     /// Names a resource.
     pub fn new(group: &str, version: &str, resource: &str) -> Self {
-        Self { group: group.into(), version: version.into(), resource: resource.into() }
+        Self {
+            group: group.into(),
+            version: version.into(),
+            resource: resource.into(),
+        }
     }
 
     /// Its group and version.
@@ -91,7 +102,10 @@ impl GroupVersionResource {
 
     /// The resource without its version.
     pub fn group_resource(&self) -> GroupResource {
-        GroupResource { group: self.group.clone(), resource: self.resource.clone() }
+        GroupResource {
+            group: self.group.clone(),
+            resource: self.resource.clone(),
+        }
     }
 }
 
@@ -107,7 +121,10 @@ pub struct GroupResource {
 impl GroupResource {
     /// Names a resource without a version.
     pub fn new(group: &str, resource: &str) -> Self {
-        Self { group: group.into(), resource: resource.into() }
+        Self {
+            group: group.into(),
+            resource: resource.into(),
+        }
     }
 }
 
@@ -207,7 +224,10 @@ mod tests {
 
     #[test]
     fn an_api_version_splits_into_group_and_version() {
-        assert_eq!(GroupVersion::parse("apps/v1"), Some(GroupVersion::new("apps", "v1")));
+        assert_eq!(
+            GroupVersion::parse("apps/v1"),
+            Some(GroupVersion::new("apps", "v1"))
+        );
         assert_eq!(GroupVersion::parse("v1"), Some(GroupVersion::new("", "v1")));
         for bad in ["", "/", "a/", "/v1", "a/b/c"] {
             assert_eq!(GroupVersion::parse(bad), None, "{bad:?}");
@@ -225,7 +245,10 @@ mod tests {
 
     #[test]
     fn group_resources_print_as_in_kubernetes_messages() {
-        assert_eq!(GroupResource::new("apps", "deployments").to_string(), "deployments.apps");
+        assert_eq!(
+            GroupResource::new("apps", "deployments").to_string(),
+            "deployments.apps"
+        );
         assert_eq!(GroupResource::new("", "pods").to_string(), "pods");
     }
 }

@@ -98,7 +98,10 @@ struct Query<'a>(&'a [(String, String)]);
 impl<'a> Query<'a> {
     /// The first value of a parameter.
     fn get(&self, key: &str) -> Option<&'a str> {
-        self.0.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
+        self.0
+            .iter()
+            .find(|(k, _)| k == key)
+            .map(|(_, v)| v.as_str())
     }
 
     /// The first value, if it is not empty.
@@ -107,15 +110,22 @@ impl<'a> Query<'a> {
     }
 
     fn all(&self, key: &str) -> Vec<&'a str> {
-        self.0.iter().filter(|(k, _)| k == key).map(|(_, v)| v.as_str()).collect()
+        self.0
+            .iter()
+            .filter(|(k, _)| k == key)
+            .map(|(_, v)| v.as_str())
+            .collect()
     }
 
     fn flag(&self, key: &str) -> Option<bool> {
-        self.get(key).map(|v| !(v == "0" || v.eq_ignore_ascii_case("false")))
+        self.get(key)
+            .map(|v| !(v == "0" || v.eq_ignore_ascii_case("false")))
     }
 
     fn integer(&self, key: &str) -> Result<Option<i64>> {
-        let Some(text) = self.text(key) else { return Ok(None) };
+        let Some(text) = self.text(key) else {
+            return Ok(None);
+        };
         let fault = || malformed(key, text, "must be an integer");
         text.parse().map(Some).map_err(|_| fault())
     }
@@ -181,13 +191,21 @@ fn limit(query: &Query<'_>) -> Result<usize> {
 
 fn resource_version(text: &str) -> Result<u64> {
     let why = "must be a resourceVersion that this server returned, or 0";
-    text.parse().map_err(|_| malformed("resourceVersion", text, why))
+    text.parse()
+        .map_err(|_| malformed("resourceVersion", text, why))
 }
 
 fn timeout(query: &Query<'_>) -> Result<Option<u64>> {
-    let Some(seconds) = query.integer("timeoutSeconds")? else { return Ok(None) };
-    let seconds = u64::try_from(seconds)
-        .map_err(|_| malformed("timeoutSeconds", &seconds.to_string(), "must not be negative"))?;
+    let Some(seconds) = query.integer("timeoutSeconds")? else {
+        return Ok(None);
+    };
+    let seconds = u64::try_from(seconds).map_err(|_| {
+        malformed(
+            "timeoutSeconds",
+            &seconds.to_string(),
+            "must not be negative",
+        )
+    })?;
     Ok((seconds > 0).then_some(seconds))
 }
 
@@ -232,7 +250,11 @@ fn watch_faults(query: &Query<'_>) -> Vec<Cause> {
             causes.push(Cause::forbidden(field, why));
         }
         if wanted != "NotOlderThan" {
-            causes.push(Cause::not_supported(field, &wanted.into(), &["NotOlderThan"]));
+            causes.push(Cause::not_supported(
+                field,
+                &wanted.into(),
+                &["NotOlderThan"],
+            ));
         }
         causes.extend(match_with_continue(query));
     }
@@ -266,10 +288,16 @@ impl WriteOptions {
         let query = Query(query);
         let mut causes = Vec::new();
         if apply && query.text("fieldManager").is_none() {
-            causes.push(Cause::required("fieldManager", "is required for apply patch"));
+            causes.push(Cause::required(
+                "fieldManager",
+                "is required for apply patch",
+            ));
         }
         if !apply && query.get("force").is_some() {
-            causes.push(Cause::forbidden("force", "may not be specified for non-apply patch"));
+            causes.push(Cause::forbidden(
+                "force",
+                "may not be specified for non-apply patch",
+            ));
         }
         causes.extend(write_faults(&query));
         check("PatchOptions", causes)?;
@@ -299,7 +327,11 @@ fn write_faults(query: &Query<'_>) -> Vec<Cause> {
     let wanted = query.get("fieldValidation").unwrap_or("");
     let supported = ["", "Ignore", "Strict", "Warn"];
     if !supported.contains(&wanted) {
-        causes.push(Cause::not_supported("fieldValidation", &wanted.into(), &supported));
+        causes.push(Cause::not_supported(
+            "fieldValidation",
+            &wanted.into(),
+            &supported,
+        ));
     }
     causes
 }
@@ -333,7 +365,13 @@ impl DeleteOptions {
             _ => delete_query(&Query(query))?,
         };
         check("DeleteOptions", delete_faults(&raw))?;
-        let by_orphan = |orphan| if orphan { Propagation::Orphan } else { Propagation::Background };
+        let by_orphan = |orphan| {
+            if orphan {
+                Propagation::Orphan
+            } else {
+                Propagation::Background
+            }
+        };
         Ok(Self {
             dry_run: !raw.dry_run.is_empty(),
             uid: raw.uid.map(str::to_owned),
@@ -344,7 +382,9 @@ impl DeleteOptions {
                 Some("Foreground") => Some(Propagation::Foreground),
                 _ => raw.orphan.map(by_orphan),
             },
-            grace_period_seconds: raw.grace.map(|seconds| if seconds < 0 { 1 } else { seconds }),
+            grace_period_seconds: raw
+                .grace
+                .map(|seconds| if seconds < 0 { 1 } else { seconds }),
         })
     }
 }
@@ -362,7 +402,9 @@ fn delete_query<'a>(query: &Query<'a>) -> Result<RawDelete<'a>> {
 
 fn delete_body(body: &Value) -> Result<RawDelete<'_>> {
     if !body.is_object() {
-        return Err(ApiError::bad_request("the body of a delete must be a DeleteOptions object"));
+        return Err(ApiError::bad_request(
+            "the body of a delete must be a DeleteOptions object",
+        ));
     }
     if let Some(kind) = body_text(body, "kind")?.filter(|kind| *kind != "DeleteOptions") {
         let why = format!("kind: the body of a delete must be DeleteOptions, not {kind:?}");
@@ -397,7 +439,9 @@ fn typed<'a, T>(
     wanted: &str,
     read: impl Fn(&'a Value) -> Option<T>,
 ) -> Result<Option<T>> {
-    member(object, key).map(|v| read(v).ok_or_else(|| wrong_type(key, wanted))).transpose()
+    member(object, key)
+        .map(|v| read(v).ok_or_else(|| wrong_type(key, wanted)))
+        .transpose()
 }
 
 fn body_text<'a>(object: &'a Value, key: &str) -> Result<Option<&'a str>> {

@@ -74,7 +74,10 @@ impl RequestInfo {
 
     /// The first value of a query parameter.
     pub fn param(&self, key: &str) -> Option<&str> {
-        self.query.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
+        self.query
+            .iter()
+            .find(|(k, _)| k == key)
+            .map(|(_, v)| v.as_str())
     }
 
     /// Group, version and resource of a resource request.
@@ -99,7 +102,10 @@ impl RequestInfo {
         }
         if let ["namespaces", namespace, rest @ ..] = parts {
             (*namespace).clone_into(&mut self.namespace);
-            if rest.first().is_some_and(|r| !NAMESPACE_SUBRESOURCES.contains(r)) {
+            if rest
+                .first()
+                .is_some_and(|r| !NAMESPACE_SUBRESOURCES.contains(r))
+            {
                 parts = rest;
             }
         }
@@ -146,9 +152,9 @@ impl RequestInfo {
         match self.verb.as_str() {
             "delete" => "deletecollection".clone_into(&mut self.verb),
             "get" => {
-                let watch = self.param("watch").is_some_and(|v| {
-                    !(v == "0" || v.eq_ignore_ascii_case("false"))
-                });
+                let watch = self
+                    .param("watch")
+                    .is_some_and(|v| !(v == "0" || v.eq_ignore_ascii_case("false")));
                 let verb = if watch { "watch" } else { "list" };
                 verb.clone_into(&mut self.verb);
             }
@@ -204,7 +210,10 @@ fn split_path(path: &str) -> Result<Vec<String>> {
 
 fn segment(raw: &str) -> Result<String> {
     let refuse = |why: &str| {
-        Err(ApiError::bad_request(format!("the path segment {:?} {why}", shortened(raw))))
+        Err(ApiError::bad_request(format!(
+            "the path segment {:?} {why}",
+            shortened(raw)
+        )))
     };
     let Some(text) = percent_decode(raw, false) else {
         return refuse("is not percent-encoded UTF-8");

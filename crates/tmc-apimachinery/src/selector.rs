@@ -103,7 +103,9 @@ impl LabelSelector {
 
     /// Whether labels, looked up by key, satisfy every requirement.
     pub fn matches_by<'a>(&self, label: impl Fn(&str) -> Option<&'a str>) -> bool {
-        self.requirements.iter().all(|r| r.operator.accepts(label(&r.key)))
+        self.requirements
+            .iter()
+            .all(|r| r.operator.accepts(label(&r.key)))
     }
 
     /// Whether it selects everything.
@@ -114,7 +116,9 @@ impl LabelSelector {
     /// Adds a requirement (AND).
     #[must_use]
     pub fn with(mut self, requirement: Requirement) -> Self {
-        let at = self.requirements.partition_point(|r| r.key <= requirement.key);
+        let at = self
+            .requirements
+            .partition_point(|r| r.key <= requirement.key);
         self.requirements.insert(at, requirement.canonical());
         self
     }
@@ -122,7 +126,10 @@ impl LabelSelector {
     /// The selector that requires both this and another (AND).
     #[must_use]
     pub fn and(self, other: &Self) -> Self {
-        self.requirements.into_iter().chain(other.requirements.iter().cloned()).collect()
+        self.requirements
+            .into_iter()
+            .chain(other.requirements.iter().cloned())
+            .collect()
     }
 
     /// The requirements, sorted by key.
@@ -132,17 +139,22 @@ impl LabelSelector {
 
     /// The value that a label must have, if exactly one is allowed.
     pub fn required_value(&self, key: &str) -> Option<&str> {
-        self.requirements.iter().filter(|r| r.key == key).find_map(|r| match &r.operator {
-            Operator::In(values) if values.len() == 1 => Some(values[0].as_str()),
-            _ => None,
-        })
+        self.requirements
+            .iter()
+            .filter(|r| r.key == key)
+            .find_map(|r| match &r.operator {
+                Operator::In(values) if values.len() == 1 => Some(values[0].as_str()),
+                _ => None,
+            })
     }
 }
 
 impl FromIterator<Requirement> for LabelSelector {
     fn from_iter<I: IntoIterator<Item = Requirement>>(requirements: I) -> Self {
-        let mut requirements: Vec<_> =
-            requirements.into_iter().map(Requirement::canonical).collect();
+        let mut requirements: Vec<_> = requirements
+            .into_iter()
+            .map(Requirement::canonical)
+            .collect();
         requirements.sort_by(|a, b| a.key.cmp(&b.key));
         Self { requirements }
     }
@@ -159,12 +171,18 @@ impl FromStr for LabelSelector {
 impl Requirement {
     /// The label must have this value.
     pub fn equals(key: &str, value: &str) -> Self {
-        Self { key: key.into(), operator: Operator::In(vec![value.into()]) }
+        Self {
+            key: key.into(),
+            operator: Operator::In(vec![value.into()]),
+        }
     }
 
     /// The label must be present.
     pub fn exists(key: &str) -> Self {
-        Self { key: key.into(), operator: Operator::Exists }
+        Self {
+            key: key.into(),
+            operator: Operator::Exists,
+        }
     }
 
     /// With sorted values, each once.

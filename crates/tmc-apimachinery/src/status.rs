@@ -79,9 +79,16 @@ impl Cause {
 
     /// `FieldValueRequired`.
     pub fn required(field: impl Into<String>, why: &str) -> Self {
-        let message =
-            if why.is_empty() { "Required value".into() } else { format!("Required value: {why}") };
-        Self { reason: "FieldValueRequired".into(), message, field: field.into() }
+        let message = if why.is_empty() {
+            "Required value".into()
+        } else {
+            format!("Required value: {why}")
+        };
+        Self {
+            reason: "FieldValueRequired".into(),
+            message,
+            field: field.into(),
+        }
     }
 
     /// `FieldValueForbidden`.
@@ -95,8 +102,11 @@ impl Cause {
 
     /// `FieldValueNotSupported`: not one of the values allowed.
     pub fn not_supported(field: impl Into<String>, value: &Value, supported: &[&str]) -> Self {
-        let list =
-            supported.iter().map(|s| format!("\"{s}\"")).collect::<Vec<_>>().join(", ");
+        let list = supported
+            .iter()
+            .map(|s| format!("\"{s}\""))
+            .collect::<Vec<_>>()
+            .join(", ");
         Self {
             reason: "FieldValueNotSupported".into(),
             message: format!("Unsupported value: {value}: supported values: {list}"),
@@ -161,18 +171,25 @@ impl ApiError {
 
     /// 404 for one object.
     pub fn not_found(resource: &GroupResource, name: &str) -> Self {
-        Self::new(Reason::NotFound, format!("{resource} \"{name}\" not found")).about(resource, name)
+        Self::new(Reason::NotFound, format!("{resource} \"{name}\" not found"))
+            .about(resource, name)
     }
 
     /// 404 for a path that serves nothing (the text kubectl prints for an unknown resource type).
     pub fn no_such_path() -> Self {
-        Self::new(Reason::NotFound, "the server could not find the requested resource")
+        Self::new(
+            Reason::NotFound,
+            "the server could not find the requested resource",
+        )
     }
 
     /// 409 on create.
     pub fn already_exists(resource: &GroupResource, name: &str) -> Self {
-        Self::new(Reason::AlreadyExists, format!("{resource} \"{name}\" already exists"))
-            .about(resource, name)
+        Self::new(
+            Reason::AlreadyExists,
+            format!("{resource} \"{name}\" already exists"),
+        )
+        .about(resource, name)
     }
 
     /// 409 on a stale precondition; `why` is Kubernetes' parenthesised tail.
@@ -206,14 +223,18 @@ impl ApiError {
     /// 422 with field errors; `kind` as in `Deployment.apps`.
     pub fn invalid(group: &str, kind: &str, name: &str, causes: Vec<Cause>) -> Self {
         let what = GroupResource::new(group, kind);
-        let list =
-            causes.iter().map(|c| format!("{}: {}", c.field, c.message)).collect::<Vec<_>>();
+        let list = causes
+            .iter()
+            .map(|c| format!("{}: {}", c.field, c.message))
+            .collect::<Vec<_>>();
         let text = match list.as_slice() {
             [one] => one.clone(),
             many => format!("[{}]", many.join(", ")),
         };
-        let mut error =
-            Self::new(Reason::Invalid, format!("{what} \"{name}\" is invalid: {text}"));
+        let mut error = Self::new(
+            Reason::Invalid,
+            format!("{what} \"{name}\" is invalid: {text}"),
+        );
         error.resource = GroupResource::new(group, "");
         error.kind = kind.to_owned();
         error.name = name.to_owned();
@@ -253,7 +274,10 @@ impl ApiError {
 
     /// 500. The message goes to the client: never put a secret in it.
     pub fn internal(message: impl fmt::Display) -> Self {
-        Self::new(Reason::InternalError, format!("Internal error occurred: {message}"))
+        Self::new(
+            Reason::InternalError,
+            format!("Internal error occurred: {message}"),
+        )
     }
 
     /// 503, to be tried again after `seconds`.
@@ -277,8 +301,16 @@ impl ApiError {
             "message": self.message, "reason": self.reason, "code": self.code,
         });
         let mut details = serde_json::Map::new();
-        let kind = if self.kind.is_empty() { &self.resource.resource } else { &self.kind };
-        for (key, text) in [("name", &self.name), ("group", &self.resource.group), ("kind", kind)] {
+        let kind = if self.kind.is_empty() {
+            &self.resource.resource
+        } else {
+            &self.kind
+        };
+        for (key, text) in [
+            ("name", &self.name),
+            ("group", &self.resource.group),
+            ("kind", kind),
+        ] {
             if !text.is_empty() {
                 details.insert(key.into(), text.as_str().into());
             }
@@ -310,7 +342,8 @@ mod tests {
 
     #[test]
     fn a_missing_object_reads_as_kubernetes_says_it() {
-        let status = ApiError::not_found(&GroupResource::new("apps", "deployments"), "web").to_status();
+        let status =
+            ApiError::not_found(&GroupResource::new("apps", "deployments"), "web").to_status();
         assert_eq!(
             status,
             json!({
@@ -327,13 +360,19 @@ mod tests {
             "apps",
             "Deployment",
             "web",
-            vec![Cause::required("spec.selector", ""), Cause::forbidden("spec.x", "no")],
+            vec![
+                Cause::required("spec.selector", ""),
+                Cause::forbidden("spec.x", "no"),
+            ],
         );
         assert_eq!(error.code, 422);
         assert_eq!(
             error.message,
             "Deployment.apps \"web\" is invalid: [spec.selector: Required value, spec.x: Forbidden: no]"
         );
-        assert_eq!(error.to_status()["details"]["causes"][0]["field"], "spec.selector");
+        assert_eq!(
+            error.to_status()["details"]["causes"][0]["field"],
+            "spec.selector"
+        );
     }
 }

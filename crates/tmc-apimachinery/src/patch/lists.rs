@@ -110,21 +110,27 @@ fn places_after(
     merged: &[Value],
     identity: Identity<'_>,
 ) -> Result<HashMap<String, usize>> {
-    let mut places = identity.places(original)?;
+    let places = identity.places(original)?;
     let changes = Changes::read(patch, identity)?;
     if changes.deleted.is_empty() || changes.replace {
         return Ok(places);
     }
     let merged = identity.places(merged)?;
     let mut order = Vec::with_capacity(original.len());
-    for item in original.iter().chain(changes.items) {
+    for item in original {
         let item = identity.of(item)?;
         if merged.contains_key(&item) {
             order.push(item);
         }
     }
-    places.clear();
-    for (place, item) in order.into_iter().take(original.len()).enumerate() {
+    for item in changes.items {
+        let item = identity.of(item)?;
+        if order.len() < original.len() && !places.contains_key(&item) {
+            order.push(item);
+        }
+    }
+    let mut places = HashMap::with_capacity(order.len());
+    for (place, item) in order.into_iter().enumerate() {
         places.entry(item).or_insert(place);
     }
     Ok(places)

@@ -85,8 +85,9 @@ fn a_patch_has_at_most_ten_thousand_operations() {
 
 #[test]
 fn copies_cannot_blow_up_an_object() {
-    let doubling: Vec<_> =
-        (0..60).map(|i| json!({"op": "copy", "from": "", "path": format!("/b{i}")})).collect();
+    let doubling: Vec<_> = (0..60)
+        .map(|i| json!({"op": "copy", "from": "", "path": format!("/b{i}")}))
+        .collect();
     let error = patched(json!({"a": "x".repeat(1000)}), json!(doubling)).expect_err("too much");
     assert_eq!(error.code, 413);
     let wide: Vec<_> = (0..60)
@@ -350,6 +351,11 @@ fn strategic_merge_of_maps_and_scalars(
     json!([{"name": "s1"}, {"name": "a"}, {"name": "s2"}, {"name": "b"}, {"name": "s3"}]),
     json!({"$setElementOrder/containers": [{"name": "a"}, {"name": "n"}, {"name": "b"}], "containers": [{"name": "n"}]}),
     json!([{"name": "s1"}, {"name": "a"}, {"name": "n"}, {"name": "s2"}, {"name": "b"}, {"name": "s3"}])
+)]
+#[case::what_is_added_takes_the_place_of_what_is_deleted(
+    json!([{"name": "a"}, {"name": "b"}, {"name": "s"}]),
+    json!({"$setElementOrder/containers": [{"name": "a"}, {"name": "n"}], "containers": [{"name": "b", "$patch": "delete"}, {"name": "n"}]}),
+    json!([{"name": "a"}, {"name": "s"}, {"name": "n"}])
 )]
 #[case::empty(json!([]), json!({"containers": []}), json!([]))]
 fn strategic_merge_of_lists_of_maps(

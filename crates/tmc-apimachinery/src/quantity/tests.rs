@@ -244,7 +244,7 @@ fn any_quantity() -> impl Strategy<Value = Quantity> {
         any::<i64>().prop_map(i128::from),
         any::<i32>().prop_map(|n| i128::from(n) * UNIT),
         any::<i64>().prop_map(|n| i128::from(n) * UNIT),
-        (any::<i32>(), 0_u32..30).prop_map(|(n, shift)| i128::from(n) * UNIT << shift),
+        (any::<i32>(), 0_u32..30).prop_map(|(n, shift)| (i128::from(n) * UNIT) << shift),
     ];
     (nanos, any_format()).prop_map(|(nanos, format)| Quantity::from_nanos(nanos, format))
 }

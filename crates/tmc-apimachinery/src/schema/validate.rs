@@ -334,7 +334,7 @@ impl Validator<'_> {
             .and_then(|e| e.list_type)
             .unwrap_or_default();
         match list_type {
-            ListType::Set => self.duplicates(list.iter().map(|v| (v, v.clone())), trail),
+            ListType::Set => self.duplicates(list, |v| v, |i| list[i].clone(), trail),
             ListType::Map => self.map_items(list, keys, trail),
             ListType::Atomic => {}
         }
@@ -354,27 +354,35 @@ impl Validator<'_> {
             self.report(invalid(&trail.index(i), &list[i], why));
             return;
         }
-        let named = list.iter().map(|item| {
+        let named = |i: usize| {
             let given = keys
                 .iter()
-                .filter_map(|k| Some((k.to_string(), item.get(&**k)?.clone())));
-            (key_of(item, keys), Value::Object(given.collect()))
-        });
-        self.duplicates(named, trail);
+                .filter_map(|k| Some((k.to_string(), list[i].get(&**k)?.clone())));
+            Value::Object(given.collect())
+        };
+        self.duplicates(list, |item| key_of(item, keys), named, trail);
     }
 
     /// Reports the second occurrence of each identity, with the value to show for it.
-    fn duplicates<K: Hash + Eq>(
+    fn duplicates<'v, K: Hash + Eq>(
         &mut self,
-        items: impl Iterator<Item = (K, Value)>,
+        list: &'v [Value],
+        identity: impl Fn(&'v Value) -> K,
+        shown_as: impl Fn(usize) -> Value,
         trail: &Trail<'_>,
     ) {
-        let mut seen = HashMap::new();
-        for (i, (identity, value)) in items.enumerate() {
-            let times = seen.entry(identity).or_insert(0_usize);
+        if list.len() < 2 {
+            return;
+        }
+        let mut seen = HashMap::with_capacity(list.len());
+        for (i, item) in list.iter().enumerate() {
+            let times = seen.entry(identity(item)).or_insert(0_usize);
             *times += 1;
             if *times == 2 {
-                self.report(Cause::duplicate(trail.index(i).to_string(), &shown(&value)));
+                self.report(Cause::duplicate(
+                    trail.index(i).to_string(),
+                    &shown(&shown_as(i)),
+                ));
             }
         }
     }

@@ -29,12 +29,12 @@ impl FieldSelector {
     /// # Errors
     /// 400 quoting the part that cannot be read.
     pub fn parse(text: &str) -> Result<Self> {
-        let terms = split_terms(text)
-            .into_iter()
-            .filter(|term| !term.is_empty());
-        terms
+        let terms = split_terms(text).into_iter().filter(|t| !t.is_empty());
+        let terms: Vec<_> = terms
             .map(|term| read_term(text, term))
-            .collect::<Result<_>>()
+            .collect::<Result<_>>()?;
+        let is_empty = |term: &FieldTerm| term.path.is_empty() && term.value.is_empty();
+        Ok(terms.into_iter().filter(|t| !is_empty(t)).collect())
     }
 
     /// The selector of the object with a name.

@@ -1,4 +1,4 @@
-//! The JSONPath subset of `additionalPrinterColumns`: `.a.b`, `[0]`, `['a.b']`, `[*]`, slices,
+//! The JSONPath subset of `additionalPrinterColumns`: `.a.b`, `..b`, `[0]`, `['a.b']`, `[*]`, slices,
 //! `[?(@.type=="Ready")]` and `\.` escapes.
 
 use std::fmt;
@@ -7,6 +7,8 @@ use serde_json::Value;
 
 /// Most steps of one path.
 const MAX_STEPS: usize = 64;
+/// Deepest place that `..` looks at.
+const MAX_DEPTH: usize = 128;
 
 /// A parsed path.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,6 +19,8 @@ pub struct JsonPath {
 #[derive(Clone, Debug, PartialEq)]
 enum Step {
     Field(String),
+    /// Every field of a name at any depth (`..name`).
+    Descendant(String),
     /// From the end if negative.
     Index(i64),
     Slice(Option<i64>, Option<i64>),
@@ -97,6 +101,11 @@ impl Step {
     fn apply<'v>(&self, value: &'v Value) -> Vec<&'v Value> {
         match (self, value) {
             (Self::Field(name), Value::Object(map)) => map.get(name).into_iter().collect(),
+            (Self::Descendant(name), value) => {
+                let mut found = Vec::new();
+                descend(name, value, 0, &mut found);
+                found
+            }
             (Self::Index(index), Value::Array(list)) => position(*index, list.len())
                 .and_then(|i| list.get(i))
                 .into_iter()
@@ -114,6 +123,22 @@ impl Step {
                 .collect(),
             _ => Vec::new(),
         }
+    }
+}
+
+/// Collects fields of a name, a value's own before those further down.
+fn descend<'v>(name: &str, value: &'v Value, depth: usize, found: &mut Vec<&'v Value>) {
+    if depth > MAX_DEPTH {
+        return;
+    }
+    match value {
+        Value::Object(map) => {
+            found.extend(map.get(name));
+            map.values()
+                .for_each(|v| descend(name, v, depth + 1, found));
+        }
+        Value::Array(list) => list.iter().for_each(|v| descend(name, v, depth + 1, found)),
+        _ => {}
     }
 }
 
@@ -188,7 +213,14 @@ impl Parser<'_> {
                 '.' => {
                     self.at += 1;
                     match self.peek() {
-                        Some('.') => return error("recursive descent (..) is not supported"),
+                        Some('.') => {
+                            // A second one could name one value as often as it is nested.
+                            if steps.iter().any(|s| matches!(s, Step::Descendant(_))) {
+                                return error("recursive descent (..) is supported once in a path");
+                            }
+                            self.at += 1;
+                            steps.push(Step::Descendant(self.name()?));
+                        }
                         Some('*') => {
                             self.at += 1;
                             steps.push(Step::All);
@@ -380,6 +412,8 @@ mod tests {
             (".l[?(@.missing)].n", json!([])),
             (".l[?(@['type'])].n", json!([1, 2])),
             (".l[?(@.n==\"1\")].n", json!([])),
+            ("..status", json!(["True", "False"])),
+            (".a..b", json!([1])),
             (".none.at.all", json!([])),
             (".a.b.c", json!([])),
         ] {
@@ -397,7 +431,8 @@ mod tests {
         for (path, why) in [
             ("", "must start with a dot"),
             ("a.b", "must start with a dot"),
-            ("..a", "recursive descent"),
+            ("..a..b", "recursive descent"),
+            ("..", "a field name is missing"),
             (".a.[", "expected an index"),
             (".a[", "expected an index"),
             (".a[x]", "expected an index"),

@@ -25,6 +25,11 @@ pub(super) fn service(object: &mut Object) {
             port.insert("targetPort".into(), number);
         }
     });
+    // Of the two forms of the address, none is chosen here; but a given one shows in both.
+    let address = text(spec, "clusterIP").to_owned();
+    if !address.is_empty() {
+        set_list(spec, "clusterIPs", || json!([address]));
+    }
     let kind = text(spec, "type").to_owned();
     let external_ips = spec.get("externalIPs").and_then(Value::as_array);
     let external = match kind.as_str() {

@@ -19,6 +19,11 @@ pub(super) fn pod(object: &mut Object) {
     }
     pod_level_requests(spec);
     set(spec, "enableServiceLinks", true);
+    if spec.get("hostNetwork") == Some(&Value::Bool(true)) {
+        for list in ["containers", "initContainers"] {
+            each(spec, list, host_ports);
+        }
+    }
     let class = quality_of_service(spec);
     if let Some(status) = made(object, "status") {
         set_text(status, "phase", "Pending");
@@ -47,11 +52,6 @@ fn pod_spec(spec: &mut Object) {
     each(spec, "volumes", volume);
     for list in CONTAINER_LISTS {
         each(spec, list, container);
-    }
-    if spec.get("hostNetwork") == Some(&Value::Bool(true)) {
-        for list in ["containers", "initContainers"] {
-            each(spec, list, host_ports);
-        }
     }
 }
 

@@ -21,19 +21,16 @@ pub(super) fn all(spec: &Value, volumes: &HashSet<&str>, field: &Field, report: 
     if list(spec, "containers").is_empty() {
         report.required(&field.child("containers"), "");
     }
-    let claims: HashSet<&str> =
-        list(spec, "volumeClaimTemplates").iter().map(|c| text(&c["metadata"], "name")).collect();
-    let volumes: HashSet<&str> = volumes.union(&claims).copied().collect();
     let mut names = HashSet::new();
     let mut host_ports = HashSet::new();
     for (container, at) in items(spec, "containers", field) {
-        common(container, &volumes, &at, report);
+        common(container, volumes, &at, report);
         unique(&mut names, text(container, "name"), &at.child("name"), report);
         unique_host_ports(container, &mut host_ports, &at, report);
         probes(container, &at, report);
     }
     for (container, at) in items(spec, "initContainers", field) {
-        common(container, &volumes, &at, report);
+        common(container, volumes, &at, report);
         unique(&mut names, text(container, "name"), &at.child("name"), report);
         one_of(container, "restartPolicy", &["Always", "Never", "OnFailure"], &at, report);
         if text(container, "restartPolicy") == "Always" {
@@ -136,6 +133,7 @@ fn environment(container: &Value, field: &Field, report: &mut Report) {
             required_text(reference, "fieldPath", &at.child("fieldRef"), report);
         }
     }
+    let all = field.child("envFrom");
     for (source, at) in items(container, "envFrom", field) {
         let both = ["configMapRef", "secretRef"].map(|key| (key, present(source, key)));
         for (key, reference) in both {
@@ -144,9 +142,9 @@ fn environment(container: &Value, field: &Field, report: &mut Report) {
             }
         }
         match both.iter().filter(|(_, reference)| reference.is_some()).count() {
-            0 => report.invalid(&at, "", "must specify one of: `configMapRef` or `secretRef`"),
+            0 => report.invalid(&all, "", "must specify one of: `configMapRef` or `secretRef`"),
             1 => {}
-            _ => report.invalid(&at, "", "may not have more than one field specified at a time"),
+            _ => report.invalid(&all, "", "may not have more than one field specified at a time"),
         }
     }
 }

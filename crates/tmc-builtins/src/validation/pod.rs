@@ -7,7 +7,7 @@ use tmc_apimachinery::definition::NameRule;
 
 use super::checks::{
     annotations, items, labels, list, map, one_of, optional_name, present, required_name,
-    required_text, same, selector, text, unique,
+    required_text, same, selector, text,
 };
 use super::containers;
 use super::report::{Field, Report};
@@ -20,7 +20,7 @@ const UPDATABLE: &str = "`spec.containers[*].image`,`spec.initContainers[*].imag
 
 pub(super) fn pod(object: &Value, old: Option<&Value>, report: &mut Report) {
     let field = Field::new("spec");
-    pod_spec(&object["spec"], &field, report);
+    pod_spec(&object["spec"], &[], &field, report);
     if let Some(old) = old {
         update(&object["spec"], &old["spec"], &field, report);
     }
@@ -28,18 +28,29 @@ pub(super) fn pod(object: &Value, old: Option<&Value>, report: &mut Report) {
 
 /// A template: like a pod without a name.
 pub(super) fn template(template: &Value, field: &Field, report: &mut Report) {
+    template_with_claims(template, &[], field, report);
+}
+
+/// A template whose containers may also mount the volumes of claims of these names.
+pub(super) fn template_with_claims(
+    template: &Value,
+    claims: &[&str],
+    field: &Field,
+    report: &mut Report,
+) {
     labels(&template["metadata"], "labels", field, report);
     annotations(&template["metadata"], "annotations", field, report);
     let spec = field.child("spec");
-    pod_spec(&template["spec"], &spec, report);
+    pod_spec(&template["spec"], claims, &spec, report);
     if !list(&template["spec"], "ephemeralContainers").is_empty() {
         let why = "ephemeral containers not allowed in pod template";
         report.forbidden(&spec.child("ephemeralContainers"), why);
     }
 }
 
-fn pod_spec(spec: &Value, field: &Field, report: &mut Report) {
-    let volumes = volumes(spec, field, report);
+fn pod_spec(spec: &Value, claims: &[&str], field: &Field, report: &mut Report) {
+    let mut volumes = volumes(spec, field, report);
+    volumes.extend(claims);
     containers::all(spec, &volumes, field, report);
     one_of(spec, "restartPolicy", &["Always", "OnFailure", "Never"], field, report);
     let policies = ["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
@@ -229,11 +240,11 @@ fn host_network(spec: &Value, field: &Field, report: &mut Report) {
     }
     for (container, at) in items(spec, "containers", field) {
         for (port, at) in items(container, "ports", &at) {
-            if let (Some(host), Some(own)) = (port["hostPort"].as_i64(), port["containerPort"].as_i64())
-                && host != own
-            {
-                let why = "must match `hostPort` when `hostNetwork` is true";
-                report.invalid(&at.child("containerPort"), own, why);
+            let number = |key: &str| port.get(key).and_then(Value::as_i64).unwrap_or(0);
+            let host = number("hostPort");
+            if host != 0 && host != number("containerPort") {
+                let why = "must match `containerPort` when `hostNetwork` is true";
+                report.invalid(&at.child("hostPort"), host, why);
             }
         }
     }
@@ -285,13 +296,5 @@ fn update(new: &Value, old: &Value, field: &Field, report: &mut Report) {
     if !same(&allowed, old) {
         let why = format!("pod updates may not change fields other than {UPDATABLE}");
         report.forbidden(field, why);
-    }
-}
-
-/// Names of a list that must be unique.
-pub(super) fn unique_names(object: &Value, key: &str, field: &Field, report: &mut Report) {
-    let mut seen = HashSet::new();
-    for (item, at) in items(object, key, field) {
-        unique(&mut seen, text(item, "name"), &at.child("name"), report);
     }
 }

@@ -1,100 +1,85 @@
-//! Heartbeats, in memory: who beat last, when, and what it reported.
+//! From a heartbeat on the wire to what the controllers know of a target's liveness.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
-use parking_lot::RwLock;
+use parking_lot::Mutex;
 use serde_json::Value;
+use tmc_apimachinery::GroupVersionResource;
 use tmc_apimachinery::status::{ApiError, Cause, Result};
+use tmc_controllers::heartbeat::{self, ServedApis};
 use tmc_virtual::syncer::{Beat, BeatSink, TargetId};
 
-/// Default time between beats.
+/// Time between beats that agents are asked to keep.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// The last beat of a target.
-#[derive(Clone, Debug)]
-pub struct LastBeat {
-    /// When it arrived.
-    pub received: Timestamp,
-    /// The agent replica.
-    pub identity: String,
-    sequence: u64,
-    /// The newest report that came with a beat.
-    pub report: Option<Arc<Value>>,
-}
-
-/// Called after each beat, with whether it brought something new (a first beat, or a report that
-/// differs from the one before).
-pub type Listener = Box<dyn Fn(&TargetId, bool) + Send + Sync>;
-
-/// All beats of this process.
+/// Takes beats from the virtual workspace. Refuses replays; hands the rest to the controllers.
 #[derive(Default)]
 pub struct Beats {
-    last: RwLock<HashMap<TargetId, LastBeat>>,
-    listeners: RwLock<Vec<Listener>>,
+    /// What the controllers read.
+    pub live: Arc<heartbeat::Beats>,
+    /// Last counter of the last replica of each target.
+    sequences: Mutex<HashMap<TargetId, (String, u64)>>,
 }
 
 impl Beats {
-    /// The last beat of a target.
-    pub fn last(&self, target: &TargetId) -> Option<LastBeat> {
-        self.last.read().get(target).cloned()
-    }
-
-    /// Adds a listener.
-    pub fn on_beat(&self, listener: Listener) {
-        self.listeners.write().push(listener);
-    }
-
-    fn record(&self, target: &TargetId, beat: Beat) -> Result<bool> {
-        let mut all = self.last.write();
-        let before = all.get(target);
-        if let Some(before) = before
-            && before.identity == beat.identity
-            && beat.sequence <= before.sequence
+    fn check_sequence(&self, target: &TargetId, beat: &Beat) -> Result<()> {
+        let mut sequences = self.sequences.lock();
+        if let Some((identity, last)) = sequences.get(target)
+            && *identity == beat.identity
+            && beat.sequence <= *last
         {
-            let why = format!("it must rise: the last one of {} was {}", beat.identity, before.sequence);
+            let why = format!("it must rise: the last one of {identity} was {last}");
             let cause = Cause::invalid("sequence", &beat.sequence.into(), why);
             return Err(ApiError::invalid("syncer.kcp.io", "SyncerHeartbeat", "", vec![cause]));
         }
-        let known = before.and_then(|before| before.report.clone());
-        let news = match (&beat.report, &known) {
-            (Some(new), Some(old)) => !same_report(new, old),
-            (Some(_), None) => true,
-            (None, _) => before.is_none(),
-        };
-        let report = beat.report.map(Arc::new).or(known);
-        let last = LastBeat {
-            received: beat.received,
-            identity: beat.identity,
-            sequence: beat.sequence,
-            report,
-        };
-        all.insert(target.clone(), last);
-        Ok(news)
+        sequences.insert(target.clone(), (beat.identity.clone(), beat.sequence));
+        Ok(())
     }
 }
 
-/// Whether two reports say the same of the member; when it was looked at does not count.
-fn same_report(a: &Value, b: &Value) -> bool {
-    ["apis", "capacity", "allocatable", "nodes"].iter().all(|key| a.get(key) == b.get(key))
+/// The resources in a report's `apis[]`; what is not understood is left out.
+fn served(report: &Value) -> Option<Arc<ServedApis>> {
+    let texts = |value: &Value| -> Vec<String> {
+        let list = value.as_array().into_iter().flatten();
+        list.filter_map(|v| v.as_str().map(str::to_owned)).collect()
+    };
+    let mut all = ServedApis::new();
+    for api in report["apis"].as_array()? {
+        let group = api["group"].as_str().unwrap_or_default();
+        for version in texts(&api["versions"]) {
+            let resources = texts(&api["resources"]);
+            all.extend(resources.iter().map(|r| GroupVersionResource::new(group, &version, r)));
+        }
+    }
+    Some(Arc::new(all))
+}
+
+/// The controllers' name for a target.
+pub fn controllers_id(target: &TargetId) -> heartbeat::TargetId {
+    heartbeat::TargetId::new(&target.cluster, &target.name, &target.uid)
 }
 
 impl BeatSink for Beats {
     fn beat(&self, target: &TargetId, beat: Beat) -> Result<Duration> {
-        let news = self.record(target, beat)?;
-        for listener in self.listeners.read().iter() {
-            listener(target, news);
-        }
+        self.check_sequence(target, &beat)?;
+        let beat = heartbeat::Beat {
+            at: beat.received,
+            identity: beat.identity,
+            apis: beat.report.as_ref().and_then(served),
+        };
+        self.live.record(&controllers_id(target), beat);
         Ok(INTERVAL)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
     use serde_json::json;
     use tmc_apimachinery::ClusterName;
+    use tmc_controllers::heartbeat::LiveBeats as _;
 
     use super::*;
 
@@ -107,22 +92,20 @@ mod tests {
     }
 
     #[test]
-    fn only_a_first_beat_and_a_changed_report_are_news() {
+    fn a_report_tells_the_controllers_what_the_member_serves() {
         let beats = Beats::default();
-        let send = |n, report| beats.record(&target(), beat("a", n, report)).expect("taken");
-        assert!(send(1, None));
-        assert!(!send(2, None));
-        assert!(send(3, Some(json!({"nodes": 1, "observedAt": "x"}))));
-        assert!(!send(4, Some(json!({"nodes": 1, "observedAt": "y"}))));
-        assert!(send(5, Some(json!({"nodes": 2}))));
-        assert_eq!(beats.last(&target()).and_then(|b| b.report).expect("kept")["nodes"], 2);
+        let report = json!({"apis": [{"group": "apps", "versions": ["v1"], "resources": ["deployments"]}]});
+        beats.beat(&target(), beat("a", 1, Some(report))).expect("taken");
+        let known = beats.live.last(&controllers_id(&target())).expect("known");
+        let apis = known.apis.expect("reported");
+        assert!(apis.contains(&GroupVersionResource::new("apps", "v1", "deployments")));
     }
 
     #[test]
     fn a_replayed_beat_is_refused_but_a_new_replica_starts_over() {
         let beats = Beats::default();
-        beats.record(&target(), beat("a", 5, None)).expect("first");
-        assert_eq!(beats.record(&target(), beat("a", 5, None)).expect_err("replay").code, 422);
-        beats.record(&target(), beat("b", 1, None)).expect("another replica");
+        beats.beat(&target(), beat("a", 5, None)).expect("first");
+        assert_eq!(beats.beat(&target(), beat("a", 5, None)).expect_err("replay").code, 422);
+        beats.beat(&target(), beat("b", 1, None)).expect("another replica");
     }
 }

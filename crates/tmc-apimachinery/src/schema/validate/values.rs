@@ -235,7 +235,7 @@ fn out_of_range(format: Format, number: &Number, n: f64) -> bool {
 
 fn multiple(number: &Number, n: f64, factor: f64) -> bool {
     match number.as_i64() {
-        Some(i) if factor.fract() == 0.0 && factor >= 1.0 && factor < 9e15 => {
+        Some(i) if factor.fract() == 0.0 && (1.0..9e15).contains(&factor) => {
             i % (factor as i64) == 0
         }
         _ => {

@@ -15,7 +15,7 @@ fn record(revision: Revision) -> Record {
         created: revision,
         key: format!("core/pods/root/default/{revision}").into(),
         value: value.into(),
-        deleted: revision % 5 == 0,
+        deleted: revision.is_multiple_of(5),
     }
 }
 

@@ -1,0 +1,203 @@
+//! The hub: `tmc start` as a child process, and the people who use it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use http::Method;
+use serde_json::Value;
+
+use super::http::Api;
+use super::kubectl::Kubectl;
+use super::ports;
+use super::process::{self, Output, Server, until_served};
+use super::scratch::Scratch;
+use super::wait::{seconds, until};
+
+/// The program under test.
+pub(crate) fn tmc() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tmc"));
+    command.env_remove("KUBECONFIG").env_remove("TMC_LOG");
+    command
+}
+
+/// A running hub.
+pub(crate) struct Hub {
+    directory: Scratch,
+    port: u16,
+    server: Option<Server>,
+}
+
+/// The hub that tests share, each in its own workspaces.
+pub(crate) fn shared() -> &'static Hub {
+    static HUB: OnceLock<Result<Hub, String>> = OnceLock::new();
+    match HUB.get_or_init(Hub::try_start) {
+        Ok(hub) => hub,
+        Err(why) => panic!("no hub: {why}"),
+    }
+}
+
+impl Hub {
+    /// Starts one with a new data directory.
+    pub(crate) fn start() -> Self {
+        Self::try_start().unwrap_or_else(|why| panic!("no hub: {why}"))
+    }
+
+    fn try_start() -> Result<Self, String> {
+        let mut hub = Self { directory: Scratch::new("hub"), port: ports::free(), server: None };
+        hub.launch()?;
+        Ok(hub)
+    }
+
+    /// Starts it again on its data directory and port, after [`Hub::kill`] or [`Hub::stop`].
+    pub(crate) fn restart(&mut self) {
+        assert!(self.server.is_none(), "it is still running");
+        self.launch().unwrap_or_else(|why| panic!("the hub does not start again: {why}"));
+    }
+
+    fn launch(&mut self) -> Result<(), String> {
+        // The certificate in an old one may be another.
+        let _ = std::fs::remove_file(self.kubeconfig_file());
+        let mut command = self.start_command();
+        let mut server = [Server::start("tmc start", &mut command, &self.directory.join("log"))];
+        until_served(&mut server, seconds(30), || {
+            let text = std::fs::read_to_string(self.kubeconfig_file()).map_err(|e| e.to_string())?;
+            let answer = Api::from_kubeconfig(&text).try_send(&Method::GET, "/readyz", None)?;
+            if answer.code == 200 { Ok(()) } else { Err(answer.to_string()) }
+        })?;
+        let [server] = server;
+        self.server = Some(server);
+        Ok(())
+    }
+
+    /// `tmc start` on its data directory and port.
+    pub(crate) fn start_command(&self) -> Command {
+        let mut command = tmc();
+        command
+            .arg("start")
+            .arg("--data-dir")
+            .arg(self.data_directory())
+            .args(["--listen", &format!("127.0.0.1:{}", self.port)]);
+        command
+    }
+
+    /// Its data directory.
+    pub(crate) fn data_directory(&self) -> PathBuf {
+        self.directory.join("data")
+    }
+
+    /// A directory for files of tests.
+    pub(crate) fn scratch(&self) -> &Scratch {
+        &self.directory
+    }
+
+    /// Kills it as `kill -9` does.
+    pub(crate) fn kill(&mut self) {
+        self.server.take().expect("running").kill();
+    }
+
+    /// Stops it as Ctrl-C does; its exit code.
+    pub(crate) fn stop(&mut self) -> Option<i32> {
+        let mut server = self.server.take().expect("running");
+        server.signal(rustix::process::Signal::INT);
+        server.wait(seconds(20))
+    }
+
+    /// The end of its log, for messages.
+    pub(crate) fn log_tail(&self) -> String {
+        self.server.as_ref().map(Server::log_tail).unwrap_or_default()
+    }
+
+    /// `https://host:port`.
+    pub(crate) fn url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.port)
+    }
+
+    /// The administrator's kubeconfig.
+    pub(crate) fn kubeconfig_file(&self) -> PathBuf {
+        self.data_directory().join("admin.kubeconfig")
+    }
+
+    /// What is in it.
+    pub(crate) fn kubeconfig(&self) -> String {
+        std::fs::read_to_string(self.kubeconfig_file()).expect("written before it was ready")
+    }
+
+    /// Requests as the administrator.
+    pub(crate) fn api(&self) -> Api {
+        Api::from_kubeconfig(&self.kubeconfig())
+    }
+
+    /// `tmc` as the administrator, acting in a workspace.
+    pub(crate) fn tmc(&self, workspace: &str, args: &[&str]) -> Output {
+        let mut command = tmc();
+        command.env("HOME", self.directory.path()).arg("--kubeconfig").arg(self.kubeconfig_file());
+        command.args(["--workspace", workspace]).args(args);
+        process::run(&mut command, b"", seconds(60))
+    }
+
+    /// kubectl as the administrator in a workspace.
+    pub(crate) fn kubectl(&self, workspace: &str) -> Kubectl {
+        self.kubectl_with(&self.kubeconfig_file(), workspace)
+    }
+
+    /// kubectl with another kubeconfig in a workspace.
+    pub(crate) fn kubectl_with(&self, kubeconfig: &Path, workspace: &str) -> Kubectl {
+        let server = format!("{}/clusters/{workspace}", self.url());
+        Kubectl::new(kubeconfig, self.directory.path()).at(&server)
+    }
+
+    /// Makes the workspace `root:<name>` and waits until it can be used; its path.
+    pub(crate) fn workspace(&self, name: &str) -> String {
+        let api = self.api();
+        let collection = "/clusters/root/apis/tenancy.kcp.io/v1alpha1/workspaces";
+        let workspace = serde_json::json!({
+            "apiVersion": "tenancy.kcp.io/v1alpha1", "kind": "Workspace",
+            "metadata": {"name": name}, "spec": {},
+        });
+        api.post(collection, &workspace).expect(&[201]);
+        until("the workspace is Ready", seconds(10), || {
+            let answer = api.get(&format!("{collection}/{name}"));
+            if answer.json()["status"]["phase"] == "Ready" { Ok(()) } else { Err(answer.to_string()) }
+        });
+        format!("root:{name}")
+    }
+
+    /// The name of the logical cluster behind a workspace's path.
+    pub(crate) fn logical_cluster(&self, workspace: &str) -> String {
+        let path = format!("/clusters/{workspace}/apis/core.kcp.io/v1alpha1/logicalclusters/cluster");
+        let object = self.api().get(&path).expect(&[200]).json();
+        object["metadata"]["annotations"]["kcp.io/cluster"]
+            .as_str()
+            .expect("every object tells its logical cluster")
+            .to_owned()
+    }
+
+    /// A kubeconfig by `tmc workspace kubeconfig` for a user of a workspace: its file.
+    pub(crate) fn user(&self, workspace: &str, user: &str) -> PathBuf {
+        let text = self.tmc("root", &["workspace", "kubeconfig", workspace, "--user", user]).ok();
+        let name = format!("{}-{user}.kubeconfig", workspace.replace(':', "-"));
+        self.directory.write(&name, text)
+    }
+
+    /// Gives a user a role in a workspace.
+    pub(crate) fn grant(&self, workspace: &str, user: &str, role: &str) {
+        let mut command = tmc();
+        command.arg("--kubeconfig").arg(self.kubeconfig_file());
+        command.args(["workspace", "grant", workspace, "--user", user, "--role", role]);
+        process::run(&mut command, b"", seconds(30)).ok();
+    }
+}
+
+/// Status of a condition of an object.
+pub(crate) fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
+    object["status"]["conditions"].as_array()?.iter().find(|c| c["type"] == kind)
+}
+
+/// Nothing if a condition of an object is True, else how it is.
+pub(crate) fn is_true(object: &Value, kind: &str) -> Result<(), String> {
+    match condition(object, kind) {
+        Some(condition) if condition["status"] == "True" => Ok(()),
+        other => Err(format!("{kind} is {other:?} of {object}")),
+    }
+}

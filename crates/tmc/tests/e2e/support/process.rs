@@ -170,7 +170,7 @@ impl Server {
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
         let group = child.id().to_string();
-        let script = "read -r _; kill -KILL -- \"-$1\"";
+        let script = "read -r _; kill -s KILL -- \"-$1\"";
         let watchdog = watchdog(script, group.as_ref());
         Self { name: name.to_owned(), child, log: log.to_owned(), watchdog }
     }

@@ -1,0 +1,113 @@
+//! What all controllers share: the hub, what is known of it, the queues, the world outside.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tmc_apimachinery::{ClusterName, GroupVersionResource};
+use tmc_runtime::queue::WorkQueue;
+use tmc_runtime::{ClusterKey, Committer, Hub, Jitter};
+
+use crate::clock::Clock;
+use crate::connector::Outbound;
+use crate::heartbeat::LiveBeats;
+use crate::kubeconfig::Allowances;
+use crate::members::Members;
+use crate::stores::Stores;
+use crate::synctarget::hosted::HostedSyncers;
+use crate::synctarget::reconcile::Settings;
+
+/// What the controllers need of the world outside the hub.
+#[derive(Clone)]
+pub struct Deps {
+    /// URL under which the virtual workspaces are reached; asked on each pass, empty while unknown.
+    pub base_url: Arc<dyn Fn() -> String + Send + Sync>,
+    /// The resources that targets sync beside the built-in ones.
+    pub sync_resources: Vec<GroupVersionResource>,
+    /// Beats of targets.
+    pub beats: Arc<dyn LiveBeats>,
+    /// Whoever runs Hosted syncers.
+    pub hosted: Arc<dyn HostedSyncers>,
+    /// The one way to members.
+    pub outbound: Outbound,
+    /// What kubeconfigs may have beyond the list.
+    pub allowances: Allowances,
+    /// The time.
+    pub clock: Clock,
+    /// Randomness for timers.
+    pub jitter: Jitter,
+}
+
+/// One object of a synced resource.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ObjectKey {
+    /// Number of the resource in [`Stores::resources`].
+    pub(crate) resource: usize,
+    /// Which object.
+    pub(crate) key: ClusterKey,
+}
+
+/// The queues, one a controller.
+pub(crate) struct Queues {
+    pub(crate) sync_targets: WorkQueue<ClusterKey>,
+    pub(crate) clusters: WorkQueue<ClusterKey>,
+    pub(crate) locations: WorkQueue<ClusterKey>,
+    pub(crate) first_locations: WorkQueue<ClusterName>,
+    pub(crate) placements: WorkQueue<ClusterKey>,
+    pub(crate) namespaces: WorkQueue<ClusterKey>,
+    pub(crate) objects: WorkQueue<ObjectKey>,
+}
+
+impl Queues {
+    pub(crate) fn new(jitter: &Jitter) -> Self {
+        Self {
+            sync_targets: WorkQueue::with_jitter("synctarget", jitter.clone()),
+            clusters: WorkQueue::with_jitter("cluster", jitter.clone()),
+            locations: WorkQueue::with_jitter("location", jitter.clone()),
+            first_locations: WorkQueue::with_jitter("default-location", jitter.clone()),
+            placements: WorkQueue::with_jitter("placement", jitter.clone()),
+            namespaces: WorkQueue::with_jitter("namespace", jitter.clone()),
+            objects: WorkQueue::with_jitter("resource", jitter.clone()),
+        }
+    }
+}
+
+/// What all controllers share.
+pub(crate) struct Context {
+    pub(crate) hub: Hub,
+    pub(crate) deps: Deps,
+    pub(crate) stores: Stores,
+    pub(crate) queues: Queues,
+    pub(crate) members: Members,
+    /// Since when beats could be heard.
+    pub(crate) listening_since: Timestamp,
+}
+
+impl Context {
+    pub(crate) fn now(&self) -> Timestamp {
+        self.deps.clock.now()
+    }
+
+    pub(crate) fn settings(&self) -> Settings {
+        let base_url = (self.deps.base_url)();
+        Settings { base_url, sync_resources: self.deps.sync_resources.clone() }
+    }
+
+    pub(crate) fn committer(&self, gvr: GroupVersionResource) -> Committer {
+        Committer::new(self.hub.clone(), gvr)
+    }
+
+    /// Puts every object of a namespace into the queue.
+    pub(crate) fn enqueue_objects_of(&self, namespace: &ClusterKey) {
+        let value = format!("{}/{}", namespace.cluster, namespace.name);
+        self.enqueue_objects(crate::stores::index::NAMESPACE, &value);
+    }
+
+    /// Puts every object found in an index into the queue.
+    pub(crate) fn enqueue_objects(&self, index: &'static str, value: &str) {
+        for (number, resource) in self.stores.resources.iter().enumerate() {
+            for key in resource.store.keys_by_index(index, value) {
+                self.queues.objects.add(ObjectKey { resource: number, key });
+            }
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Locations: how many targets they have, and the first one of a workspace.
+
+pub mod reconcile;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use tmc_api::keys::SKIP_DEFAULT_OBJECTS_ANNOTATION;
+use tmc_api::scheduling;
+use tmc_api::tenancy::LOGICAL_CLUSTER_NAME;
+use tmc_apimachinery::{ClusterName, GroupVersionResource};
+use tmc_runtime::controller::{Flow, Outcome};
+use tmc_runtime::{ClusterKey, ResourceClient};
+
+use crate::context::Context;
+use crate::stores::index;
+
+/// Name of the Location that a workspace's first SyncTarget makes.
+const DEFAULT_LOCATION: &str = "default";
+
+fn gvr() -> GroupVersionResource {
+    GroupVersionResource::new(scheduling::GROUP, scheduling::VERSION, "locations")
+}
+
+pub(crate) async fn run(ctx: Arc<Context>, key: ClusterKey) -> Outcome {
+    let Some(location) = ctx.stores.locations.get(&key) else { return Ok(Flow::Done) };
+    let committer = ctx.committer(gvr());
+    if committer.main(&key, &*location, &reconcile::metadata(&location)).await? {
+        return Ok(Flow::Done);
+    }
+    let targets = ctx.stores.sync_targets.by_index(index::CLUSTER, key.cluster.as_str());
+    let targets: Vec<_> = targets.into_iter().map(|(_, target)| target).collect();
+    let now = ctx.now();
+    let mut new = (*location).clone();
+    new.status = Some(reconcile::status(&location, &targets, now));
+    committer.status(&key, &*location, &new).await?;
+    // A drain that begins later changes the number of those available.
+    let drains = targets.iter().filter_map(|target| target.spec.evict_after);
+    let next = drains.map(|at| at.timestamp()).filter(|at| *at > now).min();
+    Ok(next.map_or(Flow::Done, |at| {
+        Flow::RequeueAfter(now.duration_until(at).unsigned_abs() + Duration::from_millis(1))
+    }))
+}
+
+/// Makes the first Location of a workspace that has a SyncTarget, unless it has one or says not to.
+pub(crate) async fn run_first(ctx: Arc<Context>, cluster: ClusterName) -> Outcome {
+    let stores = &ctx.stores;
+    let targets = stores.sync_targets.by_index(index::CLUSTER, cluster.as_str());
+    let living = targets.iter().any(|(_, target)| target.metadata.deletion_timestamp.is_none());
+    let locations = stores.locations.keys_by_index(index::CLUSTER, cluster.as_str());
+    if !living || !locations.is_empty() || skips(&ctx, &cluster) {
+        return Ok(Flow::Done);
+    }
+    let client = ResourceClient::new(ctx.hub.cluster(&cluster), gvr());
+    let object = json!({
+        "apiVersion": format!("{}/{}", scheduling::GROUP, scheduling::VERSION),
+        "kind": "Location",
+        "metadata": {"name": DEFAULT_LOCATION},
+        "spec": {
+            "description": "All clusters of this workspace",
+            "instanceSelector": {},
+            "resource": scheduling::ResourceRef::default(),
+        },
+    });
+    match client.create("", &object).await {
+        Err(error) if !error.already_exists() => Err(error),
+        _ => Ok(Flow::Done),
+    }
+}
+
+fn skips(ctx: &Context, cluster: &ClusterName) -> bool {
+    let key = ClusterKey::new(cluster, "", LOGICAL_CLUSTER_NAME);
+    let object = ctx.stores.logical_clusters.as_ref().and_then(|store| store.get(&key));
+    object.is_some_and(|object| {
+        object.metadata.annotations.contains_key(SKIP_DEFAULT_OBJECTS_ANNOTATION)
+    })
+}

@@ -1,0 +1,235 @@
+//! What the controllers watch, each resource once for all of them, and how it is found.
+
+use std::collections::BTreeSet;
+
+use serde::de::DeserializeOwned;
+use tmc_api::hashes::sync_target_key;
+use tmc_api::keys::PATH_ANNOTATION;
+use tmc_api::scheduling::{self, Location, Placement};
+use tmc_api::workload::{self, Cluster, SyncTarget};
+use tmc_api::tenancy;
+use tmc_apimachinery::{ClusterName, GroupVersionResource};
+use tmc_runtime::{ClusterKey, Hub, Informer, ResourceClient, Store};
+
+use crate::namespace::reconcile::Namespace;
+use crate::slim::Slim;
+
+/// Names of indexes.
+pub(crate) mod index {
+    /// By logical cluster.
+    pub(crate) const CLUSTER: &str = "cluster";
+    /// SyncTargets by the Cluster they refer to, Clusters by their Secret: the key as text.
+    pub(crate) const REFERENCE: &str = "reference";
+    /// SyncTargets by their own key; Placements by those they have; namespaces and objects by those
+    /// in their labels and finalizers.
+    pub(crate) const TARGET: &str = "target";
+    /// Placements by where they choose from: see [`super::own_provider`] and the path as text.
+    pub(crate) const PROVIDER: &str = "provider";
+    /// LogicalClusters by path.
+    pub(crate) const PATH: &str = "path";
+    /// Objects by `<cluster>/<namespace>`.
+    pub(crate) const NAMESPACE: &str = "namespace";
+    /// Objects by `<cluster>/<namespace>/<target key>`.
+    pub(crate) const USE: &str = "use";
+}
+
+/// Everything that is watched.
+#[derive(Clone)]
+pub(crate) struct Stores {
+    pub(crate) sync_targets: Store<SyncTarget>,
+    pub(crate) clusters: Store<Cluster>,
+    pub(crate) locations: Store<Location>,
+    pub(crate) placements: Store<Placement>,
+    pub(crate) namespaces: Store<Namespace>,
+    /// `None` on a hub without workspaces.
+    pub(crate) logical_clusters: Option<Store<Slim>>,
+    /// The synced resources, the built-in ones included, in the order of their numbers.
+    pub(crate) resources: Vec<Resource>,
+}
+
+/// A synced resource and its objects.
+#[derive(Clone)]
+pub(crate) struct Resource {
+    pub(crate) gvr: GroupVersionResource,
+    pub(crate) store: Store<Slim>,
+}
+
+/// The informers before they run, so that handlers can be added.
+pub(crate) struct Informers {
+    pub(crate) sync_targets: Informer<SyncTarget>,
+    pub(crate) clusters: Informer<Cluster>,
+    pub(crate) locations: Informer<Location>,
+    pub(crate) placements: Informer<Placement>,
+    pub(crate) namespaces: Informer<Namespace>,
+    pub(crate) logical_clusters: Option<Informer<Slim>>,
+    pub(crate) resources: Vec<(GroupVersionResource, Informer<Slim>)>,
+}
+
+/// The core resources that every target has beside what it is asked to sync (protocol, 6.4);
+/// namespaces are looked after on their own.
+const BUILT_IN: [&str; 3] = ["configmaps", "secrets", "serviceaccounts"];
+
+/// All synced resources, each once.
+pub(crate) fn all_resources(wanted: &[GroupVersionResource]) -> Vec<GroupVersionResource> {
+    let built_in = BUILT_IN.map(|resource| GroupVersionResource::new("", "v1", resource));
+    let mut seen = BTreeSet::new();
+    let all = built_in.into_iter().chain(wanted.iter().cloned());
+    // One version is enough: all versions are the same objects.
+    all.filter(|gvr| gvr.resource != "namespaces" && seen.insert(gvr.group_resource())).collect()
+}
+
+impl Informers {
+    pub(crate) fn new(hub: &Hub, wanted: &[GroupVersionResource]) -> Self {
+        let ours = |group, version, resource| GroupVersionResource::new(group, version, resource);
+        let (work, place) = (workload::GROUP, scheduling::GROUP);
+        let logical = ours(tenancy::CORE_GROUP, tenancy::VERSION, "logicalclusters");
+        Self {
+            sync_targets: informer(hub, ours(work, workload::VERSION, "synctargets"))
+                .index(index::CLUSTER, |key, _| vec![key.cluster.to_string()])
+                .index(index::TARGET, |key, _| vec![sync_target_key(key.cluster.as_str(), &key.name)])
+                .index(index::REFERENCE, |key, target: &SyncTarget| {
+                    let reference = target.spec.cluster_ref.iter();
+                    reference
+                        .map(|r| ClusterKey::new(&key.cluster, &r.namespace, &r.name).to_string())
+                        .collect()
+                }),
+            clusters: informer(hub, ours(work, workload::VERSION, "clusters")).index(
+                index::REFERENCE,
+                |key, cluster: &Cluster| vec![secret_key(key, cluster).to_string()],
+            ),
+            locations: informer(hub, ours(place, scheduling::VERSION, "locations"))
+                .index(index::CLUSTER, |key, _| vec![key.cluster.to_string()]),
+            placements: informer(hub, ours(place, scheduling::VERSION, "placements"))
+                .index(index::CLUSTER, |key, _| vec![key.cluster.to_string()])
+                .index(index::PROVIDER, |key, placement: &Placement| {
+                    vec![match location_workspace(placement) {
+                        Some(path) => path.to_owned(),
+                        None => own_provider(&key.cluster),
+                    }]
+                })
+                .index(index::TARGET, |_, placement: &Placement| {
+                    let status = placement.status.iter();
+                    status.flat_map(|s| s.sync_targets.iter().map(|t| t.key.clone())).collect()
+                }),
+            namespaces: informer(hub, ours("", "v1", "namespaces"))
+                .index(index::CLUSTER, |key, _| vec![key.cluster.to_string()])
+                .index(index::TARGET, |_, namespace: &Namespace| namespace.target_keys()),
+            logical_clusters: hub.workspaces.then(|| {
+                informer(hub, logical).index(index::PATH, |_, cluster: &Slim| {
+                    cluster.metadata.annotations.get(PATH_ANNOTATION).into_iter().cloned().collect()
+                })
+            }),
+            resources: all_resources(wanted)
+                .into_iter()
+                .map(|gvr| (gvr.clone(), objects(hub, gvr)))
+                .collect(),
+        }
+    }
+
+    pub(crate) fn stores(&self) -> Stores {
+        Stores {
+            sync_targets: self.sync_targets.store(),
+            clusters: self.clusters.store(),
+            locations: self.locations.store(),
+            placements: self.placements.store(),
+            namespaces: self.namespaces.store(),
+            logical_clusters: self.logical_clusters.as_ref().map(Informer::store),
+            resources: self
+                .resources
+                .iter()
+                .map(|(gvr, informer)| Resource { gvr: gvr.clone(), store: informer.store() })
+                .collect(),
+        }
+    }
+}
+
+fn informer<T: DeserializeOwned + Send + Sync + 'static>(
+    hub: &Hub,
+    gvr: GroupVersionResource,
+) -> Informer<T> {
+    // A hub without workspaces is one workspace named root.
+    let cluster = (!hub.workspaces).then(|| ClusterName::new(ClusterName::ROOT));
+    Informer::new(ResourceClient::new(hub.wildcard(), gvr), cluster)
+}
+
+fn objects(hub: &Hub, gvr: GroupVersionResource) -> Informer<Slim> {
+    informer::<Slim>(hub, gvr)
+        .index(index::NAMESPACE, |key, _| vec![namespace_value(key)])
+        .index(index::TARGET, |_, object| marks(object).into_iter().map(str::to_owned).collect())
+        .index(index::USE, |key, object| {
+            marks(object).into_iter().map(|k| use_value(key, k)).collect()
+        })
+}
+
+/// The keys of targets that an object has a label or finalizer of.
+pub(crate) fn marks(object: &Slim) -> BTreeSet<&str> {
+    object.states().map(|(key, _)| key).chain(object.syncer_finalizers()).collect()
+}
+
+/// Value of the index by namespace, of an object.
+pub(crate) fn namespace_value(object: &ClusterKey) -> String {
+    format!("{}/{}", object.cluster, object.namespace)
+}
+
+/// Value of the index by namespace and target, of an object.
+pub(crate) fn use_value(object: &ClusterKey, target: &str) -> String {
+    format!("{}/{}/{target}", object.cluster, object.namespace)
+}
+
+/// Value of the index by provider, of Placements that choose from their own workspace. No path
+/// looks like it.
+pub(crate) fn own_provider(cluster: &ClusterName) -> String {
+    format!("={cluster}")
+}
+
+/// The path that a Placement names, if it names one.
+pub(crate) fn location_workspace(placement: &Placement) -> Option<&str> {
+    placement.spec.location_workspace.as_deref().filter(|path| !path.is_empty())
+}
+
+/// The Secret that a Cluster names.
+pub(crate) fn secret_key(key: &ClusterKey, cluster: &Cluster) -> ClusterKey {
+    ClusterKey::new(&key.cluster, &key.namespace, &cluster.spec.kubeconfig_secret_ref.name)
+}
+
+impl Stores {
+    /// Resolves once everything but the synced resources is known. (Of those, one that the hub does
+    /// not serve must not hold up the rest.)
+    pub(crate) async fn synced(&self) {
+        self.sync_targets.synced().await;
+        self.clusters.synced().await;
+        self.locations.synced().await;
+        self.placements.synced().await;
+        self.namespaces.synced().await;
+        if let Some(clusters) = &self.logical_clusters {
+            clusters.synced().await;
+        }
+    }
+
+    /// The path of a logical cluster; its name where nothing else is known.
+    pub(crate) fn path_of(&self, cluster: &ClusterName) -> String {
+        let key = ClusterKey::new(cluster, "", tenancy::LOGICAL_CLUSTER_NAME);
+        let object = self.logical_clusters.as_ref().and_then(|store| store.get(&key));
+        object
+            .and_then(|object| object.metadata.annotations.get(PATH_ANNOTATION).cloned())
+            .unwrap_or_else(|| cluster.to_string())
+    }
+
+    /// The logical cluster that a path (or a logical cluster's name) leads to.
+    pub(crate) fn resolve(&self, path: &str) -> Option<ClusterName> {
+        let Some(store) = &self.logical_clusters else {
+            return (path == ClusterName::ROOT).then(|| ClusterName::new(path));
+        };
+        if let Some(key) = store.keys_by_index(index::PATH, path).into_iter().next() {
+            return Some(key.cluster);
+        }
+        let name = ClusterName::parse(path)?;
+        let key = ClusterKey::new(&name, "", tenancy::LOGICAL_CLUSTER_NAME);
+        store.get(&key).map(|_| name)
+    }
+
+    /// Whether a SyncTarget with this key exists.
+    pub(crate) fn target_exists(&self, key: &str) -> bool {
+        !self.sync_targets.keys_by_index(index::TARGET, key).is_empty()
+    }
+}

@@ -1,0 +1,158 @@
+//! Hosted syncers: agents as supervised tasks of this process.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+use tmc_controllers::heartbeat::TargetId;
+use tmc_controllers::synctarget::hosted::{
+    HostedState, HostedSyncer, HostedSyncers, OnHostedChange,
+};
+use tmc_server::Server;
+use tmc_syncer::{Agent, AgentOptions, Target};
+use tmc_virtual::syncer::hosted_user;
+use tokio_util::sync::CancellationToken;
+
+use super::embedded::connection_as;
+
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LAST_RETRY: Duration = Duration::from_secs(60);
+const WORKERS: usize = 8;
+const NAMESPACE_DELAY: Duration = Duration::from_secs(30);
+
+/// Runs agents against this process's own server, each as its own target's identity.
+pub struct Hosted {
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+}
+
+struct Shared {
+    server: Server,
+    running: Mutex<HashMap<TargetId, Running>>,
+    changed: RwLock<Option<OnHostedChange>>,
+}
+
+struct Running {
+    fingerprint: String,
+    syncer_url: String,
+    state: HostedState,
+    stop: CancellationToken,
+}
+
+impl Hosted {
+    /// Runs nothing yet; everything ends with `stop`.
+    pub fn new(server: &Server, stop: &CancellationToken) -> Self {
+        let shared = Shared {
+            server: server.clone(),
+            running: Mutex::default(),
+            changed: RwLock::default(),
+        };
+        Self { shared: Arc::new(shared), stop: stop.child_token() }
+    }
+}
+
+impl Shared {
+    fn set(&self, target: &TargetId, token: &CancellationToken, state: HostedState) {
+        {
+            let mut running = self.running.lock();
+            // A task that was replaced has nothing to say any more.
+            let Some(entry) = running.get_mut(target).filter(|_| !token.is_cancelled()) else {
+                return;
+            };
+            if entry.state == state {
+                return;
+            }
+            entry.state = state;
+        }
+        let changed = self.changed.read().clone();
+        if let Some(changed) = changed {
+            changed(target);
+        }
+    }
+
+    /// Runs an agent again and again until it is stopped.
+    async fn supervise(self: Arc<Self>, syncer: HostedSyncer, stop: CancellationToken) {
+        let mut retry = FIRST_RETRY;
+        while !stop.is_cancelled() {
+            self.set(&syncer.target, &stop, HostedState::Running);
+            let started = tokio::time::Instant::now();
+            let ended = self.agent(&syncer).run(stop.clone()).await;
+            let Err(error) = ended else { return };
+            tracing::warn!(target = %syncer.target.name, %error, "a Hosted syncer ended");
+            self.set(&syncer.target, &stop, HostedState::Failed(error.to_string()));
+            if started.elapsed() > LAST_RETRY {
+                retry = FIRST_RETRY;
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(retry) => {}
+            }
+            retry = (retry * 2).min(LAST_RETRY);
+        }
+    }
+
+    fn agent(&self, syncer: &HostedSyncer) -> Agent {
+        let id = &syncer.target;
+        let user = hosted_user(&tmc_virtual::syncer::TargetId {
+            cluster: id.cluster.clone(),
+            name: id.name.clone(),
+            uid: id.uid.clone(),
+        });
+        let run = uuid::Uuid::new_v4().simple().to_string();
+        Agent::new(AgentOptions {
+            target: Target {
+                cluster: id.cluster.clone(),
+                name: id.name.clone(),
+                uid: id.uid.clone(),
+            },
+            upstream: connection_as(&self.server, user),
+            downstream: syncer.member.clone(),
+            identity: format!("hosted-{}", &run[..8]),
+            pod_security: "baseline".into(),
+            workers: WORKERS,
+            namespace_delay: NAMESPACE_DELAY,
+        })
+    }
+}
+
+impl HostedSyncers for Hosted {
+    fn ensure(&self, syncer: HostedSyncer) {
+        let mut running = self.shared.running.lock();
+        if let Some(known) = running.get(&syncer.target) {
+            let same = known.fingerprint == syncer.fingerprint
+                && known.syncer_url == syncer.syncer_url
+                && !known.stop.is_cancelled();
+            if same {
+                return;
+            }
+            known.stop.cancel();
+        }
+        let stop = self.stop.child_token();
+        running.insert(
+            syncer.target.clone(),
+            Running {
+                fingerprint: syncer.fingerprint.clone(),
+                syncer_url: syncer.syncer_url.clone(),
+                state: HostedState::Starting,
+                stop: stop.clone(),
+            },
+        );
+        tokio::spawn(self.shared.clone().supervise(syncer, stop));
+    }
+
+    fn stop(&self, target: &TargetId) {
+        if let Some(running) = self.shared.running.lock().remove(target) {
+            running.stop.cancel();
+        }
+    }
+
+    fn state(&self, target: &TargetId) -> HostedState {
+        let running = self.shared.running.lock();
+        running.get(target).map(|running| running.state.clone()).unwrap_or_default()
+    }
+
+    fn on_change(&self, changed: OnHostedChange) {
+        *self.shared.changed.write() = Some(changed);
+    }
+}
