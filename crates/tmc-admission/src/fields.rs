@@ -20,7 +20,9 @@ pub(crate) fn present<'a>(object: &'a Value, pointer: &str) -> Option<&'a Value>
 /// Sets `field` of the object at `parent` if it is absent or null; leaves everything else as it
 /// is, an explicit zero included. What is no object is left for validation to refuse.
 pub(crate) fn fill(parent: &mut Value, field: &str, default: impl FnOnce() -> Value) {
-    let Some(members) = parent.as_object_mut() else { return };
+    let Some(members) = parent.as_object_mut() else {
+        return;
+    };
     if members.get(field).is_none_or(Value::is_null) {
         members.insert(field.to_owned(), default());
     }
@@ -35,7 +37,11 @@ pub(crate) fn child<'a>(parent: &'a mut Value, field: &str) -> Option<&'a mut Va
 
 /// The items of a list field; none where there is no list.
 pub(crate) fn items<'a>(parent: &'a mut Value, field: &str) -> impl Iterator<Item = &'a mut Value> {
-    parent.get_mut(field).and_then(Value::as_array_mut).into_iter().flatten()
+    parent
+        .get_mut(field)
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
 }
 
 /// Reads a part of an object as its type; an absent or null one as `{}`.
@@ -43,7 +49,10 @@ pub(crate) fn read<T: DeserializeOwned>(
     field: &str,
     value: Option<&Value>,
 ) -> Result<T, Vec<Cause>> {
-    let value = value.filter(|v| !v.is_null()).cloned().unwrap_or_else(|| json!({}));
+    let value = value
+        .filter(|v| !v.is_null())
+        .cloned()
+        .unwrap_or_else(|| json!({}));
     serde_json::from_value(value).map_err(|error| {
         vec![Cause {
             reason: "FieldValueInvalid".into(),
@@ -83,7 +92,9 @@ pub(crate) fn labels(field: &str, labels: &BTreeMap<String, String>) -> Vec<Caus
 
 /// Errors of an optional label selector, taken from the object as it is.
 pub(crate) fn selector(field: &str, value: Option<&Value>) -> Vec<Cause> {
-    value.map(|v| LabelSelector::validate_object(field, v)).unwrap_or_default()
+    value
+        .map(|v| LabelSelector::validate_object(field, v))
+        .unwrap_or_default()
 }
 
 /// Errors of a workspace path.
@@ -91,7 +102,8 @@ pub(crate) fn workspace_path(field: &str, path: &str) -> Vec<Cause> {
     if tmc_apimachinery::names::is_workspace_path(path) {
         return Vec::new();
     }
-    let why = "must be a workspace path: lower-case names separated by ':', such as \"root:compute\"";
+    let why =
+        "must be a workspace path: lower-case names separated by ':', such as \"root:compute\"";
     vec![Cause::invalid(field, &json!(path), why)]
 }
 
@@ -118,9 +130,11 @@ pub(crate) fn resources(field: &str, list: &ResourceList, sign: Sign) -> Vec<Cau
 fn quantity_sign(field: &str, quantity: &Quantity, sign: Sign) -> Option<Cause> {
     let value = json!(quantity.to_string());
     match sign {
-        _ if quantity.is_negative() => {
-            Some(Cause::invalid(field, &value, "must be greater than or equal to 0"))
-        }
+        _ if quantity.is_negative() => Some(Cause::invalid(
+            field,
+            &value,
+            "must be greater than or equal to 0",
+        )),
         Sign::Positive if quantity.is_zero() => {
             Some(Cause::invalid(field, &value, "must be greater than 0"))
         }
@@ -135,7 +149,9 @@ pub(crate) fn not_above(
     upper: &ResourceList,
     what: &str,
 ) -> Vec<Cause> {
-    let above = lower.iter().filter(|(name, amount)| upper.get(*name).is_some_and(|u| *amount > u));
+    let above = lower
+        .iter()
+        .filter(|(name, amount)| upper.get(*name).is_some_and(|u| *amount > u));
     above
         .map(|(name, amount)| {
             let why = format!("must be less than or equal to the {what} of {name}");
@@ -150,7 +166,11 @@ pub(crate) fn span(field: &str, span: Option<Span>, least: Duration, most: Durat
     let why = if span.is_zero() {
         "must be greater than 0".to_owned()
     } else if span.duration() < least || span.duration() > most {
-        format!("must be between {} and {}", Span::new(least), Span::new(most))
+        format!(
+            "must be between {} and {}",
+            Span::new(least),
+            Span::new(most)
+        )
     } else {
         return Vec::new();
     };

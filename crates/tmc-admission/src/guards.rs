@@ -32,7 +32,13 @@ impl Guards {
         }
     }
 
-    fn causes(&self, kind: Kind, writer: Writer, object: &Value, old: Option<&Value>) -> Vec<Cause> {
+    fn causes(
+        &self,
+        kind: Kind,
+        writer: Writer,
+        object: &Value,
+        old: Option<&Value>,
+    ) -> Vec<Cause> {
         let mut causes = match kind {
             Kind::Cluster if old.is_none() => cluster::validate_name(object),
             Kind::Workspace if old.is_none() => workspace::validate_name(object),
@@ -52,11 +58,7 @@ impl Guards {
     }
 
     /// Changes of reserved keys that the writer may not make.
-    async fn violations(
-        &self,
-        request: &AdmissionRequest<'_>,
-        object: &Value,
-    ) -> Vec<Violation> {
+    async fn violations(&self, request: &AdmissionRequest<'_>, object: &Value) -> Vec<Violation> {
         let mut found = reserved::violations(Writer::of(request.user), object, request.old);
         let display = |v: &Violation| {
             v.place == KeyPlace::Annotation && v.key == keys::API_VERSION_ANNOTATION
@@ -72,14 +74,22 @@ impl Guards {
         let is_import =
             request.gvk.group == "apiresource.kcp.io" && request.gvk.kind == "APIResourceImport";
         let location = |o: &Value| {
-            o.pointer("/spec/location").and_then(Value::as_str).map(str::to_owned)
+            o.pointer("/spec/location")
+                .and_then(Value::as_str)
+                .map(str::to_owned)
         };
         let Some(target) = location(object).filter(|name| is_import && !name.is_empty()) else {
             return false;
         };
         // An import must not wander from one target to another to gain its agent's rights.
-        let same = request.old.is_none_or(|old| location(old).as_ref() == Some(&target));
-        same && self.config.agents.may_sync(request.user, request.cluster, &target).await
+        let same = request
+            .old
+            .is_none_or(|old| location(old).as_ref() == Some(&target));
+        same && self
+            .config
+            .agents
+            .may_sync(request.user, request.cluster, &target)
+            .await
     }
 
     /// Who may write `/status` of our kinds.
@@ -94,7 +104,11 @@ impl Guards {
             return Ok(());
         }
         let agent = Kind::of(request.gvk) == Kind::SyncTarget
-            && self.config.agents.may_sync(request.user, request.cluster, request.name).await;
+            && self
+                .config
+                .agents
+                .may_sync(request.user, request.cluster, request.name)
+                .await;
         let (true, Some(new), Some(old)) = (agent, object, request.old) else {
             return Err(refused(request, "status is written by the system only"));
         };
@@ -104,7 +118,10 @@ impl Guards {
         }
         let mut error = refused(
             request,
-            &format!("an agent may not write {} of its SyncTarget", foreign.join(", ")),
+            &format!(
+                "an agent may not write {} of its SyncTarget",
+                foreign.join(", ")
+            ),
         );
         error.causes = foreign
             .into_iter()
@@ -112,17 +129,21 @@ impl Guards {
             .collect();
         Err(error)
     }
+}
 
-    /// Whether the writer may write this kind at all.
-    fn check_kind(&self, request: &AdmissionRequest<'_>, object: Option<&Value>) -> Result<()> {
-        let writer = Writer::of(request.user);
-        if let Some(why) = system_kinds::refuse_system_kind(request.gvk, writer) {
-            return Err(refused(request, &why));
-        }
-        let (gvk, states) = (request.gvk, (object, request.old));
-        let why = system_kinds::refuse_logical_cluster(gvk, writer, request.operation, states);
-        why.map_or(Ok(()), |why| Err(refused(request, why)))
-    }
+/// Whether the writer may write objects of this kind at all.
+fn check_kind(request: &AdmissionRequest<'_>) -> Result<()> {
+    let writer = Writer::of(request.user);
+    let why = system_kinds::refuse_system_kind(request.gvk, writer);
+    why.map_or(Ok(()), |why| Err(refused(request, &why)))
+}
+
+/// What may be done to a LogicalCluster; on what will be stored, since defaults are no change.
+fn check_logical_cluster(request: &AdmissionRequest<'_>, object: Option<&Value>) -> Result<()> {
+    let writer = Writer::of(request.user);
+    let (gvk, states) = (request.gvk, (object, request.old));
+    let why = system_kinds::refuse_logical_cluster(gvk, writer, request.operation, states);
+    why.map_or(Ok(()), |why| Err(refused(request, why)))
 }
 
 fn refused(request: &AdmissionRequest<'_>, why: &str) -> ApiError {
@@ -134,13 +155,18 @@ fn invalid(request: &AdmissionRequest<'_>, causes: Vec<Cause>) -> Result<()> {
     if causes.is_empty() {
         return Ok(());
     }
-    Err(ApiError::invalid(&request.gvk.group, &request.gvk.kind, request.name, causes))
+    Err(ApiError::invalid(
+        &request.gvk.group,
+        &request.gvk.kind,
+        request.name,
+        causes,
+    ))
 }
 
 #[async_trait]
 impl Admission for Guards {
     async fn mutate(&self, request: &AdmissionRequest<'_>, object: &mut Value) -> Result<()> {
-        self.check_kind(request, Some(object))?;
+        check_kind(request)?;
         let writer = Writer::of(request.user);
         let old = request.old;
         reserved::repair(writer, object, old);
@@ -158,7 +184,8 @@ impl Admission for Guards {
     }
 
     async fn validate(&self, request: &AdmissionRequest<'_>, object: Option<&Value>) -> Result<()> {
-        self.check_kind(request, object)?;
+        check_kind(request)?;
+        check_logical_cluster(request, object)?;
         self.check_status(request, object).await?;
         if request.operation == Operation::Delete {
             return Ok(());

@@ -36,7 +36,11 @@ pub struct GuardConfig {
 impl Default for GuardConfig {
     /// No default image, a hub that members reach, no agents.
     fn default() -> Self {
-        Self { syncer_image: None, hub_on_loopback: false, agents: Arc::new(NoAgents) }
+        Self {
+            syncer_image: None,
+            hub_on_loopback: false,
+            agents: Arc::new(NoAgents),
+        }
     }
 }
 

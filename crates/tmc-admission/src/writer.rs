@@ -47,11 +47,20 @@ mod tests {
     fn a_writer_is_known_by_its_groups_and_not_by_its_name_or_by_similar_groups() {
         let of = |name: &str, groups: &[&str]| Writer::of(&UserInfo::new(name, groups));
         assert_eq!(of("x", &["system:tmc:controllers"]), Writer::Controller);
-        assert_eq!(of("x", &["system:masters", "system:tmc:controllers"]), Writer::Controller);
-        assert_eq!(of("x", &["system:tmc:virtual-workspace"]), Writer::VirtualWorkspace);
+        assert_eq!(
+            of("x", &["system:masters", "system:tmc:controllers"]),
+            Writer::Controller
+        );
+        assert_eq!(
+            of("x", &["system:tmc:virtual-workspace"]),
+            Writer::VirtualWorkspace
+        );
         assert_eq!(of("x", &["system:masters"]), Writer::Master);
         assert_eq!(of("system:tmc:controllers", &[]), Writer::User);
-        assert_eq!(of("x", &["system:tmc:controllers:x", "system:kcp:admin"]), Writer::User);
+        assert_eq!(
+            of("x", &["system:tmc:controllers:x", "system:kcp:admin"]),
+            Writer::User
+        );
         assert_eq!(Writer::of(&UserInfo::anonymous()), Writer::User);
     }
 }

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 pub use json::{MAX_COPIED_BYTES, MAX_JSON_PATCH_OPERATIONS};
 
 use crate::schema::Node;
-use crate::status::{ApiError, Result};
+use crate::status::{ApiError, Reason, Result};
 
 /// Applies a JSON patch.
 ///
@@ -24,11 +24,15 @@ use crate::status::{ApiError, Result};
 /// # Errors
 /// 400 for a patch that is not one, 413 for more than [`MAX_JSON_PATCH_OPERATIONS`] operations or
 /// more than [`MAX_COPIED_BYTES`] copied, 422 when a path is missing, a `test` fails or the result
-/// would be nested too deep. The document is then unchanged.
+/// would be nested too deep or no longer be an object. The document is then unchanged.
 pub fn json_patch(document: &mut Value, patch: &[u8]) -> Result<()> {
     let operations = json::read(patch)?;
     let mut patched = document.clone();
     json::apply(&mut patched, operations)?;
+    if document.is_object() && !patched.is_object() {
+        let why = "the JSON patch must leave a JSON object";
+        return Err(ApiError::new(Reason::Invalid, why));
+    }
     *document = patched;
     Ok(())
 }

@@ -8,20 +8,22 @@ mod columns;
 mod defaults;
 mod facts;
 mod kinds;
+mod quantities;
 mod schemas;
+mod validation;
 
 use std::sync::{Arc, OnceLock};
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tmc_apimachinery::GroupVersionKind;
 use tmc_apimachinery::definition::{ResourceDefinition, ScalePaths, Subresources};
 use tmc_apimachinery::schema::Schema;
-use tmc_apimachinery::status::Cause;
 
 use kinds::Kind;
 
 pub use defaults::default;
 pub use schemas::components;
+pub use validation::validate;
 
 /// Every built-in resource of the groups that an application uses, in no particular order.
 ///
@@ -86,10 +88,4 @@ fn subresources(kind: &Kind) -> Subresources {
             .map(|(name, of, verbs)| ((*name).to_owned(), (gvk(*of), *verbs)))
             .collect(),
     }
-}
-
-/// Errors of an object of a built-in kind beyond its schema, with Kubernetes' wording; `old` is the
-/// stored object on update.
-pub fn validate(_gvk: &GroupVersionKind, _object: &Value, _old: Option<&Value>) -> Vec<Cause> {
-    Vec::new()
 }

@@ -23,7 +23,7 @@ use serde_json::Value;
 use tmc_apimachinery::GroupVersionKind;
 use tmc_apimachinery::status::Cause;
 
-use report::{Field, Report};
+pub(crate) use report::{Field, Report};
 
 /// Errors of an object of a built-in kind beyond its schema, with Kubernetes' wording; `old` is the
 /// stored object on update. At most a hundred; other kinds have none.

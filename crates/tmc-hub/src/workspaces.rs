@@ -205,17 +205,19 @@ pub(crate) fn hub_user() -> tmc_apimachinery::user::UserInfo {
     UserInfo::new("system:tmc:hub", &[GROUP_CONTROLLERS])
 }
 
-/// Gives a new Workspace its logical cluster, URL, finalizer and owner; keeps them on updates.
-pub(crate) fn complete(core: &Core, place: &Place, object: &mut Value, old: Option<&Value>) {
-    if !is_workspace(place) {
-        return;
-    }
-    if let Some(old) = old {
-        for key in ["cluster", "URL"] {
-            if object["spec"].get(key).is_none() && old["spec"].get(key).is_some() {
-                object["spec"][key] = old["spec"][key].clone();
-            }
+/// Keeps a Workspace's logical cluster and URL when an update leaves them out.
+pub(crate) fn keep_assigned(place: &Place, object: &mut Value, old: Option<&Value>) {
+    let (true, Some(old)) = (is_workspace(place), old) else { return };
+    for key in ["cluster", "URL"] {
+        if object["spec"].get(key).is_none() && old["spec"].get(key).is_some() {
+            object["spec"][key] = old["spec"][key].clone();
         }
+    }
+}
+
+/// Gives a new Workspace its logical cluster, URL, finalizer and owner.
+pub(crate) fn complete(core: &Core, place: &Place, object: &mut Value) {
+    if !is_workspace(place) {
         return;
     }
     let name = meta(object).name().to_owned();

@@ -244,7 +244,9 @@ impl Running {
     }
 
     async fn deployment(&self, key: &ClusterKey) -> Outcome {
-        let Some(deployment) = self.deployments.get(key) else { return Ok(Flow::Done) };
+        let Some(deployment) = self.deployments.get(key) else {
+            return self.remove_orphans(&self.simulation.sets, &self.sets, &self.deployments, key).await;
+        };
         let sets = &self.simulation.sets;
         let owned = self.sets.by_index(BY_OWNER, meta(&deployment).uid());
         let current = workloads::replica_set(&deployment);
@@ -272,7 +274,9 @@ impl Running {
     }
 
     async fn replica_set(&self, key: &ClusterKey) -> Outcome {
-        let Some(set) = self.sets.get(key) else { return Ok(Flow::Done) };
+        let Some(set) = self.sets.get(key) else {
+            return self.remove_orphans(&self.simulation.pods, &self.pods, &self.sets, key).await;
+        };
         if self.orphaned(&set, &self.deployments) {
             return self.remove(&self.simulation.sets, key).await;
         }
@@ -323,6 +327,22 @@ impl Running {
     fn orphaned(&self, object: &Value, owners: &Store<Value>) -> bool {
         let uid = workloads::controller_uid(object);
         !uid.is_empty() && !owners.all().iter().any(|(_, owner)| meta(owner).uid() == uid)
+    }
+
+    /// An owner is gone: so are its children, which nobody else tells.
+    async fn remove_orphans(
+        &self,
+        client: &ResourceClient,
+        children: &Store<Value>,
+        owners: &Store<Value>,
+        owner: &ClusterKey,
+    ) -> Outcome {
+        for (key, child) in children.all() {
+            if key.namespace == owner.namespace && self.orphaned(&child, owners) {
+                self.remove(client, &key).await?;
+            }
+        }
+        Ok(Flow::Done)
     }
 
     async fn remove(&self, client: &ResourceClient, key: &ClusterKey) -> Outcome {

@@ -50,7 +50,8 @@ impl<M> Watcher<M> {
     ///
     /// # Errors
     /// [`Compacted`] if events that this watcher has not returned are forgotten: it cannot go on,
-    /// its owner has to list again. Never because other keys changed while this one's were quiet.
+    /// its owner has to list again. Never because of changes in other resources, or in other
+    /// logical clusters than the prefix names.
     pub async fn next(&mut self) -> Result<Vec<Arc<Event<M>>>, Compacted> {
         let bell = self.bell.clone();
         loop {

@@ -62,7 +62,7 @@ fn step() -> impl Strategy<Value = Step> {
     let prefix = 0..PREFIXES.len();
     let stale = prop::bool::weighted(0.1);
     prop_oneof![
-        12 => (key.clone(), stale.clone(), 0..3000_usize)
+        12 => (key.clone(), stale, 0..3000_usize)
             .prop_map(|(key, stale, size)| Step::Put { key, stale, size }),
         5 => (key, stale).prop_map(|(key, stale)| Step::Delete { key, stale }),
         3 => (prefix.clone(), 0..60_u64).prop_map(|(prefix, back)| Step::List { prefix, back }),
@@ -183,7 +183,7 @@ impl Run {
             }
             Err(error) => panic!("{error}"),
             Ok(event) => {
-                assert!(!stale && !(delete && current.is_none()));
+                assert!(!stale && (!delete || current.is_some()));
                 assert_eq!(event.revision, self.model.head() + 1);
                 assert_eq!(event.previous.as_ref().map(|p| p.revision), current);
                 self.model.history.push((key, text));

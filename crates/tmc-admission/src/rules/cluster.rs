@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use tmc_api::keys;
-use tmc_api::workload::{ClusterSpec, DEFAULT_KUBECONFIG_KEY, KubeconfigSecretRef, SyncTargetTemplate};
+use tmc_api::workload::{
+    ClusterSpec, DEFAULT_KUBECONFIG_KEY, KubeconfigSecretRef, SyncTargetTemplate,
+};
 use tmc_apimachinery::meta::{self, meta};
 use tmc_apimachinery::status::Cause;
 
@@ -19,7 +21,9 @@ const MOST_SECRET_KEY: usize = 253;
 
 /// Fills what a Cluster leaves out.
 pub(crate) fn default(object: &mut Value) {
-    let Some(spec) = object.get_mut("spec").filter(|s| s.is_object()) else { return };
+    let Some(spec) = object.get_mut("spec").filter(|s| s.is_object()) else {
+        return;
+    };
     if let Some(reference) = spec.get_mut("kubeconfigSecretRef") {
         fields::fill(reference, "key", || json!(DEFAULT_KUBECONFIG_KEY));
     }
@@ -47,7 +51,10 @@ pub(crate) fn validate(
     old: Option<&Value>,
     config: &GuardConfig,
 ) -> Vec<Cause> {
-    if object.pointer("/spec/kubeconfigSecretRef").is_none_or(Value::is_null) {
+    if object
+        .pointer("/spec/kubeconfigSecretRef")
+        .is_none_or(Value::is_null)
+    {
         let why = "name the Secret of this namespace that holds the kubeconfig";
         return vec![Cause::required("spec.kubeconfigSecretRef", why)];
     }
@@ -63,7 +70,9 @@ pub(crate) fn validate(
     causes.extend(fields::labels("spec.labels", &spec.labels));
     causes.extend(reserved_labels(&spec.labels));
     if let Some(template) = &spec.sync_target_template {
-        let before = before.as_ref().and_then(|b| b.sync_target_template.as_ref());
+        let before = before
+            .as_ref()
+            .and_then(|b| b.sync_target_template.as_ref());
         causes.extend(template_causes(writer, template, before, config));
     }
     causes
@@ -91,7 +100,10 @@ fn reserved_labels(labels: &BTreeMap<String, String>) -> Vec<Cause> {
     let reserved = labels.keys().filter(|key| keys::is_reserved(key));
     reserved
         .map(|key| {
-            let why = format!("labels of the domain {} are reserved", keys::RESERVED_DOMAIN);
+            let why = format!(
+                "labels of the domain {} are reserved",
+                keys::RESERVED_DOMAIN
+            );
             Cause::forbidden(format!("spec.labels[{key}]"), why)
         })
         .collect()
@@ -112,11 +124,20 @@ fn template_causes(
         causes.extend(parts::reserved_taints(&taints, &template.taints, same));
         for (i, cell) in template.cells.iter().enumerate() {
             let field = format!("{FIELD}.cells[{i}].taints");
-            causes.extend(parts::reserved_taints(&field, &cell.taints, &cell_before(before, &cell.name)));
+            causes.extend(parts::reserved_taints(
+                &field,
+                &cell.taints,
+                &cell_before(before, &cell.name),
+            ));
         }
     }
     if let Some(syncer) = &template.syncer_config {
-        causes.extend(parts::syncer(&format!("{FIELD}.syncerConfig"), syncer, true, config));
+        causes.extend(parts::syncer(
+            &format!("{FIELD}.syncerConfig"),
+            syncer,
+            true,
+            config,
+        ));
     }
     let exports = format!("{FIELD}.supportedAPIExports");
     causes.extend(parts::exports(&exports, &template.supported_api_exports));

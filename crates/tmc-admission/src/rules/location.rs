@@ -25,15 +25,27 @@ pub(crate) fn validate(object: &Value) -> Vec<Cause> {
     causes.extend(fields::selector("spec.instanceSelector", selector));
     for (i, label) in spec.available_selector_labels.iter().enumerate() {
         let at = format!("spec.availableSelectorLabels[{i}]");
-        causes.extend(meta::validate_qualified_name(&format!("{at}.key"), &label.key));
+        causes.extend(meta::validate_qualified_name(
+            &format!("{at}.key"),
+            &label.key,
+        ));
         if label.values.is_empty() {
-            causes.push(Cause::required(format!("{at}.values"), "must hold at least one value"));
+            causes.push(Cause::required(
+                format!("{at}.values"),
+                "must hold at least one value",
+            ));
         }
         for (j, value) in label.values.iter().enumerate() {
-            causes.extend(meta::validate_label_value(&format!("{at}.values[{j}]"), value));
+            causes.extend(meta::validate_label_value(
+                &format!("{at}.values[{j}]"),
+                value,
+            ));
         }
     }
-    let keys = spec.available_selector_labels.iter().map(|label| &label.key);
+    let keys = spec
+        .available_selector_labels
+        .iter()
+        .map(|label| &label.key);
     let at = |i: usize| format!("spec.availableSelectorLabels[{i}].key");
     causes.extend(fields::duplicates(keys, at, |key| json!(key)));
     causes

@@ -49,7 +49,11 @@ fn synctargets_only(field: &str, value: Option<&Value>) -> Vec<Cause> {
         let given = value.and_then(|v| v.get(part)).unwrap_or(&Value::Null);
         if *given != wanted[part] {
             let only = wanted[part].as_str().unwrap_or_default();
-            causes.push(Cause::not_supported(format!("{field}.{part}"), given, &[only]));
+            causes.push(Cause::not_supported(
+                format!("{field}.{part}"),
+                given,
+                &[only],
+            ));
         }
     }
     causes
@@ -57,7 +61,9 @@ fn synctargets_only(field: &str, value: Option<&Value>) -> Vec<Cause> {
 
 /// Fills the resource of a Location or Placement where it is left out.
 fn default_resource(spec: &mut Value, field: &str) {
-    fields::fill(spec, field, || json!(tmc_api::scheduling::ResourceRef::default()));
+    fields::fill(spec, field, || {
+        json!(tmc_api::scheduling::ResourceRef::default())
+    });
 }
 
 /// Whether a write may change what the rules of its kind look at: a new object or another spec.

@@ -50,7 +50,11 @@ pub(super) fn cells(field: &str, cells: &[Cell]) -> Vec<Cause> {
         causes.extend(fields::dns_label(&format!("{at}.name"), &cell.name));
         causes.extend(fields::labels(&format!("{at}.labels"), &cell.labels));
         let capacity = format!("{at}.capacity");
-        causes.extend(fields::resources(&capacity, &cell.capacity, Sign::NotNegative));
+        causes.extend(fields::resources(
+            &capacity,
+            &cell.capacity,
+            Sign::NotNegative,
+        ));
         causes.extend(taints(&format!("{at}.taints"), &cell.taints));
     }
     causes
@@ -62,7 +66,10 @@ pub(super) fn taints(field: &str, taints: &[Taint]) -> Vec<Cause> {
     for (i, taint) in taints.iter().enumerate() {
         let key = format!("{field}[{i}].key");
         causes.extend(meta::validate_qualified_name(&key, &taint.key));
-        causes.extend(meta::validate_label_value(&format!("{field}[{i}].value"), &taint.value));
+        causes.extend(meta::validate_label_value(
+            &format!("{field}[{i}].value"),
+            &taint.value,
+        ));
     }
     let keys = taints.iter().map(|t| (t.key.as_str(), t.effect));
     let show = |(key, effect): &(&str, _)| json!({"key": key, "effect": effect});
@@ -91,11 +98,19 @@ pub(super) fn exports(field: &str, exports: &[ApiExportRef]) -> Vec<Cause> {
     let mut causes = Vec::new();
     for (i, export) in exports.iter().enumerate() {
         if !export.path.is_empty() {
-            causes.extend(fields::workspace_path(&format!("{field}[{i}].path"), &export.path));
+            causes.extend(fields::workspace_path(
+                &format!("{field}[{i}].path"),
+                &export.path,
+            ));
         }
-        causes.extend(fields::dns_subdomain(&format!("{field}[{i}].export"), &export.export));
+        causes.extend(fields::dns_subdomain(
+            &format!("{field}[{i}].export"),
+            &export.export,
+        ));
     }
-    causes.extend(fields::duplicates(exports, |i| format!("{field}[{i}]"), |export| json!(export)));
+    let keys = exports.iter().map(|e| (e.path.as_str(), e.export.as_str()));
+    let show = |(path, export): &(&str, &str)| json!({"path": path, "export": export});
+    causes.extend(fields::duplicates(keys, |i| format!("{field}[{i}]"), show));
     causes
 }
 
@@ -112,22 +127,54 @@ pub(super) fn syncer(
     }
     if let Some(replicas) = syncer.replicas.filter(|r| !(1..=5).contains(r)) {
         let at = format!("{field}.replicas");
-        causes.push(Cause::invalid(at, &json!(replicas), "must be between 1 and 5"));
+        causes.push(Cause::invalid(
+            at,
+            &json!(replicas),
+            "must be between 1 and 5",
+        ));
     }
     if let Some(resources) = &syncer.resources {
-        let (requests, limits) =
-            (format!("{field}.resources.requests"), format!("{field}.resources.limits"));
-        causes.extend(fields::resources(&requests, &resources.requests, Sign::NotNegative));
-        causes.extend(fields::resources(&limits, &resources.limits, Sign::NotNegative));
-        causes.extend(fields::not_above(&requests, &resources.requests, &resources.limits, "limit"));
+        let (requests, limits) = (
+            format!("{field}.resources.requests"),
+            format!("{field}.resources.limits"),
+        );
+        causes.extend(fields::resources(
+            &requests,
+            &resources.requests,
+            Sign::NotNegative,
+        ));
+        causes.extend(fields::resources(
+            &limits,
+            &resources.limits,
+            Sign::NotNegative,
+        ));
+        causes.extend(fields::not_above(
+            &requests,
+            &resources.requests,
+            &resources.limits,
+            "limit",
+        ));
     }
     if let Some(namespace) = &syncer.downstream_namespace {
-        causes.extend(fields::dns_label(&format!("{field}.downstreamNamespace"), namespace));
+        causes.extend(fields::dns_label(
+            &format!("{field}.downstreamNamespace"),
+            namespace,
+        ));
     }
     let beat = format!("{field}.heartbeatInterval");
-    causes.extend(fields::span(&beat, syncer.heartbeat_interval, LEAST_HEARTBEAT, MOST_HEARTBEAT));
+    causes.extend(fields::span(
+        &beat,
+        syncer.heartbeat_interval,
+        LEAST_HEARTBEAT,
+        MOST_HEARTBEAT,
+    ));
     let resync = format!("{field}.resyncPeriod");
-    causes.extend(fields::span(&resync, syncer.resync_period, LEAST_RESYNC, MOST_RESYNC));
+    causes.extend(fields::span(
+        &resync,
+        syncer.resync_period,
+        LEAST_RESYNC,
+        MOST_RESYNC,
+    ));
     causes
 }
 
@@ -187,7 +234,8 @@ fn is_host(host: &str) -> bool {
         None => (host, None),
     };
     let bytes = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
-    name.split('.').all(|part| !part.is_empty() && part.bytes().all(bytes))
+    name.split('.')
+        .all(|part| !part.is_empty() && part.bytes().all(bytes))
         && port.is_none_or(|p| p.parse::<u16>().is_ok())
 }
 
@@ -208,7 +256,9 @@ fn is_tag(tag: &str) -> bool {
 fn is_digest(digest: &str) -> bool {
     digest.split_once(':').is_some_and(|(algorithm, hex)| {
         !algorithm.is_empty()
-            && algorithm.bytes().all(|b| b.is_ascii_alphanumeric() || b"+._-".contains(&b))
+            && algorithm
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"+._-".contains(&b))
             && hex.len() >= 32
             && hex.bytes().all(|b| b.is_ascii_hexdigit())
     })

@@ -16,12 +16,16 @@ const MOST_TARGETS: u32 = 100_000;
 
 /// Fills what a Placement leaves out.
 pub(crate) fn default(object: &mut Value) {
-    let Some(spec) = fields::child(object, "spec") else { return };
+    let Some(spec) = fields::child(object, "spec") else {
+        return;
+    };
     super::default_resource(spec, "locationResource");
     fill(spec, "targets", || json!(TargetCount::default()));
     fill(spec, "replicas", || json!(ReplicaMode::default()));
     for toleration in fields::items(spec, "tolerations") {
-        fill(toleration, "operator", || json!(TolerationOperator::default()));
+        fill(toleration, "operator", || {
+            json!(TolerationOperator::default())
+        });
     }
     if let Some(division) = spec.get_mut("division").filter(|d| d.is_object()) {
         fill(division, "strategy", || json!(DivisionStrategy::default()));
@@ -64,7 +68,10 @@ fn selectors(object: &Value) -> Vec<Cause> {
     let mut causes = fields::selector("spec.namespaceSelector", namespaces);
     let locations = present(object, "/spec/locationSelectors").and_then(Value::as_array);
     for (i, each) in locations.into_iter().flatten().enumerate() {
-        causes.extend(fields::selector(&format!("spec.locationSelectors[{i}]"), Some(each)));
+        causes.extend(fields::selector(
+            &format!("spec.locationSelectors[{i}]"),
+            Some(each),
+        ));
     }
     causes
 }
@@ -73,10 +80,17 @@ fn toleration(field: &str, toleration: &Toleration) -> Vec<Cause> {
     let mut causes = Vec::new();
     let exists = toleration.operator == TolerationOperator::Exists;
     if !toleration.key.is_empty() {
-        causes.extend(meta::validate_qualified_name(&format!("{field}.key"), &toleration.key));
+        causes.extend(meta::validate_qualified_name(
+            &format!("{field}.key"),
+            &toleration.key,
+        ));
     } else if !exists {
         let why = "operator must be \"Exists\" when the key is empty, which means every key";
-        causes.push(Cause::invalid(format!("{field}.operator"), &json!(toleration.operator), why));
+        causes.push(Cause::invalid(
+            format!("{field}.operator"),
+            &json!(toleration.operator),
+            why,
+        ));
     }
     let value = format!("{field}.value");
     if exists && !toleration.value.is_empty() {
@@ -89,7 +103,11 @@ fn toleration(field: &str, toleration: &Toleration) -> Vec<Cause> {
         && toleration.effect != Some(TaintEffect::NoExecute)
     {
         let why = format!("effect must be \"NoExecute\" when tolerationSeconds ({seconds}) is set");
-        causes.push(Cause::invalid(format!("{field}.effect"), &json!(toleration.effect), why));
+        causes.push(Cause::invalid(
+            format!("{field}.effect"),
+            &json!(toleration.effect),
+            why,
+        ));
     }
     causes
 }
@@ -104,7 +122,10 @@ fn division_causes(division: &Division, replicas: ReplicaMode, object: &Value) -
     const WEIGHTS: &str = "spec.division.weights";
     match (weighted, division.weights.is_empty()) {
         (true, true) => {
-            causes.push(Cause::required(WEIGHTS, "must be given with the strategy \"Weighted\""));
+            causes.push(Cause::required(
+                WEIGHTS,
+                "must be given with the strategy \"Weighted\"",
+            ));
         }
         (false, false) => {
             let why = "may be given only with the strategy \"Weighted\"";
@@ -115,10 +136,20 @@ fn division_causes(division: &Division, replicas: ReplicaMode, object: &Value) -
     for (i, weight) in division.weights.iter().enumerate() {
         if !(1..=100).contains(&weight.weight) {
             let at = format!("{WEIGHTS}[{i}].weight");
-            causes.push(Cause::invalid(at, &json!(weight.weight), "must be between 1 and 100"));
+            causes.push(Cause::invalid(
+                at,
+                &json!(weight.weight),
+                "must be between 1 and 100",
+            ));
         }
-        let selector = present(object, &format!("/spec/division/weights/{i}/targetSelector"));
-        causes.extend(fields::selector(&format!("{WEIGHTS}[{i}].targetSelector"), selector));
+        let selector = present(
+            object,
+            &format!("/spec/division/weights/{i}/targetSelector"),
+        );
+        causes.extend(fields::selector(
+            &format!("{WEIGHTS}[{i}].targetSelector"),
+            selector,
+        ));
     }
     causes
 }

@@ -16,7 +16,12 @@ pub(super) fn quota(field: &str, quota: &QuotaSpec) -> Vec<Cause> {
     let (hard, soft) = (format!("{field}.hard"), format!("{field}.soft"));
     let mut causes = fields::resources(&hard, &quota.hard, Sign::NotNegative);
     causes.extend(fields::resources(&soft, &quota.soft, Sign::NotNegative));
-    causes.extend(fields::not_above(&soft, &quota.soft, &quota.hard, "hard limit"));
+    causes.extend(fields::not_above(
+        &soft,
+        &quota.soft,
+        &quota.hard,
+        "hard limit",
+    ));
     for (i, scope) in quota.scopes.iter().enumerate() {
         causes.extend(scope_causes(&format!("{field}.scopes[{i}]"), scope));
     }
@@ -24,7 +29,11 @@ pub(super) fn quota(field: &str, quota: &QuotaSpec) -> Vec<Cause> {
         let at = format!("{field}.overcommit[{resource}]");
         causes.extend(meta::validate_qualified_name(&at, resource));
         if !(100..=100_000).contains(percent) {
-            causes.push(Cause::invalid(at, &json!(percent), "must be between 100 and 100000"));
+            causes.push(Cause::invalid(
+                at,
+                &json!(percent),
+                "must be between 100 and 100000",
+            ));
         }
     }
     if let Some(burst) = &quota.burst {
@@ -53,10 +62,19 @@ fn burst_causes(field: &str, burst: &Burst) -> Vec<Cause> {
     let mut causes = Vec::new();
     if let Some(percent) = burst.percent.filter(|p| !(100..=1000).contains(p)) {
         let at = format!("{field}.percent");
-        causes.push(Cause::invalid(at, &json!(percent), "must be between 100 and 1000"));
+        causes.push(Cause::invalid(
+            at,
+            &json!(percent),
+            "must be between 100 and 1000",
+        ));
     }
     let at = format!("{field}.maxDuration");
-    causes.extend(fields::span(&at, burst.max_duration, Duration::from_secs(1), MOST_BURST));
+    causes.extend(fields::span(
+        &at,
+        burst.max_duration,
+        Duration::from_secs(1),
+        MOST_BURST,
+    ));
     for (i, class) in burst.priority_classes.iter().enumerate() {
         let at = format!("{field}.priorityClasses[{i}]");
         causes.extend(fields::dns_subdomain(&at, class));

@@ -2,8 +2,10 @@
 //! (charter, safety).
 //!
 //! What a user leaves unchanged passes; what an update omits is kept; any other change is refused
-//! naming the key. `system:masters` may remove such keys, never set them. Annotations that the hub
-//! derives from the URL are not the client's to give: its value is dropped.
+//! naming the key. `system:masters` may remove such keys, never set them; an update whose body was
+//! not made from the stored object (it lacks `kcp.io/cluster`, which every stored object carries)
+//! removes nothing. Annotations that the hub derives from the URL are not the client's to give:
+//! its value is dropped.
 
 use std::collections::BTreeSet;
 
@@ -14,8 +16,10 @@ use tmc_apimachinery::status::Cause;
 use super::Kind;
 use crate::Writer;
 
-const MAPS: [(KeyPlace, &str); 2] =
-    [(KeyPlace::Label, "labels"), (KeyPlace::Annotation, "annotations")];
+const MAPS: [(KeyPlace, &str); 2] = [
+    (KeyPlace::Label, "labels"),
+    (KeyPlace::Annotation, "annotations"),
+];
 
 /// A reserved key that a writer may not change as it did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +52,9 @@ fn entries<'a>(object: &'a Value, field: &str) -> Option<&'a Map<String, Value>>
 }
 
 fn finalizers(object: &Value) -> impl Iterator<Item = &str> {
-    let list = object.pointer("/metadata/finalizers").and_then(Value::as_array);
+    let list = object
+        .pointer("/metadata/finalizers")
+        .and_then(Value::as_array);
     list.into_iter().flatten().filter_map(Value::as_str)
 }
 
@@ -61,13 +67,13 @@ pub(crate) fn repair(writer: Writer, object: &mut Value, old: Option<&Value>) {
     if writer.may_write_reserved_keys() {
         return;
     }
+    let removes = writer == Writer::Master && old.is_some_and(|old| is_made_from(object, old));
     for key in [keys::CLUSTER_ANNOTATION, keys::PATH_ANNOTATION] {
         from_url(object, old, key);
     }
-    if writer == Writer::Master {
+    let Some(old) = old.filter(|_| !removes) else {
         return;
-    }
-    let Some(old) = old else { return };
+    };
     for (place, field) in MAPS {
         let kept = entries(old, field).into_iter().flatten();
         for (key, value) in kept.filter(|(key, _)| guarded(place, key)) {
@@ -75,6 +81,15 @@ pub(crate) fn repair(writer: Writer, object: &mut Value, old: Option<&Value>) {
         }
     }
     restore_finalizers(object, old);
+}
+
+/// Whether an update's body was made from the stored object (a patch, or read, changed and sent
+/// back) rather than from a manifest that never knew the system's keys.
+fn is_made_from(object: &Value, old: &Value) -> bool {
+    let carries = |object: &Value| {
+        entries(object, "annotations").is_some_and(|a| a.contains_key(keys::CLUSTER_ANNOTATION))
+    };
+    carries(object) || !carries(old)
 }
 
 /// An annotation that the hub derives from the URL: as it is stored, or absent.
@@ -86,7 +101,9 @@ fn from_url(object: &mut Value, old: Option<&Value>, key: &str) {
             }
         }
         None => {
-            let map = object.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut);
+            let map = object
+                .pointer_mut("/metadata/annotations")
+                .and_then(Value::as_object_mut);
             if let Some(map) = map {
                 map.remove(key);
             }
@@ -116,7 +133,9 @@ fn restore_finalizers(object: &mut Value, old: &Value) {
     if missing.is_empty() {
         return;
     }
-    let Some(metadata) = crate::fields::child(object, "metadata") else { return };
+    let Some(metadata) = crate::fields::child(object, "metadata") else {
+        return;
+    };
     crate::fields::fill(metadata, "finalizers", || json!([]));
     if let Some(list) = metadata.get_mut("finalizers").and_then(Value::as_array_mut) {
         list.extend(missing);
@@ -133,21 +152,33 @@ pub(crate) fn violations(writer: Writer, object: &Value, old: Option<&Value>) ->
     for (place, field) in MAPS {
         let new = entries(object, field);
         let before = old.and_then(|o| entries(o, field));
-        let names: BTreeSet<&String> =
-            new.into_iter().chain(before).flat_map(Map::keys).collect();
-        for key in names.into_iter().filter(|key| guarded(place, key)) {
-            let (new, before) = (new.and_then(|m| m.get(key)), before.and_then(|m| m.get(key)));
+        let names = new.into_iter().chain(before).flat_map(Map::keys);
+        let names: BTreeSet<&String> = names.filter(|key| guarded(place, key)).collect();
+        for key in names {
+            let (new, before) = (
+                new.and_then(|m| m.get(key)),
+                before.and_then(|m| m.get(key)),
+            );
             if new != before && !(may_remove && new.is_none()) {
-                found.push(Violation { place, key: key.clone() });
+                found.push(Violation {
+                    place,
+                    key: key.clone(),
+                });
             }
         }
     }
     let place = KeyPlace::Finalizer;
     let new: BTreeSet<&str> = finalizers(object).collect();
     let before: BTreeSet<&str> = old.into_iter().flat_map(finalizers).collect();
-    for key in new.symmetric_difference(&before).filter(|key| guarded(place, key)) {
+    for key in new
+        .symmetric_difference(&before)
+        .filter(|key| guarded(place, key))
+    {
         if !(may_remove && !new.contains(key)) {
-            found.push(Violation { place, key: (*key).to_owned() });
+            found.push(Violation {
+                place,
+                key: (*key).to_owned(),
+            });
         }
     }
     found

@@ -16,25 +16,42 @@ use crate::{GuardConfig, Writer};
 
 /// Fills what a SyncTarget leaves out.
 pub(crate) fn default(object: &mut Value, config: &GuardConfig) {
-    let (name, uid) = (meta(object).name().to_owned(), meta(object).uid().to_owned());
+    let (name, uid) = (
+        meta(object).name().to_owned(),
+        meta(object).uid().to_owned(),
+    );
     let has_cluster = present(object, "/spec/clusterRef").is_some();
-    let Some(spec) = fields::child(object, "spec") else { return };
+    let Some(spec) = fields::child(object, "spec") else {
+        return;
+    };
     parts::default_cells(spec);
     fill(spec, "unschedulable", || json!(false));
     fill(spec, "podSecurity", || json!(PodSecurity::default()));
-    fill(spec, "evictionStrategy", || json!(EvictionStrategy::default()));
-    let Some(syncer) = fields::child(spec, "syncerConfig") else { return };
-    let mode = if has_cluster { SyncerMode::Hosted } else { SyncerMode::External };
+    fill(spec, "evictionStrategy", || {
+        json!(EvictionStrategy::default())
+    });
+    let Some(syncer) = fields::child(spec, "syncerConfig") else {
+        return;
+    };
+    let mode = if has_cluster {
+        SyncerMode::Hosted
+    } else {
+        SyncerMode::External
+    };
     fill(syncer, "mode", || json!(mode));
     fill(syncer, "replicas", || json!(1));
     fill(syncer, "resyncPeriod", || json!(DEFAULT_RESYNC_PERIOD));
-    fill(syncer, "heartbeatInterval", || json!(DEFAULT_HEARTBEAT_INTERVAL));
+    fill(syncer, "heartbeatInterval", || {
+        json!(DEFAULT_HEARTBEAT_INTERVAL)
+    });
     if let Some(image) = &config.syncer_image {
         fill(syncer, "image", || json!(image));
     }
     // Without a uid (a webhook before the server gave one) readers derive the same name later.
     if !name.is_empty() && !uid.is_empty() {
-        fill(syncer, "downstreamNamespace", || json!(hashes::agent_namespace(&name, &uid)));
+        fill(syncer, "downstreamNamespace", || {
+            json!(hashes::agent_namespace(&name, &uid))
+        });
     }
 }
 
@@ -44,18 +61,33 @@ pub(crate) fn keep_hub_taints(writer: Writer, object: &mut Value, old: Option<&V
         return;
     }
     let hub_set = |taint: &&Value| {
-        taint.get("key").and_then(Value::as_str).is_some_and(keys::is_reserved)
+        taint
+            .get("key")
+            .and_then(Value::as_str)
+            .is_some_and(keys::is_reserved)
     };
-    let before = old.and_then(|o| o.pointer("/spec/taints")).and_then(Value::as_array);
-    let kept: Vec<Value> = before.into_iter().flatten().filter(hub_set).cloned().collect();
+    let before = old
+        .and_then(|o| o.pointer("/spec/taints"))
+        .and_then(Value::as_array);
+    let kept: Vec<Value> = before
+        .into_iter()
+        .flatten()
+        .filter(hub_set)
+        .cloned()
+        .collect();
     if kept.is_empty() {
         return;
     }
-    let Some(spec) = fields::child(object, "spec") else { return };
+    let Some(spec) = fields::child(object, "spec") else {
+        return;
+    };
     fill(spec, "taints", || json!([]));
-    let Some(taints) = spec.get_mut("taints").and_then(Value::as_array_mut) else { return };
+    let Some(taints) = spec.get_mut("taints").and_then(Value::as_array_mut) else {
+        return;
+    };
     for taint in kept {
-        let same = |t: &Value| t.get("key") == taint.get("key") && t.get("effect") == taint.get("effect");
+        let same =
+            |t: &Value| t.get("key") == taint.get("key") && t.get("effect") == taint.get("effect");
         if !taints.iter().any(same) {
             taints.push(taint);
         }
@@ -82,9 +114,17 @@ pub(crate) fn validate(
     }
     if let Some(syncer) = &spec.syncer_config {
         let has_cluster = spec.cluster_ref.is_some();
-        causes.extend(parts::syncer("spec.syncerConfig", syncer, has_cluster, config));
+        causes.extend(parts::syncer(
+            "spec.syncerConfig",
+            syncer,
+            has_cluster,
+            config,
+        ));
     }
-    causes.extend(parts::exports("spec.supportedAPIExports", &spec.supported_api_exports));
+    causes.extend(parts::exports(
+        "spec.supportedAPIExports",
+        &spec.supported_api_exports,
+    ));
     for (i, each) in spec.resource_quotas.iter().enumerate() {
         causes.extend(quota::quota(&format!("spec.resourceQuotas[{i}]"), each));
     }
@@ -93,8 +133,11 @@ pub(crate) fn validate(
 
 fn hub_taints(spec: &SyncTargetSpec, before: Option<&SyncTargetSpec>) -> Vec<Cause> {
     let none: &[Taint] = &[];
-    let mut causes =
-        parts::reserved_taints("spec.taints", &spec.taints, before.map_or(none, |b| &b.taints));
+    let mut causes = parts::reserved_taints(
+        "spec.taints",
+        &spec.taints,
+        before.map_or(none, |b| &b.taints),
+    );
     for (i, cell) in spec.cells.iter().enumerate() {
         let same = before.and_then(|b| b.cells.iter().find(|c| c.name == cell.name));
         let field = format!("spec.cells[{i}].taints");
@@ -115,6 +158,9 @@ fn cluster_ref(object: &Value, old: Option<&Value>) -> Vec<Cause> {
     let Some(new) = new else { return Vec::new() };
     let part = |name: &str| new.get(name).and_then(Value::as_str).unwrap_or_default();
     let mut causes = fields::dns_subdomain("spec.clusterRef.name", part("name"));
-    causes.extend(fields::dns_label("spec.clusterRef.namespace", part("namespace")));
+    causes.extend(fields::dns_label(
+        "spec.clusterRef.namespace",
+        part("namespace"),
+    ));
     causes
 }

@@ -23,8 +23,12 @@ const OUR_GROUPS: [&str; 8] = [
 ];
 
 /// Fields of a SyncTarget's status that its agent writes (types, section 1.2).
-const AGENT_FIELDS: [&str; 4] =
-    ["capacity", "allocatable", "lastSyncerHeartbeatTime", "syncerIdentity"];
+const AGENT_FIELDS: [&str; 4] = [
+    "capacity",
+    "allocatable",
+    "lastSyncerHeartbeatTime",
+    "syncerIdentity",
+];
 /// Fields of `syncerStatus` that its agent writes.
 const AGENT_SYNCER_FIELDS: [&str; 2] = ["lastSyncTime", "syncedResources"];
 /// Conditions that its agent writes.
@@ -85,7 +89,11 @@ pub(crate) fn foreign_to_agents(new: &Value, old: &Value) -> Vec<String> {
             "syncerStatus" => {
                 let (new, old) = (object(new.get(&field)), object(old.get(&field)));
                 let names = differing(&new, &old, &AGENT_SYNCER_FIELDS);
-                found.extend(names.into_iter().map(|name| format!("status.{field}.{name}")));
+                found.extend(
+                    names
+                        .into_iter()
+                        .map(|name| format!("status.{field}.{name}")),
+                );
             }
             _ => found.push(format!("status.{field}")),
         }
@@ -94,7 +102,10 @@ pub(crate) fn foreign_to_agents(new: &Value, old: &Value) -> Vec<String> {
 }
 
 fn object(value: Option<&Value>) -> Map<String, Value> {
-    value.and_then(Value::as_object).cloned().unwrap_or_default()
+    value
+        .and_then(Value::as_object)
+        .cloned()
+        .unwrap_or_default()
 }
 
 fn status(target: &Value) -> Map<String, Value> {
@@ -102,7 +113,11 @@ fn status(target: &Value) -> Map<String, Value> {
 }
 
 /// Names of members that differ, except some.
-fn differing(new: &Map<String, Value>, old: &Map<String, Value>, except: &[&str]) -> BTreeSet<String> {
+fn differing(
+    new: &Map<String, Value>,
+    old: &Map<String, Value>,
+    except: &[&str],
+) -> BTreeSet<String> {
     let names = new.keys().chain(old.keys());
     names
         .filter(|name| !except.contains(&name.as_str()) && new.get(*name) != old.get(*name))
@@ -111,12 +126,19 @@ fn differing(new: &Map<String, Value>, old: &Map<String, Value>, except: &[&str]
 }
 
 fn foreign_conditions(new: Option<&Value>, old: Option<&Value>) -> Vec<String> {
-    let kind = |condition: &Value| condition.get("type").and_then(Value::as_str).map(str::to_owned);
+    let kind = |condition: &Value| {
+        condition
+            .get("type")
+            .and_then(Value::as_str)
+            .map(str::to_owned)
+    };
     let by_type = |list: Option<&Value>| -> Vec<(Option<String>, Value)> {
         let list = list.and_then(Value::as_array).into_iter().flatten();
         let mut list: Vec<_> = list.map(|c| (kind(c), c.clone())).collect();
         list.retain(|(name, _)| {
-            !name.as_deref().is_some_and(|name| AGENT_CONDITIONS.contains(&name))
+            !name
+                .as_deref()
+                .is_some_and(|name| AGENT_CONDITIONS.contains(&name))
         });
         list.sort_by(|(a, _), (b, _)| a.cmp(b));
         list
@@ -129,5 +151,8 @@ fn foreign_conditions(new: Option<&Value>, old: Option<&Value>) -> Vec<String> {
             names.insert(name.clone().unwrap_or_default());
         }
     }
-    names.into_iter().map(|name| format!("status.conditions[{name}]")).collect()
+    names
+        .into_iter()
+        .map(|name| format!("status.conditions[{name}]"))
+        .collect()
 }

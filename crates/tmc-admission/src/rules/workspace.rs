@@ -22,7 +22,9 @@ pub(crate) fn validate(writer: Writer, object: &Value, old: Option<&Value>) -> V
         Ok(spec) => spec,
         Err(causes) => return causes,
     };
-    let mut causes = old.map(|old| changes(writer, object, old)).unwrap_or_default();
+    let mut causes = old
+        .map(|old| changes(writer, object, old))
+        .unwrap_or_default();
     if present(object, "/spec/mount").is_some() {
         let why = "mounts are not supported: remove the field";
         causes.push(Cause::forbidden("spec.mount", why));
@@ -55,7 +57,10 @@ fn changes(writer: Writer, object: &Value, old: &Value) -> Vec<Cause> {
     if before.is_some() && new.is_none() {
         causes.push(Cause::required("spec.URL", "cannot be unset"));
     } else if new != before && writer != Writer::Controller {
-        causes.push(Cause::forbidden("spec.URL", "is set by the hub: leave it as it is"));
+        causes.push(Cause::forbidden(
+            "spec.URL",
+            "is set by the hub: leave it as it is",
+        ));
     }
     causes
 }

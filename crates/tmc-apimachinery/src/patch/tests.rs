@@ -48,6 +48,7 @@ fn a_json_patch_is_applied(#[case] patch: Value, #[case] expected: Value) {
 #[case(json!([{"op": "move", "from": "/a", "path": "/a/b/c"}]), "cannot move the value inside itself")]
 #[case(json!([{"op": "remove", "path": "/a"}, {"op": "copy", "from": "/none", "path": "/b"}]), "operation 1 on path \"/b\"")]
 #[case(json!([{"op": "remove", "path": ""}]), "does not apply")]
+#[case(json!([{"op": "replace", "path": "", "value": [1]}]), "must leave a JSON object")]
 fn a_patch_that_does_not_fit_is_unprocessable(#[case] patch: Value, #[case] part: &str) {
     let error = patched(json!({"a": {"b": 1}, "l": [1, 2]}), patch).expect_err("does not fit");
     assert_eq!((error.code, error.reason), (422, crate::Reason::Invalid));

@@ -124,10 +124,10 @@ fn failure_policy(spec: &Value, field: &Field, report: &mut Report) {
         let codes = present(rule, "onExitCodes").is_some();
         let conditions = !list(rule, "onPodConditions").is_empty();
         if codes && conditions {
-            report.invalid(&at, Value::Null, "specifying both OnExitCodes and OnPodConditions is not supported");
+            report.invalid_whole(&at, "specifying both OnExitCodes and OnPodConditions is not supported");
         }
         if !codes && !conditions {
-            report.invalid(&at, Value::Null, "specifying one of OnExitCodes and OnPodConditions is required");
+            report.invalid_whole(&at, "specifying one of OnExitCodes and OnPodConditions is required");
         }
     }
 }
@@ -221,7 +221,7 @@ fn check_descriptor(text: &str) -> Result<(), String> {
     if let Some(duration) = text.strip_prefix("@every ") {
         let digits = duration.bytes().any(|b| b.is_ascii_digit());
         let unit = duration.ends_with(['s', 'm', 'h']);
-        let fits = duration.bytes().all(|b| b.is_ascii_digit() || b".+-hmsnuµ".contains(&b));
+        let fits = duration.chars().all(|c| c.is_ascii_digit() || ".+-hmsnuµ".contains(c));
         return if digits && unit && fits {
             Ok(())
         } else {

@@ -65,6 +65,15 @@ impl Report {
         self.push(Cause::invalid(field.as_str(), &value.into(), why));
     }
 
+    /// An error of a field whose value says nothing.
+    pub(crate) fn invalid_whole(&mut self, field: &Field, why: &str) {
+        self.push(Cause {
+            reason: "FieldValueInvalid".to_owned(),
+            message: format!("Invalid value: {why}"),
+            field: field.as_str().to_owned(),
+        });
+    }
+
     pub(crate) fn forbidden(&mut self, field: &Field, why: impl Display) {
         self.push(Cause::forbidden(field.as_str(), why));
     }
@@ -93,7 +102,7 @@ impl Report {
         });
     }
 
-    /// Whether nothing was found since `before` causes.
+    /// How much was found so far.
     pub(crate) fn len(&self) -> usize {
         self.causes.len()
     }

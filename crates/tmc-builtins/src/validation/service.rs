@@ -141,13 +141,14 @@ fn addresses(spec: &Value, field: &Field, report: &mut Report) {
     }
 }
 
-/// An address stays while the service keeps a type that has one.
+/// A given address stays while the service keeps a type that has one. Leaving it out is fine: the
+/// member keeps what it has allocated.
 fn update(spec: &Value, old: &Value, field: &Field, report: &mut Report) {
     let (was, is) = (text(old, "clusterIP"), text(spec, "clusterIP"));
     let external = |spec: &Value| text(spec, "type") == "ExternalName";
-    if !external(spec) && !external(old) && !was.is_empty() && was != is {
+    let changed = !was.is_empty() && !is.is_empty() && was != is;
+    if changed && !external(spec) && !external(old) {
         let all = list(spec, "clusterIPs").to_vec();
-        let why = "may not change once set";
-        report.invalid(&field.child("clusterIPs").index(0), all, why);
+        report.invalid(&field.child("clusterIPs").index(0), all, "may not change once set");
     }
 }

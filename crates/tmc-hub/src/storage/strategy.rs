@@ -43,7 +43,7 @@ pub(super) fn after_default(core: &Core, place: &Place, object: &mut Value, old:
     if is(definition, "certificates.k8s.io", "CertificateSigningRequest") {
         crate::identities::complete(core, place, object, old);
     }
-    crate::workspaces::complete(core, place, object, old);
+    crate::workspaces::keep_assigned(place, object, old);
 }
 
 /// The object an update results in: what the verb may change from the new one, the rest from the

@@ -61,6 +61,8 @@ impl Core {
         crate::rbac::check_escalation(self, place, &object)?;
         crate::workspaces::check(self, place, &object, None)?;
         self.admission.validate(&request, Some(&object)).await?;
+        // What the hub itself adds to a new Workspace is reserved, so it comes after the guards.
+        crate::workspaces::complete(self, place, &mut object);
         if options.dry_run {
             if self.store.get(&place.key(&name)).is_some() {
                 return Err(ApiError::already_exists(&place.resource(), &name));

@@ -8,6 +8,7 @@ use serde_json::json;
 use tmc_apimachinery::definition::ResourceDefinition;
 use tmc_apimachinery::user::{GROUP_CONTROLLERS, UserInfo};
 use tmc_apimachinery::{ClusterName, GroupVersionResource};
+use tmc_controllers::manager::Manager;
 use tmc_hub::environment::SystemEnvironment;
 use tmc_hub::storage::{Extracted, Layout, Store as ObjectStore};
 use tmc_hub::{Hub, HubOptions};
@@ -58,7 +59,7 @@ pub struct Embedded {
     store: ObjectStore,
     stop: CancellationToken,
     serving: JoinHandle<std::io::Result<()>>,
-    controllers: controllers::Running,
+    controllers: Manager,
 }
 
 impl Embedded {
@@ -104,7 +105,7 @@ impl Embedded {
             beats,
             server: server.clone(),
         };
-        let controllers = controllers::start(&hub, runtime, settings, &stop).await?;
+        let controllers = controllers::start(&hub, runtime, settings, &stop)?;
         let serving = {
             let (server, stop) = (server.clone(), stop.clone());
             tokio::spawn(async move { server.serve(listener, Some(tls), stop).await })
@@ -151,7 +152,7 @@ impl Embedded {
     /// When the listener had failed.
     pub async fn stop(self) -> Result<()> {
         self.stop.cancel();
-        self.controllers.finished().await;
+        self.controllers.stop().await;
         let served = self.serving.await.context("the listener broke off")?;
         self.store.close().await;
         served.context("the listener failed")
@@ -196,7 +197,7 @@ async fn start_hub(store: &ObjectStore, authority: &Authority, url: &str) -> Res
     let hub = Hub::start(HubOptions {
         store: store.clone(),
         environment: Arc::new(SystemEnvironment),
-        admission: super::guards::guards(access.clone()),
+        admission: super::guards::guards(access.clone(), url),
         layout: Layout::Workspaces,
         everywhere: tmc_api::crd::crds(),
         signer: Some(Arc::new(authority.clone())),

@@ -4,6 +4,9 @@
 pub mod access;
 pub mod authority;
 pub mod beats;
+pub mod controllers;
 pub mod data_dir;
 pub mod embedded;
+pub mod guards;
 pub mod hosted;
+pub mod members;

@@ -128,8 +128,17 @@ impl Api {
         path: &str,
         content: Option<Content>,
     ) -> Result<Answer, String> {
+        self.exchange(Request::builder().method(method).uri(path), content)
+    }
+
+    fn exchange(
+        &self,
+        mut request: http::request::Builder,
+        content: Option<Content>,
+    ) -> Result<Answer, String> {
+        let method = request.method_ref().cloned().unwrap_or_default();
+        let path = request.uri_ref().map(ToString::to_string).unwrap_or_default();
         let asked = format!("{method} {path}");
-        let mut request = Request::builder().method(method).uri(path);
         if let Some(content) = &content {
             request = request.header("content-type", content.kind);
         }
@@ -157,6 +166,14 @@ impl Api {
     #[track_caller]
     pub(crate) fn send(&self, method: &Method, path: &str, content: Option<Content>) -> Answer {
         self.try_send(method, path, content).unwrap_or_else(|why| panic!("{why}"))
+    }
+
+    /// GET with more headers.
+    #[track_caller]
+    pub(crate) fn get_with_headers(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let start = Request::builder().method(Method::GET).uri(path);
+        let request = headers.iter().fold(start, |r, (name, value)| r.header(*name, *value));
+        self.exchange(request, None).unwrap_or_else(|why| panic!("{why}"))
     }
 
     /// GET.

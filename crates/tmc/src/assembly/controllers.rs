@@ -1,0 +1,76 @@
+//! The controllers on the embedded hub.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::{Result, anyhow};
+use tmc_apimachinery::GroupVersionResource;
+use tmc_apimachinery::names::GroupResource;
+use tmc_controllers::clock::Clock;
+use tmc_controllers::connector::{Outbound, OwnListeners};
+use tmc_controllers::context::Deps;
+use tmc_controllers::kubeconfig::Allowances;
+use tmc_controllers::manager::Manager;
+use tmc_hub::Hub;
+use tmc_runtime::Jitter;
+use tmc_server::Server;
+use tokio_util::sync::CancellationToken;
+
+use super::beats::Beats;
+use super::hosted::Hosted;
+use super::members::Members;
+
+/// What the controllers are started with.
+pub struct ControllerSettings {
+    /// URL of the hub.
+    pub url: String,
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// `resource.group` names that targets sync.
+    pub sync_resources: Vec<String>,
+    /// Simulated members.
+    pub members: Arc<Members>,
+    /// Heartbeats.
+    pub beats: Arc<Beats>,
+    /// This process's server, for Hosted syncers.
+    pub server: Server,
+}
+
+/// Starts the controllers.
+///
+/// # Errors
+/// Naming a resource of `--sync-resources` that the hub does not serve.
+pub fn start(
+    hub: &Hub,
+    runtime: tmc_runtime::Hub,
+    settings: ControllerSettings,
+    stop: &CancellationToken,
+) -> Result<Manager> {
+    let url = settings.url;
+    let deps = Deps {
+        base_url: Arc::new(move || url.clone()),
+        sync_resources: resources(hub, &settings.sync_resources)?,
+        beats: settings.beats.live.clone(),
+        hosted: Arc::new(Hosted::new(&settings.server, stop)),
+        outbound: Outbound::new(OwnListeners::new(vec![settings.listen]), settings.members),
+        allowances: Allowances::default(),
+        clock: Clock::system(),
+        jitter: Jitter::random(),
+    };
+    Ok(Manager::start(runtime, deps, stop.clone()))
+}
+
+/// The resources behind `resource.group` names, in the version that the hub prefers.
+fn resources(hub: &Hub, names: &[String]) -> Result<Vec<GroupVersionResource>> {
+    let set = hub.everywhere();
+    names
+        .iter()
+        .map(|name| {
+            let (resource, group) = name.split_once('.').unwrap_or((name, ""));
+            let definition = set.by_group_resource(&GroupResource::new(group, resource));
+            definition.map(|definition| definition.gvr()).ok_or_else(|| {
+                anyhow!("--sync-resources {name}: the hub serves no such resource; write plural.group, like deployments.apps")
+            })
+        })
+        .collect()
+}
