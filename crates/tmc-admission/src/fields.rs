@@ -53,6 +53,13 @@ pub(crate) fn read<T: DeserializeOwned>(
         .filter(|v| !v.is_null())
         .cloned()
         .unwrap_or_else(|| json!({}));
+    if !value.is_object() {
+        return Err(vec![Cause::type_invalid(
+            field,
+            &value,
+            "must be an object",
+        )]);
+    }
     serde_json::from_value(value).map_err(|error| {
         vec![Cause {
             reason: "FieldValueInvalid".into(),

@@ -34,19 +34,11 @@ pub const ROOT_SHARD: &str = "root";
     derive = "PartialEq",
     derive = "Default",
     doc = "Workspace is an isolated API endpoint, a child of the workspace that it is in.",
-    printcolumn(name = "Type", type_ = "string", json_path = ".spec.type.name"),
-    printcolumn(
-        name = "Region",
-        type_ = "string",
-        json_path = ".metadata.labels.region"
-    ),
-    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
-    printcolumn(name = "URL", type_ = "string", json_path = ".spec.URL"),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn = r#"{"name": "Type", "type": "string", "jsonPath": ".spec.type.name"}"#,
+    printcolumn = r#"{"name": "Region", "type": "string", "jsonPath": ".metadata.labels.region"}"#,
+    printcolumn = r#"{"name": "Phase", "type": "string", "jsonPath": ".status.phase"}"#,
+    printcolumn = r#"{"name": "URL", "type": "string", "jsonPath": ".spec.URL"}"#,
+    printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct WorkspaceSpec {
@@ -164,13 +156,9 @@ pub struct WorkspaceStatus {
     derive = "PartialEq",
     derive = "Default",
     doc = "LogicalCluster describes the logical cluster that it is in; there is one, named cluster.",
-    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
-    printcolumn(name = "URL", type_ = "string", json_path = ".status.URL"),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn = r#"{"name": "Phase", "type": "string", "jsonPath": ".status.phase"}"#,
+    printcolumn = r#"{"name": "URL", "type": "string", "jsonPath": ".status.URL"}"#,
+    printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct LogicalClusterSpec {
@@ -241,17 +229,9 @@ pub struct LogicalClusterStatus {
     derive = "PartialEq",
     derive = "Default",
     doc = "Shard is an API server that holds logical clusters; the embedded hub is the one called root.",
-    printcolumn(name = "URL", type_ = "string", json_path = ".spec.baseURL"),
-    printcolumn(
-        name = "External URL",
-        type_ = "string",
-        json_path = ".spec.externalURL"
-    ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn = r#"{"name": "URL", "type": "string", "jsonPath": ".spec.baseURL"}"#,
+    printcolumn = r#"{"name": "External URL", "type": "string", "jsonPath": ".spec.externalURL"}"#,
+    printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 pub struct ShardSpec {
     /// Where other shards reach it.

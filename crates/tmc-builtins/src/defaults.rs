@@ -26,9 +26,13 @@ pub(crate) type Object = Map<String, Value>;
 /// are written in canonical form. What only the member may choose is left open: cluster IPs, node
 /// ports, selectors of Jobs.
 pub fn default(gvk: &GroupVersionKind, object: &mut Value) {
-    let Some(object) = object.as_object_mut() else {
-        return;
-    };
+    if let Some(members) = object.as_object_mut() {
+        fill(gvk, members);
+    }
+    crate::quantities::canonicalize(gvk, object);
+}
+
+fn fill(gvk: &GroupVersionKind, object: &mut Object) {
     match (gvk.group.as_str(), gvk.version.as_str()) {
         ("", "v1") => core(&gvk.kind, object),
         ("apps", "v1") => workloads::apps(&gvk.kind, object),

@@ -1,13 +1,16 @@
 //! What all controllers share: the hub, what is known of it, the queues, the world outside.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use tmc_apimachinery::{ClusterName, GroupVersionResource};
 use tmc_runtime::queue::WorkQueue;
 use tmc_runtime::{ClusterKey, Committer, Hub, Jitter};
 
 use crate::clock::Clock;
+use crate::cluster::{CredentialCache, Prober};
 use crate::connector::Outbound;
 use crate::heartbeat::LiveBeats;
 use crate::kubeconfig::Allowances;
@@ -78,6 +81,10 @@ pub(crate) struct Context {
     pub(crate) stores: Stores,
     pub(crate) queues: Queues,
     pub(crate) members: Members,
+    pub(crate) credentials: CredentialCache,
+    pub(crate) prober: Prober,
+    /// Targets of Placements that were written and not seen yet.
+    pub(crate) assumed: Mutex<HashMap<ClusterKey, Vec<String>>>,
     /// Since when beats could be heard.
     pub(crate) listening_since: Timestamp,
 }
@@ -89,7 +96,10 @@ impl Context {
 
     pub(crate) fn settings(&self) -> Settings {
         let base_url = (self.deps.base_url)();
-        Settings { base_url, sync_resources: self.deps.sync_resources.clone() }
+        Settings {
+            base_url,
+            sync_resources: self.deps.sync_resources.clone(),
+        }
     }
 
     pub(crate) fn committer(&self, gvr: GroupVersionResource) -> Committer {
@@ -106,7 +116,10 @@ impl Context {
     pub(crate) fn enqueue_objects(&self, index: &'static str, value: &str) {
         for (number, resource) in self.stores.resources.iter().enumerate() {
             for key in resource.store.keys_by_index(index, value) {
-                self.queues.objects.add(ObjectKey { resource: number, key });
+                self.queues.objects.add(ObjectKey {
+                    resource: number,
+                    key,
+                });
             }
         }
     }

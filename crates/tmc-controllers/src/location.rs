@@ -24,12 +24,20 @@ fn gvr() -> GroupVersionResource {
 }
 
 pub(crate) async fn run(ctx: Arc<Context>, key: ClusterKey) -> Outcome {
-    let Some(location) = ctx.stores.locations.get(&key) else { return Ok(Flow::Done) };
+    let Some(location) = ctx.stores.locations.get(&key) else {
+        return Ok(Flow::Done);
+    };
     let committer = ctx.committer(gvr());
-    if committer.main(&key, &*location, &reconcile::metadata(&location)).await? {
+    if committer
+        .main(&key, &*location, &reconcile::metadata(&location))
+        .await?
+    {
         return Ok(Flow::Done);
     }
-    let targets = ctx.stores.sync_targets.by_index(index::CLUSTER, key.cluster.as_str());
+    let targets = ctx
+        .stores
+        .sync_targets
+        .by_index(index::CLUSTER, key.cluster.as_str());
     let targets: Vec<_> = targets.into_iter().map(|(_, target)| target).collect();
     let now = ctx.now();
     let mut new = (*location).clone();
@@ -46,9 +54,15 @@ pub(crate) async fn run(ctx: Arc<Context>, key: ClusterKey) -> Outcome {
 /// Makes the first Location of a workspace that has a SyncTarget, unless it has one or says not to.
 pub(crate) async fn run_first(ctx: Arc<Context>, cluster: ClusterName) -> Outcome {
     let stores = &ctx.stores;
-    let targets = stores.sync_targets.by_index(index::CLUSTER, cluster.as_str());
-    let living = targets.iter().any(|(_, target)| target.metadata.deletion_timestamp.is_none());
-    let locations = stores.locations.keys_by_index(index::CLUSTER, cluster.as_str());
+    let targets = stores
+        .sync_targets
+        .by_index(index::CLUSTER, cluster.as_str());
+    let living = targets
+        .iter()
+        .any(|(_, target)| target.metadata.deletion_timestamp.is_none());
+    let locations = stores
+        .locations
+        .keys_by_index(index::CLUSTER, cluster.as_str());
     if !living || !locations.is_empty() || skips(&ctx, &cluster) {
         return Ok(Flow::Done);
     }
@@ -71,8 +85,15 @@ pub(crate) async fn run_first(ctx: Arc<Context>, cluster: ClusterName) -> Outcom
 
 fn skips(ctx: &Context, cluster: &ClusterName) -> bool {
     let key = ClusterKey::new(cluster, "", LOGICAL_CLUSTER_NAME);
-    let object = ctx.stores.logical_clusters.as_ref().and_then(|store| store.get(&key));
+    let object = ctx
+        .stores
+        .logical_clusters
+        .as_ref()
+        .and_then(|store| store.get(&key));
     object.is_some_and(|object| {
-        object.metadata.annotations.contains_key(SKIP_DEFAULT_OBJECTS_ANNOTATION)
+        object
+            .metadata
+            .annotations
+            .contains_key(SKIP_DEFAULT_OBJECTS_ANNOTATION)
     })
 }

@@ -40,7 +40,11 @@ impl Members {
     /// What is known of the member of a Cluster.
     pub fn get(&self, cluster: &ClusterKey, uid: &str) -> Member {
         let members = self.0.lock();
-        members.get(cluster).filter(|(known, _)| known == uid).map(|(_, m)| m.clone()).unwrap_or_default()
+        members
+            .get(cluster)
+            .filter(|(known, _)| known == uid)
+            .map(|(_, m)| m.clone())
+            .unwrap_or_default()
     }
 
     /// Notes what is known; says whether that is news.
@@ -84,7 +88,10 @@ mod tests {
         assert!(members.set(&key, "u", usable("b")));
         assert!(matches!(members.get(&key, "u"), Member::Usable { .. }));
         assert!(matches!(members.get(&key, "other"), Member::Unknown));
-        assert!(members.set(&key, "other", usable("b")), "another uid is another Cluster");
+        assert!(
+            members.set(&key, "other", usable("b")),
+            "another uid is another Cluster"
+        );
         assert!(members.set(&key, "other", Member::Unusable));
         members.forget(&key);
         assert!(matches!(members.get(&key, "other"), Member::Unknown));

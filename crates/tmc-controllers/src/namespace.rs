@@ -15,7 +15,9 @@ use crate::stores::index;
 use reconcile::{Namespace, Placed};
 
 pub(crate) async fn run(ctx: Arc<Context>, key: ClusterKey) -> Outcome {
-    let Some(namespace) = ctx.stores.namespaces.get(&key) else { return Ok(Flow::Done) };
+    let Some(namespace) = ctx.stores.namespaces.get(&key) else {
+        return Ok(Flow::Done);
+    };
     let placed = placed(&ctx, &key, &namespace);
     let in_use = |target: &str| {
         let value = format!("{}/{}/{target}", key.cluster, key.name);
@@ -36,14 +38,23 @@ pub(crate) async fn run(ctx: Arc<Context>, key: ClusterKey) -> Outcome {
 fn placed(ctx: &Context, key: &ClusterKey, namespace: &Namespace) -> Placed {
     let labels = namespace.metadata.labels.clone().unwrap_or_default();
     let mut placed = Placed::default();
-    for (_, placement) in ctx.stores.placements.by_index(index::CLUSTER, key.cluster.as_str()) {
+    for (_, placement) in ctx
+        .stores
+        .placements
+        .by_index(index::CLUSTER, key.cluster.as_str())
+    {
         let selects = placement.metadata.deletion_timestamp.is_none()
             // A bad selector is a condition of the Placement.
             && placement.spec.selects_namespace(&labels).unwrap_or(false);
-        let status = placement.status.as_ref().filter(|s| s.selected_location.is_some());
+        let status = placement
+            .status
+            .as_ref()
+            .filter(|s| s.selected_location.is_some());
         if let Some(status) = status.filter(|_| selects) {
             placed.selected = true;
-            placed.targets.extend(status.sync_targets.iter().map(|target| target.key.clone()));
+            placed
+                .targets
+                .extend(status.sync_targets.iter().map(|target| target.key.clone()));
         }
     }
     placed

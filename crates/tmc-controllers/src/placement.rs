@@ -30,7 +30,9 @@ fn gvr() -> GroupVersionResource {
 }
 
 pub(crate) async fn run(ctx: Arc<Context>, key: ClusterKey) -> Outcome {
-    let Some(placement) = ctx.stores.placements.get(&key) else { return Ok(Flow::Done) };
+    let Some(placement) = ctx.stores.placements.get(&key) else {
+        return Ok(Flow::Done);
+    };
     if placement.metadata.deletion_timestamp.is_some() {
         return Ok(Flow::Done);
     }
@@ -42,11 +44,23 @@ pub(crate) async fn run(ctx: Arc<Context>, key: ClusterKey) -> Outcome {
     let picked = status.sync_targets.clone();
     new.status = Some(status);
     // Status first: it says uid and all; the annotation follows with the change this causes.
-    if !committer.status(&key, &*placement, &new).await? {
-        committer.main(&key, &*placement, &reconcile::metadata(&placement, &picked)).await?;
+    let keys = picked.iter().map(|target| target.key.clone()).collect();
+    ctx.assumed.lock().insert(key.clone(), keys);
+    let written = committer.status(&key, &*placement, &new).await;
+    if !matches!(written, Ok(true)) {
+        ctx.assumed.lock().remove(&key);
+    }
+    if !written? {
+        committer
+            .main(&key, &*placement, &reconcile::metadata(&placement, &picked))
+            .await?;
     }
     let waits = [drain_begins(&observed, now), permission_expires(&observed)];
-    Ok(waits.into_iter().flatten().min().map_or(Flow::Done, Flow::RequeueAfter))
+    Ok(waits
+        .into_iter()
+        .flatten()
+        .min()
+        .map_or(Flow::Done, Flow::RequeueAfter))
 }
 
 async fn observe(
@@ -83,13 +97,17 @@ async fn observe(
         let target_key = sync_target_key(cluster.as_str(), name);
         let users = stores.placements.keys_by_index(index::TARGET, &target_key);
         let others = users.iter().filter(|user| *user != key).count();
-        observed.load.insert(target_key, u32::try_from(others).unwrap_or(u32::MAX));
+        observed
+            .load
+            .insert(target_key, u32::try_from(others).unwrap_or(u32::MAX));
     }
     Ok(observed)
 }
 
 fn provider(ctx: &Context, own: &ClusterName, placement: &Placement) -> Provider {
-    let Some(path) = location_workspace(placement) else { return Provider::Own(own.clone()) };
+    let Some(path) = location_workspace(placement) else {
+        return Provider::Own(own.clone());
+    };
     match ctx.stores.resolve(path) {
         Some(cluster) if cluster == *own => Provider::Own(cluster),
         Some(cluster) => Provider::Foreign(cluster),
@@ -103,10 +121,16 @@ fn in_cluster<T>(store: &Store<T>, cluster: &ClusterName) -> Vec<Arc<T>> {
 }
 
 fn is_bound(ctx: &Context, key: &ClusterKey, placement: &Placement) -> bool {
-    let namespaces = ctx.stores.namespaces.by_index(index::CLUSTER, key.cluster.as_str());
+    let namespaces = ctx
+        .stores
+        .namespaces
+        .by_index(index::CLUSTER, key.cluster.as_str());
     namespaces.into_iter().any(|(_, namespace)| {
         let meta = &namespace.metadata;
-        let annotated = meta.annotations.as_ref().is_some_and(|a| a.contains_key(PLACEMENT_ANNOTATION));
+        let annotated = meta
+            .annotations
+            .as_ref()
+            .is_some_and(|a| a.contains_key(PLACEMENT_ANNOTATION));
         let labels = meta.labels.clone().unwrap_or_default();
         annotated && placement.spec.selects_namespace(&labels).unwrap_or(false)
     })
@@ -114,8 +138,14 @@ fn is_bound(ctx: &Context, key: &ClusterKey, placement: &Placement) -> bool {
 
 /// When the next of the targets begins to drain.
 fn drain_begins(observed: &Observed, now: jiff::Timestamp) -> Option<Duration> {
-    let drains = observed.targets.iter().filter_map(|target| target.spec.evict_after);
-    let next = drains.map(|at| at.timestamp()).filter(|at| *at > now).min()?;
+    let drains = observed
+        .targets
+        .iter()
+        .filter_map(|target| target.spec.evict_after);
+    let next = drains
+        .map(|at| at.timestamp())
+        .filter(|at| *at > now)
+        .min()?;
     Some(now.duration_until(next).unsigned_abs() + Duration::from_millis(1))
 }
 

@@ -26,18 +26,28 @@ pub(crate) async fn run(ctx: Arc<Context>, object_key: ObjectKey) -> Outcome {
     let Some(resource) = ctx.stores.resources.get(object_key.resource) else {
         return Ok(Flow::Done);
     };
-    let Some(object) = resource.store.get(key) else { return Ok(Flow::Done) };
+    let Some(object) = resource.store.get(key) else {
+        return Ok(Flow::Done);
+    };
     let namespace_key = ClusterKey::new(&key.cluster, "", &key.namespace);
     // Its namespace will bring it back here when it is known.
-    let Some(namespace) = ctx.stores.namespaces.get(&namespace_key) else { return Ok(Flow::Done) };
+    let Some(namespace) = ctx.stores.namespaces.get(&namespace_key) else {
+        return Ok(Flow::Done);
+    };
     let (group, plural) = (&*resource.gvr.group, &*resource.gvr.resource);
     let referenced = (group, plural) == ("", "secrets")
-        && !ctx.stores.clusters.keys_by_index(index::REFERENCE, &key.to_string()).is_empty();
+        && !ctx
+            .stores
+            .clusters
+            .keys_by_index(index::REFERENCE, &key.to_string())
+            .is_empty();
     let excluded = reconcile::is_excluded(group, plural, &object, referenced);
     let now = Time::new(ctx.now()).to_string();
     let exists = |target: &str| ctx.stores.target_exists(target);
     let new = reconcile::reconcile(&object, &namespace, excluded, exists, &now);
-    ctx.committer(resource.gvr.clone()).main(key, &*object, &new).await?;
+    ctx.committer(resource.gvr.clone())
+        .main(key, &*object, &new)
+        .await?;
     if !reconcile::is_homeless(group, plural, &object, &namespace) {
         return Ok(Flow::Done);
     }
@@ -49,7 +59,11 @@ pub(crate) async fn run(ctx: Arc<Context>, object_key: ObjectKey) -> Outcome {
 }
 
 fn age(object: &Slim, now: Timestamp) -> Duration {
-    let made = object.metadata.creation_timestamp.as_deref().and_then(|text| text.parse().ok());
+    let made = object
+        .metadata
+        .creation_timestamp
+        .as_deref()
+        .and_then(|text| text.parse().ok());
     made.map_or(Duration::MAX, |made: Timestamp| {
         Duration::try_from(made.duration_until(now)).unwrap_or_default()
     })
@@ -64,7 +78,10 @@ async fn tell(
 ) -> Outcome {
     let events = GroupVersionResource::new("", "v1", "events");
     let client = ResourceClient::new(ctx.hub.cluster(&key.cluster), events);
-    match client.create(&key.namespace, &event(gvr, object, ctx.now())).await {
+    match client
+        .create(&key.namespace, &event(gvr, object, ctx.now()))
+        .await
+    {
         Err(error) if !error.already_exists() => Err(error),
         _ => Ok(Flow::Done),
     }
@@ -124,11 +141,19 @@ mod tests {
         let first = event(&gvr, &object, now);
         assert_eq!(first["involvedObject"]["apiVersion"], "apps/v1");
         assert_eq!(first["involvedObject"]["kind"], "Deployment");
-        assert!(first["message"].as_str().unwrap().contains("tmc bind compute"));
+        assert!(
+            first["message"]
+                .as_str()
+                .unwrap()
+                .contains("tmc bind compute")
+        );
         let name = first["metadata"]["name"].as_str().unwrap();
         assert!(name.starts_with("web.") && name.len() == 16, "{name}");
         object.metadata.uid = "v".into();
-        assert_ne!(event(&gvr, &object, now)["metadata"]["name"], first["metadata"]["name"]);
+        assert_ne!(
+            event(&gvr, &object, now)["metadata"]["name"],
+            first["metadata"]["name"]
+        );
     }
 
     #[test]

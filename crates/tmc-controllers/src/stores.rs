@@ -6,8 +6,8 @@ use serde::de::DeserializeOwned;
 use tmc_api::hashes::sync_target_key;
 use tmc_api::keys::PATH_ANNOTATION;
 use tmc_api::scheduling::{self, Location, Placement};
-use tmc_api::workload::{self, Cluster, SyncTarget};
 use tmc_api::tenancy;
+use tmc_api::workload::{self, Cluster, SyncTarget};
 use tmc_apimachinery::{ClusterName, GroupVersionResource};
 use tmc_runtime::{ClusterKey, Hub, Informer, ResourceClient, Store};
 
@@ -75,7 +75,8 @@ pub(crate) fn all_resources(wanted: &[GroupVersionResource]) -> Vec<GroupVersion
     let mut seen = BTreeSet::new();
     let all = built_in.into_iter().chain(wanted.iter().cloned());
     // One version is enough: all versions are the same objects.
-    all.filter(|gvr| gvr.resource != "namespaces" && seen.insert(gvr.group_resource())).collect()
+    all.filter(|gvr| gvr.resource != "namespaces" && seen.insert(gvr.group_resource()))
+        .collect()
 }
 
 impl Informers {
@@ -86,17 +87,19 @@ impl Informers {
         Self {
             sync_targets: informer(hub, ours(work, workload::VERSION, "synctargets"))
                 .index(index::CLUSTER, |key, _| vec![key.cluster.to_string()])
-                .index(index::TARGET, |key, _| vec![sync_target_key(key.cluster.as_str(), &key.name)])
+                .index(index::TARGET, |key, _| {
+                    vec![sync_target_key(key.cluster.as_str(), &key.name)]
+                })
                 .index(index::REFERENCE, |key, target: &SyncTarget| {
                     let reference = target.spec.cluster_ref.iter();
                     reference
                         .map(|r| ClusterKey::new(&key.cluster, &r.namespace, &r.name).to_string())
                         .collect()
                 }),
-            clusters: informer(hub, ours(work, workload::VERSION, "clusters")).index(
-                index::REFERENCE,
-                |key, cluster: &Cluster| vec![secret_key(key, cluster).to_string()],
-            ),
+            clusters: informer(hub, ours(work, workload::VERSION, "clusters"))
+                .index(index::REFERENCE, |key, cluster: &Cluster| {
+                    vec![secret_key(key, cluster).to_string()]
+                }),
             locations: informer(hub, ours(place, scheduling::VERSION, "locations"))
                 .index(index::CLUSTER, |key, _| vec![key.cluster.to_string()]),
             placements: informer(hub, ours(place, scheduling::VERSION, "placements"))
@@ -109,14 +112,24 @@ impl Informers {
                 })
                 .index(index::TARGET, |_, placement: &Placement| {
                     let status = placement.status.iter();
-                    status.flat_map(|s| s.sync_targets.iter().map(|t| t.key.clone())).collect()
+                    status
+                        .flat_map(|s| s.sync_targets.iter().map(|t| t.key.clone()))
+                        .collect()
                 }),
             namespaces: informer(hub, ours("", "v1", "namespaces"))
                 .index(index::CLUSTER, |key, _| vec![key.cluster.to_string()])
-                .index(index::TARGET, |_, namespace: &Namespace| namespace.target_keys()),
+                .index(index::TARGET, |_, namespace: &Namespace| {
+                    namespace.target_keys()
+                }),
             logical_clusters: hub.workspaces.then(|| {
                 informer(hub, logical).index(index::PATH, |_, cluster: &Slim| {
-                    cluster.metadata.annotations.get(PATH_ANNOTATION).into_iter().cloned().collect()
+                    cluster
+                        .metadata
+                        .annotations
+                        .get(PATH_ANNOTATION)
+                        .into_iter()
+                        .cloned()
+                        .collect()
                 })
             }),
             resources: all_resources(wanted)
@@ -137,7 +150,10 @@ impl Informers {
             resources: self
                 .resources
                 .iter()
-                .map(|(gvr, informer)| Resource { gvr: gvr.clone(), store: informer.store() })
+                .map(|(gvr, informer)| Resource {
+                    gvr: gvr.clone(),
+                    store: informer.store(),
+                })
                 .collect(),
         }
     }
@@ -155,15 +171,24 @@ fn informer<T: DeserializeOwned + Send + Sync + 'static>(
 fn objects(hub: &Hub, gvr: GroupVersionResource) -> Informer<Slim> {
     informer::<Slim>(hub, gvr)
         .index(index::NAMESPACE, |key, _| vec![namespace_value(key)])
-        .index(index::TARGET, |_, object| marks(object).into_iter().map(str::to_owned).collect())
+        .index(index::TARGET, |_, object| {
+            marks(object).into_iter().map(str::to_owned).collect()
+        })
         .index(index::USE, |key, object| {
-            marks(object).into_iter().map(|k| use_value(key, k)).collect()
+            marks(object)
+                .into_iter()
+                .map(|k| use_value(key, k))
+                .collect()
         })
 }
 
 /// The keys of targets that an object has a label or finalizer of.
 pub(crate) fn marks(object: &Slim) -> BTreeSet<&str> {
-    object.states().map(|(key, _)| key).chain(object.syncer_finalizers()).collect()
+    object
+        .states()
+        .map(|(key, _)| key)
+        .chain(object.syncer_finalizers())
+        .collect()
 }
 
 /// Value of the index by namespace, of an object.
@@ -184,12 +209,20 @@ pub(crate) fn own_provider(cluster: &ClusterName) -> String {
 
 /// The path that a Placement names, if it names one.
 pub(crate) fn location_workspace(placement: &Placement) -> Option<&str> {
-    placement.spec.location_workspace.as_deref().filter(|path| !path.is_empty())
+    placement
+        .spec
+        .location_workspace
+        .as_deref()
+        .filter(|path| !path.is_empty())
 }
 
 /// The Secret that a Cluster names.
 pub(crate) fn secret_key(key: &ClusterKey, cluster: &Cluster) -> ClusterKey {
-    ClusterKey::new(&key.cluster, &key.namespace, &cluster.spec.kubeconfig_secret_ref.name)
+    ClusterKey::new(
+        &key.cluster,
+        &key.namespace,
+        &cluster.spec.kubeconfig_secret_ref.name,
+    )
 }
 
 impl Stores {
@@ -209,7 +242,10 @@ impl Stores {
     /// The path of a logical cluster; its name where nothing else is known.
     pub(crate) fn path_of(&self, cluster: &ClusterName) -> String {
         let key = ClusterKey::new(cluster, "", tenancy::LOGICAL_CLUSTER_NAME);
-        let object = self.logical_clusters.as_ref().and_then(|store| store.get(&key));
+        let object = self
+            .logical_clusters
+            .as_ref()
+            .and_then(|store| store.get(&key));
         object
             .and_then(|object| object.metadata.annotations.get(PATH_ANNOTATION).cloned())
             .unwrap_or_else(|| cluster.to_string())
@@ -230,6 +266,9 @@ impl Stores {
 
     /// Whether a SyncTarget with this key exists.
     pub(crate) fn target_exists(&self, key: &str) -> bool {
-        !self.sync_targets.keys_by_index(index::TARGET, key).is_empty()
+        !self
+            .sync_targets
+            .keys_by_index(index::TARGET, key)
+            .is_empty()
     }
 }

@@ -22,14 +22,23 @@ pub(crate) fn gvr() -> GroupVersionResource {
 
 /// The identity of a SyncTarget.
 pub(crate) fn identity(key: &ClusterKey, target: &SyncTarget) -> TargetId {
-    TargetId::new(&key.cluster, &key.name, target.metadata.uid.as_deref().unwrap_or_default())
+    TargetId::new(
+        &key.cluster,
+        &key.name,
+        target.metadata.uid.as_deref().unwrap_or_default(),
+    )
 }
 
 pub(crate) async fn run(ctx: Arc<Context>, key: ClusterKey) -> Outcome {
-    let Some(target) = ctx.stores.sync_targets.get(&key) else { return Ok(Flow::Done) };
+    let Some(target) = ctx.stores.sync_targets.get(&key) else {
+        return Ok(Flow::Done);
+    };
     let committer = ctx.committer(gvr());
     // The finalizer and the way out of a member follow here, in a write of their own.
-    if committer.main(&key, &*target, &reconcile::metadata(&key.cluster, &target)).await? {
+    if committer
+        .main(&key, &*target, &reconcile::metadata(&key.cluster, &target))
+        .await?
+    {
         return Ok(Flow::Done);
     }
     let id = identity(&key, &target);
@@ -54,13 +63,21 @@ pub(crate) async fn run(ctx: Arc<Context>, key: ClusterKey) -> Outcome {
 
 fn cluster_key(key: &ClusterKey, target: &SyncTarget) -> Option<ClusterKey> {
     let reference = target.spec.cluster_ref.as_ref()?;
-    Some(ClusterKey::new(&key.cluster, &reference.namespace, &reference.name))
+    Some(ClusterKey::new(
+        &key.cluster,
+        &reference.namespace,
+        &reference.name,
+    ))
 }
 
 fn referenced(ctx: &Context, key: &ClusterKey, target: &SyncTarget) -> Referenced {
     match cluster_key(key, target) {
         None => Referenced::Nothing,
-        Some(key) => ctx.stores.clusters.get(&key).map_or(Referenced::Missing, Referenced::Found),
+        Some(key) => ctx
+            .stores
+            .clusters
+            .get(&key)
+            .map_or(Referenced::Missing, Referenced::Found),
     }
 }
 
@@ -68,9 +85,12 @@ fn referenced(ctx: &Context, key: &ClusterKey, target: &SyncTarget) -> Reference
 /// nothing is decided.
 fn look_after_syncer(ctx: &Context, id: &TargetId, target: &SyncTarget, cluster: &Referenced) {
     let key = ClusterKey::new(&id.cluster, "", &id.name);
-    let wanted = target.spec.mode() == SyncerMode::Hosted
-        && target.metadata.deletion_timestamp.is_none();
-    let known_uid = target.status.as_ref().and_then(|status| status.cluster_uid.as_ref());
+    let wanted =
+        target.spec.mode() == SyncerMode::Hosted && target.metadata.deletion_timestamp.is_none();
+    let known_uid = target
+        .status
+        .as_ref()
+        .and_then(|status| status.cluster_uid.as_ref());
     let (Some(cluster_key), Referenced::Found(cluster), true) =
         (cluster_key(&key, target), cluster, wanted)
     else {
@@ -82,7 +102,10 @@ fn look_after_syncer(ctx: &Context, id: &TargetId, target: &SyncTarget, cluster:
     }
     let base = (ctx.deps.base_url)();
     match ctx.members.get(&cluster_key, &uid) {
-        Member::Usable { connection, fingerprint } if !base.is_empty() => {
+        Member::Usable {
+            connection,
+            fingerprint,
+        } if !base.is_empty() => {
             ctx.deps.hosted.ensure(HostedSyncer {
                 syncer_url: workload::syncer_url(&base, id.cluster.as_str(), &id.name, &id.uid),
                 target: id.clone(),

@@ -66,8 +66,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     for (directory, version) in PACKAGES {
         types.read(&Path::new(api).join(directory).join("types.go"), version)?;
     }
-    types.read(&Path::new(machinery).join("pkg/apis/meta/v1/types.go"), META)?;
-    types.roots.retain(|name| !name.ends_with("List") && !name.starts_with(META));
+    types.read(
+        &Path::new(machinery).join("pkg/apis/meta/v1/types.go"),
+        META,
+    )?;
+    types
+        .roots
+        .retain(|name| !name.ends_with("List") && !name.starts_with(META));
     types.roots.insert(format!("{META}.DeleteOptions"));
     types.print();
     Ok(())
@@ -77,7 +82,11 @@ impl Types {
     fn read(&mut self, path: &Path, version: &str) -> Result<(), Box<dyn Error>> {
         let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
         let mut current: Option<(String, Vec<Field>)> = None;
-        for line in text.lines().map(str::trim).filter(|line| !line.starts_with("//")) {
+        for line in text
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.starts_with("//"))
+        {
             if let Some((name, fields)) = &mut current {
                 if line == "}" {
                     let name = std::mem::take(name);
@@ -91,14 +100,19 @@ impl Types {
                 }
                 continue;
             }
-            let Some(rest) = line.strip_prefix("type ") else { continue };
-            let Some((name, definition)) = rest.split_once(' ') else { continue };
+            let Some(rest) = line.strip_prefix("type ") else {
+                continue;
+            };
+            let Some((name, definition)) = rest.split_once(' ') else {
+                continue;
+            };
             let name = format!("{version}.{name}");
             let definition = definition.trim_start_matches("= ").trim();
             if definition == "struct {" {
                 current = Some((name, Vec::new()));
             } else {
-                self.declared.insert(name, Declaration::Alias(definition.to_owned()));
+                self.declared
+                    .insert(name, Declaration::Alias(definition.to_owned()));
             }
         }
         Ok(())
@@ -106,7 +120,9 @@ impl Types {
 
     fn print(&self) {
         println!("# Made by examples/protobuf-table.rs from Kubernetes' published types.");
-        println!("# message number:name:type with * for a list, % for a map, - where zero means absent.");
+        println!(
+            "# message number:name:type with * for a list, % for a map, - where zero means absent."
+        );
         let mut wanted: Vec<String> = self.roots.iter().cloned().collect();
         let mut done = BTreeSet::new();
         let mut lines = BTreeMap::new();
@@ -114,13 +130,19 @@ impl Types {
             if !done.insert(name.clone()) {
                 continue;
             }
-            let Some(Declaration::Struct(fields)) = self.declared.get(&name) else { continue };
+            let Some(Declaration::Struct(fields)) = self.declared.get(&name) else {
+                continue;
+            };
             let package = name.rsplit_once('.').map_or("", |(package, _)| package);
             let mut line = String::new();
             for field in fields {
                 let (code, message) = self.code(package, &field.go_type);
                 let optional = field.go_type.starts_with('*');
-                let zero = if field.omit_empty && !optional { "-" } else { "" };
+                let zero = if field.omit_empty && !optional {
+                    "-"
+                } else {
+                    ""
+                };
                 line.push_str(&format!(" {}:{}:{code}{zero}", field.number, field.json));
                 wanted.extend(message);
             }
@@ -142,7 +164,10 @@ impl Types {
         if let Some(item) = go_type.strip_prefix("[]") {
             return wrap(self.code(package, item), "*");
         }
-        if let Some((_, item)) = go_type.strip_prefix("map[").and_then(|rest| rest.split_once(']')) {
+        if let Some((_, item)) = go_type
+            .strip_prefix("map[")
+            .and_then(|rest| rest.split_once(']'))
+        {
             return wrap(self.code(package, item), "%");
         }
         match go_type {
@@ -192,5 +217,10 @@ fn field(line: &str) -> Option<Field> {
     let first = words.next()?;
     let go_type = words.next().unwrap_or(first).to_owned();
     let name = json.split(',').next()?.to_owned();
-    Some(Field { number, json: name, omit_empty: json.contains("omitempty"), go_type })
+    Some(Field {
+        number,
+        json: name,
+        omit_empty: json.contains("omitempty"),
+        go_type,
+    })
 }

@@ -7,6 +7,8 @@ use tmc_apimachinery::request_info::RequestInfo;
 use tmc_apimachinery::status::{ApiError, Reason, Result};
 use tmc_apimachinery::table::IncludeObject;
 
+use crate::protobuf;
+
 /// Encoding of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Encoding {
@@ -14,6 +16,17 @@ pub(crate) enum Encoding {
     Json,
     /// `application/yaml`.
     Yaml,
+}
+
+/// Encoding of a request body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BodyFormat {
+    /// `application/json`.
+    Json,
+    /// `application/yaml`.
+    Yaml,
+    /// `application/vnd.kubernetes.protobuf`; built-in kinds only.
+    Protobuf,
 }
 
 /// Form in which objects are wanted.
@@ -185,35 +198,45 @@ pub(crate) fn media_type(headers: &HeaderMap) -> String {
         .to_ascii_lowercase()
 }
 
-/// The encoding of an object in a request body (none given: JSON).
+/// The format of an object in a request body (none given: JSON).
 ///
 /// # Errors
-/// 415 for everything but JSON and YAML.
-pub(crate) fn body_encoding(headers: &HeaderMap) -> Result<Encoding> {
+/// 415 for everything but JSON, YAML and Kubernetes' protobuf.
+pub(crate) fn body_format(headers: &HeaderMap) -> Result<BodyFormat> {
     match media_type(headers).as_str() {
-        "" | "application/json" => Ok(Encoding::Json),
-        "application/yaml" => Ok(Encoding::Yaml),
-        _ => Err(ApiError::unsupported_media_type(
-            "the body of the request was in an unknown format - accepted media types include: \
-             application/json, application/yaml",
-        )),
+        "" | "application/json" => Ok(BodyFormat::Json),
+        "application/yaml" => Ok(BodyFormat::Yaml),
+        "application/vnd.kubernetes.protobuf" => Ok(BodyFormat::Protobuf),
+        _ => Err(unknown_format()),
     }
+}
+
+fn unknown_format() -> ApiError {
+    ApiError::unsupported_media_type(
+        "the body of the request was in an unknown format - accepted media types include: \
+         application/json, application/yaml",
+    )
 }
 
 /// Decodes a body.
 ///
 /// # Errors
-/// 400 with line and column of what cannot be read.
-pub(crate) fn decode(bytes: &[u8], encoding: Encoding) -> Result<Value> {
+/// 400 with the place of what cannot be read; 415 for protobuf of a kind that has no such form.
+pub(crate) fn decode(bytes: &[u8], format: BodyFormat) -> Result<Value> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Err(ApiError::bad_request(
             "the request body is empty: an object in JSON or YAML is wanted",
         ));
     }
-    match encoding {
-        Encoding::Json => serde_json::from_slice(bytes)
+    match format {
+        BodyFormat::Json => serde_json::from_slice(bytes)
             .map_err(|e| ApiError::bad_request(format!("the request body is not valid JSON: {e}"))),
-        Encoding::Yaml => decode_yaml(bytes),
+        BodyFormat::Yaml => decode_yaml(bytes),
+        BodyFormat::Protobuf => protobuf::decode(bytes)
+            .map_err(|e| {
+                ApiError::bad_request(format!("the request body is not valid protobuf: {e}"))
+            })?
+            .ok_or_else(unknown_format),
     }
 }
 
@@ -244,4 +267,84 @@ fn decode_yaml(bytes: &[u8]) -> Result<Value> {
 /// 500 if it cannot be written, which JSON values always can.
 pub(crate) fn to_yaml(value: &Value) -> Result<String> {
     serde_saphyr::to_string(value).map_err(ApiError::internal)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn yaml_text_reads_back_as_what_was_written() {
+        let tricky = [
+            "",
+            "yes",
+            "no",
+            "on",
+            "null",
+            "~",
+            "true",
+            "1",
+            "1e3",
+            "0x1f",
+            "0o7",
+            "1_000",
+            ".inf",
+            "12:30:45",
+            "2020-01-01",
+            "- a",
+            "a: b",
+            "# c",
+            "a #b",
+            "'q'",
+            "\"q\"",
+            "*a",
+            "&a",
+            "!t",
+            "%",
+            "@",
+            "`",
+            "|",
+            ">",
+            "[",
+            "{",
+            "  lead",
+            "trail  ",
+            "line\nline\n",
+            "tab\t",
+            "é\u{7f}",
+        ];
+        let value = json!({
+            "texts": tricky.to_vec(), "numbers": [0, -1, 1.5, 9_007_199_254_740_993i64], "flags": [true, false],
+            "none": null, "empty": {"list": [], "map": {}}, "yes": "key", "1": "key",
+        });
+        let text = to_yaml(&value).unwrap();
+        assert_eq!(
+            decode(text.as_bytes(), BodyFormat::Yaml).unwrap(),
+            value,
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn yaml_with_a_key_twice_or_two_documents_is_refused() {
+        for text in ["a: 1\na: 2\n", "a: 1\n---\nb: 2\n"] {
+            assert_eq!(
+                decode(text.as_bytes(), BodyFormat::Yaml).unwrap_err().code,
+                400,
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_media_type_is_compared_without_parameters_and_case() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(body_format(&headers).unwrap(), BodyFormat::Json);
+        let value = HeaderValue::from_static("Application/JSON; charset=utf-8");
+        headers.insert(CONTENT_TYPE, value);
+        assert_eq!(body_format(&headers).unwrap(), BodyFormat::Json);
+    }
 }

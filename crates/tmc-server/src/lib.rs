@@ -19,6 +19,7 @@ mod filters;
 mod health;
 mod listener;
 mod metrics;
+mod protobuf;
 mod render;
 pub mod resource;
 pub mod respond;

@@ -1,5 +1,7 @@
 //! The command line: names, flags and help. What commands do is in [`crate::commands`].
 
+#![allow(missing_docs)] // the help texts are the documentation
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 

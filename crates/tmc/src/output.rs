@@ -1,7 +1,6 @@
 //! What a person or a script sees: data on stdout, progress on stderr.
 
 use anyhow::{Context as _, Result};
-use comfy_table::{ContentArrangement, Table};
 use serde_json::{Value, json};
 use tmc_apimachinery::meta::meta;
 
@@ -9,18 +8,15 @@ use crate::cli::Format;
 
 /// Rows under headers, without borders, as kubectl prints them.
 pub fn table(headers: &[&str], rows: &[Vec<String>]) -> String {
-    let mut table = Table::new();
-    table.load_preset(comfy_table::presets::NOTHING);
-    table.set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(headers.iter().copied());
-    for row in rows {
-        table.add_row(row);
-    }
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 3));
-    }
-    let lines = table.lines().map(|line| line.trim_end().to_owned());
-    lines.collect::<Vec<_>>().join("\n")
+    let header: Vec<String> = headers.iter().map(|h| (*h).to_owned()).collect();
+    let lines = || std::iter::once(&header).chain(rows);
+    let width = |column: usize| lines().map(|l| l.get(column).map_or(0, |c| c.chars().count())).max();
+    let widths: Vec<usize> = (0..headers.len()).map(|c| width(c).unwrap_or(0)).collect();
+    let line = |cells: &Vec<String>| {
+        let padded = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        padded.collect::<Vec<_>>().join("   ").trim_end().to_owned()
+    };
+    lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// Prints objects in the format asked for; `rows` makes the table.

@@ -132,11 +132,12 @@ fn template_causes(
         }
     }
     if let Some(syncer) = &template.syncer_config {
+        let before = before.and_then(|b| b.syncer_config.as_ref());
+        let ways = parts::Ways::new(config, true, before);
         causes.extend(parts::syncer(
             &format!("{FIELD}.syncerConfig"),
             syncer,
-            true,
-            config,
+            ways,
         ));
     }
     let exports = format!("{FIELD}.supportedAPIExports");

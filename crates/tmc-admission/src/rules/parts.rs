@@ -114,14 +114,34 @@ pub(super) fn exports(field: &str, exports: &[ApiExportRef]) -> Vec<Cause> {
     causes
 }
 
-/// Errors of how the syncer is run.
-pub(super) fn syncer(
-    field: &str,
-    syncer: &SyncerConfig,
+/// Which ways of running a syncer there are.
+#[derive(Clone, Copy)]
+pub(super) struct Ways {
+    /// The hub holds a credential for the member.
     has_cluster: bool,
-    config: &GuardConfig,
-) -> Vec<Cause> {
-    let mut causes = mode(&format!("{field}.mode"), syncer.mode, has_cluster, config);
+    /// A syncer in the member would not reach the hub.
+    unreachable: bool,
+}
+
+impl Ways {
+    /// Those of a target on this hub. A Deployment that is there already may stay where the hub's
+    /// URL has moved to loopback: all else of the target must still be writable.
+    pub(super) fn new(
+        config: &GuardConfig,
+        has_cluster: bool,
+        before: Option<&SyncerConfig>,
+    ) -> Self {
+        let deployed = before.is_some_and(|b| b.mode == Some(SyncerMode::Deployment));
+        Self {
+            has_cluster,
+            unreachable: config.hub_on_loopback && !deployed,
+        }
+    }
+}
+
+/// Errors of how the syncer is run.
+pub(super) fn syncer(field: &str, syncer: &SyncerConfig, ways: Ways) -> Vec<Cause> {
+    let mut causes = mode(&format!("{field}.mode"), syncer.mode, ways);
     if let Some(image) = &syncer.image {
         causes.extend(image_reference(&format!("{field}.image"), image));
     }
@@ -178,17 +198,12 @@ pub(super) fn syncer(
     causes
 }
 
-fn mode(
-    field: &str,
-    mode: Option<SyncerMode>,
-    has_cluster: bool,
-    config: &GuardConfig,
-) -> Vec<Cause> {
+fn mode(field: &str, mode: Option<SyncerMode>, ways: Ways) -> Vec<Cause> {
     let Some(mode) = mode else { return Vec::new() };
     let value = json!(mode);
-    let why = if mode != SyncerMode::External && !has_cluster {
+    let why = if mode != SyncerMode::External && !ways.has_cluster {
         "needs spec.clusterRef: the hub can run or install a syncer only with a Cluster's credential; use \"External\" without one"
-    } else if mode == SyncerMode::Deployment && config.hub_on_loopback {
+    } else if mode == SyncerMode::Deployment && ways.unreachable {
         "the member cannot reach this hub, whose URL is on loopback: start it with --external-url, or use \"Hosted\""
     } else {
         return Vec::new();

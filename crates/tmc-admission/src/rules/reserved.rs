@@ -159,7 +159,7 @@ pub(crate) fn violations(writer: Writer, object: &Value, old: Option<&Value>) ->
                 new.and_then(|m| m.get(key)),
                 before.and_then(|m| m.get(key)),
             );
-            if new != before && !(may_remove && new.is_none()) {
+            if new != before && (!may_remove || new.is_some()) {
                 found.push(Violation {
                     place,
                     key: key.clone(),
@@ -174,7 +174,7 @@ pub(crate) fn violations(writer: Writer, object: &Value, old: Option<&Value>) ->
         .symmetric_difference(&before)
         .filter(|key| guarded(place, key))
     {
-        if !(may_remove && !new.contains(key)) {
+        if !may_remove || new.contains(key) {
             found.push(Violation {
                 place,
                 key: (*key).to_owned(),

@@ -113,13 +113,9 @@ pub(crate) fn validate(
         causes.extend(hub_taints(&spec, before.as_ref()));
     }
     if let Some(syncer) = &spec.syncer_config {
-        let has_cluster = spec.cluster_ref.is_some();
-        causes.extend(parts::syncer(
-            "spec.syncerConfig",
-            syncer,
-            has_cluster,
-            config,
-        ));
+        let before = before.as_ref().and_then(|b| b.syncer_config.as_ref());
+        let ways = parts::Ways::new(config, spec.cluster_ref.is_some(), before);
+        causes.extend(parts::syncer("spec.syncerConfig", syncer, ways));
     }
     causes.extend(parts::exports(
         "spec.supportedAPIExports",

@@ -25,27 +25,11 @@ use crate::quantities::{ResourceList, resource_list_schema};
     derive = "PartialEq",
     derive = "Default",
     doc = "Location is a named set of SyncTargets that workload can be placed on.",
-    printcolumn(
-        name = "Resource",
-        type_ = "string",
-        json_path = ".spec.resource.resource"
-    ),
-    printcolumn(
-        name = "Available",
-        type_ = "string",
-        json_path = ".status.availableInstances"
-    ),
-    printcolumn(name = "Instances", type_ = "string", json_path = ".status.instances"),
-    printcolumn(
-        name = "Labels",
-        type_ = "string",
-        json_path = r".metadata.annotations.scheduling\.kcp\.io/labels"
-    ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn = r#"{"name": "Resource", "type": "string", "jsonPath": ".spec.resource.resource"}"#,
+    printcolumn = r#"{"name": "Available", "type": "string", "jsonPath": ".status.availableInstances"}"#,
+    printcolumn = r#"{"name": "Instances", "type": "string", "jsonPath": ".status.instances"}"#,
+    printcolumn = r#"{"name": "Labels", "type": "string", "jsonPath": ".metadata.annotations.scheduling\\.kcp\\.io/labels"}"#,
+    printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct LocationSpec {

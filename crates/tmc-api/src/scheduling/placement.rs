@@ -30,28 +30,11 @@ use crate::workload::{Taint, TaintEffect};
     derive = "PartialEq",
     derive = "Default",
     doc = "Placement says which namespaces run on targets of which Locations.",
-    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
-    printcolumn(
-        name = "Location",
-        type_ = "string",
-        json_path = ".status.selectedLocation.locationName"
-    ),
-    printcolumn(
-        name = "Scheduled",
-        type_ = "string",
-        json_path = r#".status.conditions[?(@.type=="Scheduled")].status"#
-    ),
-    printcolumn(
-        name = "Reason",
-        type_ = "string",
-        json_path = r#".status.conditions[?(@.type=="Scheduled")].reason"#,
-        priority = "1"
-    ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn = r#"{"name": "Phase", "type": "string", "jsonPath": ".status.phase"}"#,
+    printcolumn = r#"{"name": "Location", "type": "string", "jsonPath": ".status.selectedLocation.locationName"}"#,
+    printcolumn = r#"{"name": "Scheduled", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Scheduled\")].status"}"#,
+    printcolumn = r#"{"name": "Reason", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Scheduled\")].reason", "priority": 1}"#,
+    printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct PlacementSpec {

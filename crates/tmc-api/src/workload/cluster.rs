@@ -34,22 +34,10 @@ fn default_kubeconfig_key() -> String {
     derive = "PartialEq",
     derive = "Default",
     doc = "Cluster is a member cluster that the hub reaches by itself, with a registered kubeconfig.",
-    printcolumn(name = "Location", type_ = "string", json_path = ".spec.location"),
-    printcolumn(
-        name = "Version",
-        type_ = "string",
-        json_path = ".status.capabilities.kubernetesVersion"
-    ),
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = r#".status.conditions[?(@.type=="Ready")].status"#
-    ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn = r#"{"name": "Location", "type": "string", "jsonPath": ".spec.location"}"#,
+    printcolumn = r#"{"name": "Version", "type": "string", "jsonPath": ".status.capabilities.kubernetesVersion"}"#,
+    printcolumn = r#"{"name": "Ready", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Ready\")].status"}"#,
+    printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterSpec {

@@ -32,31 +32,11 @@ pub const DEFAULT_RESYNC_PERIOD: Span = Span::seconds(600);
     derive = "PartialEq",
     derive = "Default",
     doc = "SyncTarget is the registration of one member cluster: what its syncer is to do, and how it is.",
-    printcolumn(
-        name = "Location",
-        type_ = "string",
-        json_path = ".metadata.labels.location"
-    ),
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = r#".status.conditions[?(@.type=="Ready")].status"#
-    ),
-    printcolumn(
-        name = "Synced API resources",
-        type_ = "string",
-        json_path = ".status.syncedResources[*].resource"
-    ),
-    printcolumn(
-        name = "Key",
-        type_ = "string",
-        json_path = r".metadata.labels.internal\.workload\.kcp\.io/key"
-    ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn = r#"{"name": "Location", "type": "string", "jsonPath": ".metadata.labels.location"}"#,
+    printcolumn = r#"{"name": "Ready", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Ready\")].status"}"#,
+    printcolumn = r#"{"name": "Synced API resources", "type": "string", "jsonPath": ".status.syncedResources[*].resource"}"#,
+    printcolumn = r#"{"name": "Key", "type": "string", "jsonPath": ".metadata.labels.internal\\.workload\\.kcp\\.io/key"}"#,
+    printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct SyncTargetSpec {

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use tmc_apimachinery::meta::meta;
 
-use super::checks::{items, list, non_negative, one_of, present, same, selector, text};
+use super::checks::{items, items_mut, list, non_negative, one_of, present, put, same, selector, text};
 use super::pod;
 use super::report::{Field, Report};
 
@@ -49,14 +49,13 @@ fn template_update(spec: &Value, old: &Value, field: &Field, report: &mut Report
     let fixed = |spec: &Value| {
         let mut template = spec["template"].clone();
         if suspended {
-            template["metadata"] = Value::Null;
+            put(&mut template, "metadata", Value::Null);
+            let Some(spec) = template.get_mut("spec") else { return template };
             for key in ["nodeSelector", "tolerations", "affinity", "schedulingGates"] {
-                template["spec"][key] = Value::Null;
+                put(spec, key, Value::Null);
             }
             for list in ["containers", "initContainers"] {
-                for container in template["spec"][list].as_array_mut().into_iter().flatten() {
-                    container["resources"] = Value::Null;
-                }
+                items_mut(spec, list).for_each(|c| put(c, "resources", Value::Null));
             }
         }
         template

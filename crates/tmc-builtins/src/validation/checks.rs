@@ -228,3 +228,15 @@ fn is_empty(value: &Value) -> bool {
         _ => false,
     }
 }
+
+/// Writes a member of an object; anything else stays as it is.
+pub(super) fn put(object: &mut Value, key: &str, value: Value) {
+    if let Some(members) = object.as_object_mut() {
+        members.insert(key.to_owned(), value);
+    }
+}
+
+/// The items of a list for writing; none if it is no list.
+pub(super) fn items_mut<'a>(object: &'a mut Value, key: &str) -> impl Iterator<Item = &'a mut Value> {
+    object.get_mut(key).and_then(Value::as_array_mut).into_iter().flatten()
+}

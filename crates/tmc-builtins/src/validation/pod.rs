@@ -6,7 +6,7 @@ use serde_json::Value;
 use tmc_apimachinery::definition::NameRule;
 
 use super::checks::{
-    annotations, items, labels, list, map, one_of, optional_name, present, required_name,
+    annotations, items, items_mut, labels, list, map, one_of, optional_name, present, put, required_name,
     required_text, same, selector, text,
 };
 use super::containers;
@@ -262,12 +262,8 @@ fn update(new: &Value, old: &Value, field: &Field, report: &mut Report) {
     }
     let mut allowed = new.clone();
     for key in ["containers", "initContainers"] {
-        for (container, before) in
-            allowed[key].as_array_mut().into_iter().flatten().zip(list(old, key))
-        {
-            if let Some(image) = before.get("image") {
-                container["image"] = image.clone();
-            }
+        for (container, before) in items_mut(&mut allowed, key).zip(list(old, key)) {
+            put(container, "image", before["image"].clone());
         }
     }
     let mut keys = vec!["activeDeadlineSeconds"];
@@ -291,7 +287,7 @@ fn update(new: &Value, old: &Value, field: &Field, report: &mut Report) {
         keys.push("nodeSelector");
     }
     for key in keys {
-        allowed[key] = old.get(key).cloned().unwrap_or(Value::Null);
+        put(&mut allowed, key, old[key].clone());
     }
     if !same(&allowed, old) {
         let why = format!("pod updates may not change fields other than {UPDATABLE}");

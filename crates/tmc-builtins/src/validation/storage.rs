@@ -6,7 +6,7 @@ use serde_json::Value;
 use tmc_apimachinery::definition::NameRule;
 use tmc_apimachinery::quantity::Quantity;
 
-use super::checks::{items, list, map, one_of, optional_name, present, same, selector, text, unique};
+use super::checks::{items, list, map, one_of, optional_name, present, put, same, selector, text, unique};
 use super::report::{Field, Report};
 
 const MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
@@ -61,13 +61,13 @@ pub(super) fn persistent_volume_claim(object: &Value, old: Option<&Value>, repor
         let annotated = old.pointer("/metadata/annotations").is_some_and(|a| a.get(CLASS_ANNOTATION).is_some());
         // A class may be set where there was none; an annotation may become the field.
         if old_spec.get("storageClassName").is_none_or(Value::is_null) || annotated {
-            spec["storageClassName"] = Value::Null;
+            put(&mut spec, "storageClassName", Value::Null);
         }
         if text(old_spec, "volumeName").is_empty() {
-            spec["volumeName"] = Value::Null;
+            put(&mut spec, "volumeName", Value::Null);
         }
         if bound {
-            spec["volumeAttributesClassName"] = Value::Null;
+            put(&mut spec, "volumeAttributesClassName", Value::Null);
             if let Some(requests) = spec.pointer_mut("/resources/requests").and_then(Value::as_object_mut) {
                 requests.remove("storage");
             }

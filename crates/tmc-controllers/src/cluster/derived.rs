@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use tmc_api::hashes::base36_sha224;
+use tmc_api::hashes::derived_sync_target;
 use tmc_api::keys::OWNER_CLUSTER_ANNOTATION;
 use tmc_api::workload::{self, Cluster, ClusterRef, SyncTarget, SyncTargetSpec};
 
@@ -17,31 +17,47 @@ const LOCATION_LABEL: &str = "location";
 pub fn name(cluster: &Cluster) -> String {
     let name = cluster.metadata.name.as_deref().unwrap_or_default();
     let namespace = cluster.metadata.namespace.as_deref().unwrap_or_default();
-    let hash = base36_sha224(&format!("{namespace}/{name}"));
-    format!("{name}-{}", &hash[..8])
+    derived_sync_target(namespace, name)
 }
 
 /// Whether a SyncTarget was derived from exactly this Cluster.
 pub fn is_owned(target: &SyncTarget, cluster: &Cluster) -> bool {
-    let owner = target.metadata.annotations.as_ref().and_then(|a| a.get(OWNER_CLUSTER_ANNOTATION));
+    let owner = target
+        .metadata
+        .annotations
+        .as_ref()
+        .and_then(|a| a.get(OWNER_CLUSTER_ANNOTATION));
     owner.is_some_and(|owner| *owner == cluster.owner_annotation())
 }
 
 fn labels(cluster: &Cluster) -> BTreeMap<String, String> {
     let mut labels = cluster.spec.labels.clone();
-    if let Some(location) = cluster.spec.location.clone().filter(|location| !location.is_empty()) {
+    if let Some(location) = cluster
+        .spec
+        .location
+        .clone()
+        .filter(|location| !location.is_empty())
+    {
         labels.insert(LOCATION_LABEL.into(), location);
     }
     labels
 }
 
 fn key_list(labels: &BTreeMap<String, String>) -> String {
-    labels.keys().map(String::as_str).collect::<Vec<_>>().join(",")
+    labels
+        .keys()
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .join(",")
 }
 
 /// The SyncTarget to make.
 pub fn new(cluster: &Cluster) -> Value {
-    let template = cluster.spec.sync_target_template.clone().unwrap_or_default();
+    let template = cluster
+        .spec
+        .sync_target_template
+        .clone()
+        .unwrap_or_default();
     let spec = SyncTargetSpec {
         cluster_ref: Some(ClusterRef {
             name: cluster.metadata.name.clone().unwrap_or_default(),
@@ -133,12 +149,19 @@ mod tests {
         let target = made(&cluster);
         assert!(is_owned(&target, &cluster));
         let reference = target.spec.cluster_ref.clone().unwrap();
-        assert_eq!((&*reference.namespace, &*reference.name), ("default", "east"));
+        assert_eq!(
+            (&*reference.namespace, &*reference.name),
+            ("default", "east")
+        );
         assert!(target.spec.unschedulable);
         assert_eq!(target.spec.pod_security.as_str(), "restricted");
         let labels = target.metadata.labels.clone().unwrap();
         assert_eq!((&*labels["location"], &*labels["tier"]), ("eu", "gold"));
-        assert_eq!(updated(&target, &cluster), target, "nothing to write after making it");
+        assert_eq!(
+            updated(&target, &cluster),
+            target,
+            "nothing to write after making it"
+        );
     }
 
     #[test]
@@ -155,9 +178,16 @@ mod tests {
     fn only_our_labels_are_removed_and_what_users_changed_stays() {
         let before = cluster(&json!({"location": "eu", "labels": {"tier": "gold"}}));
         let mut target = made(&before);
-        target.metadata.labels.get_or_insert_default().insert("mine".into(), "1".into());
+        target
+            .metadata
+            .labels
+            .get_or_insert_default()
+            .insert("mine".into(), "1".into());
         target.spec.unschedulable = true;
-        let after = updated(&target, &cluster(&json!({"location": "us", "deletion": {"force": true}})));
+        let after = updated(
+            &target,
+            &cluster(&json!({"location": "us", "deletion": {"force": true}})),
+        );
         let labels = after.metadata.labels.clone().unwrap();
         assert_eq!(labels.get("location").map(String::as_str), Some("us"));
         assert_eq!(labels.get("mine").map(String::as_str), Some("1"));

@@ -38,7 +38,10 @@ pub struct Failure {
 
 impl Failure {
     fn new(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into() }
+        Self {
+            reason,
+            message: message.into(),
+        }
     }
 }
 
@@ -76,15 +79,23 @@ pub async fn probe(
         };
         Ok(Found { version, served })
     };
-    tokio::time::timeout(PROBE_TIMEOUT, asking).await.unwrap_or_else(|_| {
-        let text = format!("the member did not answer within {} s", PROBE_TIMEOUT.as_secs());
-        Err(Failure::new(reason::CONNECTION_TIMEOUT, text))
-    })
+    tokio::time::timeout(PROBE_TIMEOUT, asking)
+        .await
+        .unwrap_or_else(|_| {
+            let text = format!(
+                "the member did not answer within {} s",
+                PROBE_TIMEOUT.as_secs()
+            );
+            Err(Failure::new(reason::CONNECTION_TIMEOUT, text))
+        })
 }
 
 fn version_of(answer: &Value) -> String {
     let text = answer["gitVersion"].as_str().unwrap_or_default();
-    text.chars().filter(char::is_ascii_graphic).take(MAX_VERSION).collect()
+    text.chars()
+        .filter(char::is_ascii_graphic)
+        .take(MAX_VERSION)
+        .collect()
 }
 
 async fn discover(
@@ -94,7 +105,13 @@ async fn discover(
     let core = get(connection, "/api").await?;
     let list = get(connection, "/apis").await?;
     let mut groups = vec![core_group(&core)];
-    groups.extend(list["groups"].as_array().into_iter().flatten().filter_map(group));
+    groups.extend(
+        list["groups"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(group),
+    );
     groups.sort_by(|a, b| a.name.cmp(&b.name));
     groups.dedup_by(|a, b| a.name == b.name);
     let truncated = groups.len() > MAX_GROUPS;
@@ -133,17 +150,28 @@ async fn resources(
         };
         let answer = get(connection, &path).await?;
         let listed = answer["resources"].as_array().into_iter().flatten();
-        let plain = listed.filter_map(|r| r["name"].as_str()).filter(|n| is_name(n));
+        let plain = listed
+            .filter_map(|r| r["name"].as_str())
+            .filter(|n| is_name(n));
         names.extend(plain.map(str::to_owned));
     }
     Ok(names.into_iter().take(MAX_RESOURCES).collect())
 }
 
 fn core_group(answer: &Value) -> ApiGroup {
-    let versions = answer["versions"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let versions = answer["versions"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str);
     let versions: Vec<String> = versions.filter(|v| is_name(v)).map(str::to_owned).collect();
     let preferred_version = versions.first().cloned().unwrap_or_default();
-    ApiGroup { name: String::new(), versions, preferred_version, resources: Vec::new() }
+    ApiGroup {
+        name: String::new(),
+        versions,
+        preferred_version,
+        resources: Vec::new(),
+    }
 }
 
 fn group(entry: &Value) -> Option<ApiGroup> {
@@ -151,7 +179,10 @@ fn group(entry: &Value) -> Option<ApiGroup> {
     let versions = entry["versions"].as_array()?.iter();
     Some(ApiGroup {
         name: text(&entry["name"])?,
-        versions: versions.filter_map(|v| text(&v["version"])).take(20).collect(),
+        versions: versions
+            .filter_map(|v| text(&v["version"]))
+            .take(20)
+            .collect(),
         preferred_version: text(&entry["preferredVersion"]["version"]).unwrap_or_default(),
         resources: Vec::new(),
     })
@@ -168,15 +199,22 @@ async fn get(connection: &Connection, path: &str) -> Result<Value, Failure> {
         .header(http::header::ACCEPT, "application/json")
         .body(Body::empty())
         .map_err(|_| Failure::new(reason::CONNECTION_FAILED, "not a request"))?;
-    let response = connection.base_client().send(request).await.map_err(|error| match error {
-        kube::Error::Service(inner) => classify(&*inner),
-        other => classify(&other),
-    })?;
+    let response = connection
+        .base_client()
+        .send(request)
+        .await
+        .map_err(|error| match error {
+            kube::Error::Service(inner) => classify(&*inner),
+            other => classify(&other),
+        })?;
     check(response.status())?;
     let limited = Limited::new(response.into_body(), MAX_ANSWER).collect();
     let bytes = limited.await.map_err(|error| classify(&*error))?.to_bytes();
     serde_json::from_slice(&bytes).map_err(|_| {
-        Failure::new(reason::CONNECTION_FAILED, "the member's answer is not that of an API server")
+        Failure::new(
+            reason::CONNECTION_FAILED,
+            "the member's answer is not that of an API server",
+        )
     })
 }
 
@@ -185,7 +223,8 @@ fn check(status: StatusCode) -> Result<(), Failure> {
     match code {
         200..=299 => Ok(()),
         300..=399 => {
-            let text = format!("the member answered with a redirect ({code}), which is not followed");
+            let text =
+                format!("the member answered with a redirect ({code}), which is not followed");
             Err(Failure::new(reason::CONNECTION_FAILED, text))
         }
         401 | 403 => {
@@ -265,8 +304,12 @@ pub fn features(groups: &[ApiGroup]) -> Vec<String> {
         ("cilium.io", &["Cilium"]),
         ("gateway.networking.k8s.io", &["GatewayAPI"]),
     ];
-    let served = BY_GROUP.iter().filter(|(name, _)| groups.iter().any(|group| group.name == *name));
-    let names: BTreeSet<&str> = served.flat_map(|(_, features)| features.iter().copied()).collect();
+    let served = BY_GROUP
+        .iter()
+        .filter(|(name, _)| groups.iter().any(|group| group.name == *name));
+    let names: BTreeSet<&str> = served
+        .flat_map(|(_, features)| features.iter().copied())
+        .collect();
     names.into_iter().map(str::to_owned).collect()
 }
 

@@ -71,8 +71,8 @@ pub struct Observed {
 pub fn status(cluster: &Cluster, observed: &Observed, now: Timestamp) -> ClusterStatus {
     let mut status = cluster.status.clone().unwrap_or_default();
     status.observed_generation = cluster.metadata.generation;
-    let same_credential = set_credentials(&mut status, &observed.credential, now);
-    set_connection(&mut status, observed, same_credential, now);
+    set_credentials(&mut status, &observed.credential, now);
+    set_connection(&mut status, observed, now);
     set_target(&mut status, &observed.derived, now);
     let facts = ClusterFacts {
         deleting: cluster.metadata.deletion_timestamp.is_some(),
@@ -101,9 +101,8 @@ fn lead(kind: CredentialKind) -> SignedDuration {
     }
 }
 
-/// CredentialsValid and CredentialsCurrent; says whether the credential is still the one that the
-/// status is about.
-fn set_credentials(status: &mut ClusterStatus, credential: &Checked, now: Timestamp) -> bool {
+/// CredentialsValid and CredentialsCurrent.
+fn set_credentials(status: &mut ClusterStatus, credential: &Checked, now: Timestamp) {
     let kind = condition::CREDENTIALS_VALID;
     let credential = match credential {
         Ok(credential) => credential,
@@ -112,17 +111,20 @@ fn set_credentials(status: &mut ClusterStatus, credential: &Checked, now: Timest
             conditions::remove(&mut status.conditions, CREDENTIALS_CURRENT);
             let condition = Condition::no(kind, Severity::Error, reason, message.as_str());
             conditions::set(&mut status.conditions, condition, now);
-            return false;
+            return;
         }
     };
-    let before = status.credentials.replace(Credentials {
+    status.credentials = Some(Credentials {
         kind: credential.kind,
         expiration_time: credential.expires.map(Time::new),
         fingerprint: credential.fingerprint.clone(),
     });
     conditions::set(&mut status.conditions, Condition::yes(kind), now);
     match credential.expires {
-        None => drop(conditions::remove(&mut status.conditions, CREDENTIALS_CURRENT)),
+        None => drop(conditions::remove(
+            &mut status.conditions,
+            CREDENTIALS_CURRENT,
+        )),
         Some(end) => {
             let soon = now.duration_until(end) < lead(credential.kind);
             let condition = if soon {
@@ -137,18 +139,12 @@ fn set_credentials(status: &mut ClusterStatus, credential: &Checked, now: Timest
             conditions::set(&mut status.conditions, condition, now);
         }
     }
-    before.is_some_and(|before| before.fingerprint == credential.fingerprint)
 }
 
 /// Type of the condition that warns ahead of an expiry.
 const CREDENTIALS_CURRENT: &str = "CredentialsCurrent";
 
-fn set_connection(
-    status: &mut ClusterStatus,
-    observed: &Observed,
-    same_credential: bool,
-    now: Timestamp,
-) {
+fn set_connection(status: &mut ClusterStatus, observed: &Observed, now: Timestamp) {
     let list = &mut status.conditions;
     if observed.credential.is_err() {
         let why = "the credential is not valid, so the member is not contacted";
@@ -164,10 +160,14 @@ fn set_connection(
     }
     let list = &mut status.conditions;
     let Some(probe) = &observed.probe else {
-        // After a restart of the hub the last verdict stands until there is a new one.
-        if !same_credential || conditions::get(list, condition::CONNECTED).is_none() {
+        // After a restart or a rotation the last verdict stands until there is a new one.
+        if conditions::get(list, condition::CONNECTED).is_none() {
             let why = "the member is being contacted";
-            conditions::set(list, Condition::unknown(condition::CONNECTED, "NotProbed", why), now);
+            conditions::set(
+                list,
+                Condition::unknown(condition::CONNECTED, "NotProbed", why),
+                now,
+            );
         }
         return;
     };
@@ -205,7 +205,10 @@ fn failed(kind: &str, failure: &Failure) -> Condition {
 /// Takes over what was discovered; its time alone only every few minutes.
 fn set_capabilities(current: &mut Option<Capabilities>, found: &Capabilities) {
     let fresh = current.as_ref().is_some_and(|current| {
-        let undated = |c: &Capabilities| Capabilities { observed_at: None, ..c.clone() };
+        let undated = |c: &Capabilities| Capabilities {
+            observed_at: None,
+            ..c.clone()
+        };
         let age = match (current.observed_at, found.observed_at) {
             (Some(a), Some(b)) => a.timestamp().duration_until(b.timestamp()),
             _ => SignedDuration::MAX,
@@ -263,7 +266,11 @@ fn target_ready(target: &SyncTarget) -> Condition {
         return Condition::yes(kind);
     }
     let why = ready.map_or("not evaluated yet", |ready| {
-        if ready.message.is_empty() { &*ready.reason } else { &*ready.message }
+        if ready.message.is_empty() {
+            &*ready.reason
+        } else {
+            &*ready.message
+        }
     });
     let text = format!("the SyncTarget is not Ready: {why}");
     Condition::no(kind, Severity::Warning, reason::SYNC_TARGET_NOT_READY, text)

@@ -14,7 +14,10 @@ use crate::placement::reconcile::is_draining;
 pub fn metadata(location: &Location) -> Location {
     let mut new = location.clone();
     let labels = location.metadata.labels.iter().flatten();
-    let text = labels.map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",");
+    let text = labels
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect::<Vec<_>>()
+        .join(",");
     let annotations = new.metadata.annotations.get_or_insert_default();
     if text.is_empty() {
         annotations.remove(LOCATION_LABELS_ANNOTATION);
@@ -85,7 +88,10 @@ mod tests {
     #[test]
     fn labels_are_listed_sorted_for_printing() {
         let new = metadata(&location(json!({"b": "2", "a": "1"}), json!({})));
-        assert_eq!(new.metadata.annotations.as_ref().unwrap()[LOCATION_LABELS_ANNOTATION], "a=1,b=2");
+        assert_eq!(
+            new.metadata.annotations.as_ref().unwrap()[LOCATION_LABELS_ANNOTATION],
+            "a=1,b=2"
+        );
         assert_eq!(metadata(&new), new);
         let mut bare = new;
         bare.metadata.labels = None;
@@ -106,11 +112,18 @@ mod tests {
             (json!({"matchLabels": {"location": "eu"}}), 5, 2),
             (json!({"matchLabels": {"location": "us"}}), 0, 0),
             (json!(null), 0, 0),
-            (json!({"matchExpressions": [{"key": "a", "operator": "Near"}]}), 0, 0),
+            (
+                json!({"matchExpressions": [{"key": "a", "operator": "Near"}]}),
+                0,
+                0,
+            ),
         ] {
             let mut location = location(json!({}), selector);
             let status = status(&location, &targets, now());
-            assert_eq!((status.instances, status.available_instances), (Some(instances), Some(available)));
+            assert_eq!(
+                (status.instances, status.available_instances),
+                (Some(instances), Some(available))
+            );
             assert_eq!(status.observed_generation, Some(2));
             location.status = Some(status.clone());
             assert_eq!(super::status(&location, &targets, now()), status);

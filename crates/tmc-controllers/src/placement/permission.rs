@@ -76,18 +76,24 @@ mod tests {
             let body = Body::from(review.to_string().into_bytes());
             Ok::<_, kube::Error>(Response::builder().status(code).body(body).unwrap())
         });
-        Hub { connection: Connection::in_process(service), workspaces: true }
+        Hub {
+            connection: Connection::in_process(service),
+            workspaces: true,
+        }
     }
 
     async fn asked(rule: fn(&Value) -> bool) -> Permission {
         let names = ["east".to_owned(), "west".to_owned()];
         let provider = ClusterName::new("provider");
-        ask(&hub(rule), &ClusterName::new("c1"), &provider, &names).await.unwrap()
+        ask(&hub(rule), &ClusterName::new("c1"), &provider, &names)
+            .await
+            .unwrap()
     }
 
     #[tokio::test]
     async fn a_permission_is_for_all_for_some_or_for_none() {
-        let user = |spec: &Value| spec["user"] == "system:kcp:workspace:c1" && spec["groups"] == json!([]);
+        let user =
+            |spec: &Value| spec["user"] == "system:kcp:workspace:c1" && spec["groups"] == json!([]);
         assert_eq!(asked(user).await, Permission::All);
         let east = asked(|spec| {
             let asked = &spec["resourceAttributes"];

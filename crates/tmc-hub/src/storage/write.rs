@@ -214,6 +214,14 @@ impl Core {
 
     /// Prunes what the schema does not know, as `fieldValidation` says.
     fn decode(&self, place: &Place, object: &mut Value, options: &WriteOptions) -> Result<Vec<String>> {
+        // Deeper than readers can parse, it would make whole lists unreadable for others.
+        let depth = tmc_apimachinery::meta::depth(object);
+        if depth > tmc_apimachinery::meta::MAX_DEPTH {
+            return Err(ApiError::bad_request(format!(
+                "the object is nested {depth} levels deep; at most {} are possible",
+                tmc_apimachinery::meta::MAX_DEPTH
+            )));
+        }
         let Some(schema) = &place.definition.schema else { return Ok(Vec::new()) };
         let unknown = schema.prune(object);
         let texts: Vec<String> =
@@ -301,7 +309,10 @@ impl Core {
         }
         causes.extend(tmc_apimachinery::meta::validate_metadata(object));
         if let Some(schema) = &definition.schema {
-            causes.extend(schema.validate(object));
+            causes.extend(match old {
+                Some(old) => schema.validate_update(object, old),
+                None => schema.validate(object),
+            });
         }
         if let Some(old) = old {
             causes.extend(strategy::immutable_causes(definition, old, object));

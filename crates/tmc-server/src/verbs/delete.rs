@@ -8,7 +8,7 @@ use tmc_apimachinery::status::{ApiError, Result};
 
 use super::Call;
 use super::read::list_options;
-use crate::content::{Offer, body_encoding, decode, negotiate};
+use crate::content::{Offer, body_format, decode, negotiate};
 use crate::render;
 use crate::resource::Deleted;
 use crate::surface::Response;
@@ -63,7 +63,7 @@ fn options(call: &Call<'_>) -> Result<DeleteOptions> {
     let body = if empty {
         None
     } else {
-        Some(decode(&call.body, body_encoding(call.headers)?)?)
+        Some(decode(&call.body, body_format(call.headers)?)?)
     };
     if let Some(kind) = body.as_ref().and_then(|body| body.get("kind"))
         && kind != "DeleteOptions"

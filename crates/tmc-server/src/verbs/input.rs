@@ -9,7 +9,7 @@ use tmc_apimachinery::schema::duplicate_fields;
 use tmc_apimachinery::status::{ApiError, Result};
 
 use super::Call;
-use crate::content::{Encoding, body_encoding, decode};
+use crate::content::{BodyFormat, body_format, decode};
 
 /// The kind that a request to a resource, or to a part of it, carries.
 pub(super) fn kind_of(definition: &ResourceDefinition, subresource: &str) -> GroupVersionKind {
@@ -25,14 +25,14 @@ pub(super) fn kind_of(definition: &ResourceDefinition, subresource: &str) -> Gro
 /// Decodes and checks the object in the body; the texts are warnings about duplicate fields.
 ///
 /// # Errors
-/// 415 for another encoding; 400 for what cannot be read, is of another kind or version, or names
+/// 415 for another format; 400 for what cannot be read, is of another kind or version, or names
 /// another object or namespace than the path.
 pub(super) fn object(call: &Call<'_>, validation: FieldValidation) -> Result<(Value, Vec<String>)> {
-    let encoding = body_encoding(call.headers)?;
-    let mut object = decode(&call.body, encoding)?;
+    let format = body_format(call.headers)?;
+    let mut object = decode(&call.body, format)?;
     let gvk = kind_of(call.definition(), &call.request.subresource);
     check_kind(&mut object, &gvk, call.definition().custom)?;
-    let warnings = duplicates(&call.body, encoding, validation, &gvk)?;
+    let warnings = duplicates(&call.body, format, validation, &gvk)?;
     // What is posted to a part of an object (a TokenRequest) need not repeat the object's name.
     let unnamed = call.info.verb == "create" && meta(&object).name().is_empty();
     let name = if unnamed { "" } else { call.name };
@@ -46,11 +46,11 @@ pub(super) fn object(call: &Call<'_>, validation: FieldValidation) -> Result<(Va
 /// 400 naming them when validation is strict.
 pub(super) fn duplicates(
     body: &[u8],
-    encoding: Encoding,
+    format: BodyFormat,
     validation: FieldValidation,
     gvk: &GroupVersionKind,
 ) -> Result<Vec<String>> {
-    if validation == FieldValidation::Ignore || encoding != Encoding::Json {
+    if validation == FieldValidation::Ignore || format != BodyFormat::Json {
         return Ok(Vec::new());
     }
     let found: Vec<String> = duplicate_fields(body)

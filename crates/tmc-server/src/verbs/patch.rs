@@ -8,7 +8,7 @@ use tmc_apimachinery::patch::{json_patch, merge_patch, strategic_merge_patch};
 use tmc_apimachinery::status::{ApiError, Reason, Result};
 
 use super::{Call, input, target, write};
-use crate::content::{Encoding, Offer, decode, media_type, negotiate};
+use crate::content::{BodyFormat, Offer, decode, media_type, negotiate};
 use crate::resource::Written;
 use crate::surface::Response;
 
@@ -38,7 +38,7 @@ pub(super) async fn patch(call: &Call<'_>) -> Result<Response> {
     let gvk = input::kind_of(call.definition(), &call.request.subresource);
     let warnings = match patch {
         Patch::Merge(_) | Patch::Strategic(_) => {
-            input::duplicates(&call.body, Encoding::Json, options.field_validation, &gvk)?
+            input::duplicates(&call.body, BodyFormat::Json, options.field_validation, &gvk)?
         }
         Patch::Json | Patch::ApplyAsMerge(_) => Vec::new(),
     };
@@ -55,13 +55,13 @@ pub(super) async fn patch(call: &Call<'_>) -> Result<Response> {
 /// 415 naming what the resource takes.
 fn parse(call: &Call<'_>) -> Result<Patch> {
     let strategic = call.definition().strategic;
-    let body = || decode(&call.body, Encoding::Json);
+    let body = || decode(&call.body, BodyFormat::Json);
     match media_type(call.headers).as_str() {
         JSON_PATCH => Ok(Patch::Json),
         MERGE_PATCH => Ok(Patch::Merge(object_patch(body()?)?)),
         STRATEGIC_PATCH if strategic => Ok(Patch::Strategic(object_patch(body()?)?)),
         APPLY_PATCH if call.env.config.apply_as_merge => Ok(Patch::ApplyAsMerge(object_patch(
-            decode(&call.body, Encoding::Yaml)?,
+            decode(&call.body, BodyFormat::Yaml)?,
         )?)),
         APPLY_PATCH => Err(ApiError::unsupported_media_type(format!(
             "server-side apply is not served yet: use kubectl apply without --server-side, or one \

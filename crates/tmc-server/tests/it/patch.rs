@@ -145,7 +145,7 @@ async fn a_patch_of_ten_thousand_and_one_operations_is_413() {
 #[rstest]
 #[case(JSON, "{}", 400)]
 #[case(JSON, "nonsense", 400)]
-#[case(JSON, r#"[{"op":"replace","path":"","value":3}]"#, 400)]
+#[case(JSON, r#"[{"op":"replace","path":"","value":3}]"#, 422)]
 #[case(JSON, r#"[{"op":"remove","path":"/spec/none"}]"#, 422)]
 #[case(JSON, r#"[{"op":"test","path":"/kind","value":"Pod"}]"#, 422)]
 #[case(MERGE, "[]", 400)]

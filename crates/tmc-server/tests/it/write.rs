@@ -107,7 +107,6 @@ async fn malformed_yaml_is_400_with_its_place() {
 }
 
 #[rstest]
-#[case("application/vnd.kubernetes.protobuf")]
 #[case("text/plain")]
 #[case("application/x-www-form-urlencoded")]
 #[tokio::test]
@@ -402,4 +401,40 @@ async fn a_verb_that_is_not_offered_is_405_and_names_the_others(
         "the server does not allow this method on the requested resource"
     );
     assert_eq!(answer.header("allow"), allow);
+}
+
+#[tokio::test]
+async fn what_typed_clients_send_is_read() {
+    use base64::Engine;
+    let hub = fixture();
+    // `kubectl create namespace foo`, version 1.36.
+    let sent = "azhzAAoPCgJ2MRIJTmFtZXNwYWNlEhsKEwoDZm9vEgAaACIAKgAyADgAQgASABoCCgAaACIA";
+    let sent = base64::engine::general_purpose::STANDARD
+        .decode(sent)
+        .unwrap();
+    let headers = [
+        ("content-type", "application/vnd.kubernetes.protobuf"),
+        (
+            "accept",
+            "application/vnd.kubernetes.protobuf,application/json",
+        ),
+    ];
+    let answer = hub
+        .send(
+            "POST",
+            "/clusters/a/api/v1/namespaces",
+            &headers,
+            sent.clone(),
+        )
+        .await;
+    assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text());
+    assert_eq!(answer.json()["metadata"]["name"], "foo");
+    let elsewhere = hub.send("POST", DEPLOYMENTS, &headers, sent.clone()).await;
+    assert_eq!(elsewhere.refusal().0, 400);
+    let broken = hub
+        .send("POST", DEPLOYMENTS, &headers, sent[..9].to_vec())
+        .await;
+    assert_eq!(broken.refusal().0, 400);
+    let custom = hub.send("POST", WIDGETS, &headers, &b"k8s\0"[..]).await;
+    assert_eq!(custom.refusal().0, 415);
 }

@@ -4,13 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
-use tmc_apimachinery::GroupVersionResource;
-use tmc_apimachinery::names::GroupResource;
+use tmc_apimachinery::{GroupResource, GroupVersionResource};
 use tmc_controllers::clock::Clock;
 use tmc_controllers::connector::{Outbound, OwnListeners};
-use tmc_controllers::context::Deps;
 use tmc_controllers::kubeconfig::Allowances;
-use tmc_controllers::manager::Manager;
+use tmc_controllers::{Deps, Handle, Manager};
 use tmc_hub::Hub;
 use tmc_runtime::Jitter;
 use tmc_server::Server;
@@ -45,7 +43,7 @@ pub fn start(
     runtime: tmc_runtime::Hub,
     settings: ControllerSettings,
     stop: &CancellationToken,
-) -> Result<Manager> {
+) -> Result<Handle> {
     let url = settings.url;
     let deps = Deps {
         base_url: Arc::new(move || url.clone()),
@@ -57,7 +55,7 @@ pub fn start(
         clock: Clock::system(),
         jitter: Jitter::random(),
     };
-    Ok(Manager::start(runtime, deps, stop.clone()))
+    Ok(Manager::start(runtime, deps))
 }
 
 /// The resources behind `resource.group` names, in the version that the hub prefers.

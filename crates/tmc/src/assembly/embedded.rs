@@ -8,7 +8,7 @@ use serde_json::json;
 use tmc_apimachinery::definition::ResourceDefinition;
 use tmc_apimachinery::user::{GROUP_CONTROLLERS, UserInfo};
 use tmc_apimachinery::{ClusterName, GroupVersionResource};
-use tmc_controllers::manager::Manager;
+use tmc_controllers::Handle;
 use tmc_hub::environment::SystemEnvironment;
 use tmc_hub::storage::{Extracted, Layout, Store as ObjectStore};
 use tmc_hub::{Hub, HubOptions};
@@ -59,7 +59,7 @@ pub struct Embedded {
     store: ObjectStore,
     stop: CancellationToken,
     serving: JoinHandle<std::io::Result<()>>,
-    controllers: Manager,
+    controllers: Handle,
 }
 
 impl Embedded {

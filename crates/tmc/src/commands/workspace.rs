@@ -199,7 +199,7 @@ pub async fn give(context: &Context, path: &str, grantee: &Grantee, role: Role) 
         Role::Use => ("tmc:use", "use"),
     };
     let api = "rbac.authorization.k8s.io";
-    let hash = tmc_api::hashes::base36(&sha224(&format!("{kind}/{name}")));
+    let hash = tmc_api::hashes::base36_sha224(&format!("{kind}/{name}"));
     let binding = json!({
         "apiVersion": format!("{api}/v1"), "kind": "ClusterRoleBinding",
         "metadata": {"name": format!("tmc-{word}-{}", &hash[..8])},
@@ -209,11 +209,6 @@ pub async fn give(context: &Context, path: &str, grantee: &Grantee, role: Role) 
     let client = context.resource_in(path, api, "v1", "clusterrolebindings");
     ensure(&client, "", &binding).await.map_err(|e| explain(e, path))?;
     Ok(format!("{shown} has role {word} in {path}"))
-}
-
-fn sha224(text: &str) -> Vec<u8> {
-    use sha2::{Digest, Sha224};
-    Sha224::digest(text.as_bytes()).to_vec()
 }
 
 /// For whom a certificate is made.

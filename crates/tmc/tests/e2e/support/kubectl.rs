@@ -20,6 +20,7 @@ pub(crate) struct Kubectl {
     kubeconfig: PathBuf,
     server: Option<String>,
     home: PathBuf,
+    directory: Option<PathBuf>,
     environment: Vec<(String, String)>,
 }
 
@@ -30,6 +31,7 @@ impl Kubectl {
             kubeconfig: kubeconfig.to_owned(),
             server: None,
             home: home.to_owned(),
+            directory: None,
             environment: Vec::new(),
         }
     }
@@ -37,6 +39,11 @@ impl Kubectl {
     /// The same with `--server`.
     pub(crate) fn at(&self, server: &str) -> Self {
         Self { server: Some(server.to_owned()), ..self.clone() }
+    }
+
+    /// The same in a working directory.
+    pub(crate) fn in_directory(&self, directory: &Path) -> Self {
+        Self { directory: Some(directory.to_owned()), ..self.clone() }
     }
 
     /// The same with a variable in its environment.
@@ -54,6 +61,9 @@ impl Kubectl {
             .env_remove("KUBECTL_EXTERNAL_DIFF")
             .env_remove("KUBERC")
             .envs(self.environment.iter().map(|(name, value)| (name, value)));
+        if let Some(directory) = &self.directory {
+            command.current_dir(directory);
+        }
         if let Some(server) = &self.server {
             command.args(["--server", server]);
         }

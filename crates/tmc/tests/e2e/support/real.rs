@@ -106,6 +106,8 @@ pub(crate) struct Real {
     kubeconfig: String,
     api: Api,
     kubectl: Kubectl,
+    authority: Authority,
+    server: String,
     // Ended with this value; until then only held.
     _servers: Vec<Server>,
 }
@@ -137,8 +139,9 @@ impl Real {
         until_served(&mut cluster.servers, seconds(60), || can_run_pods(&api))?;
         let file = cluster.directory.write("admin.kubeconfig", &kubeconfig);
         let kubectl = Kubectl::new(&file, cluster.directory.path());
-        let Starting { directory, servers, .. } = cluster;
-        Ok(Self { directory, kubeconfig, api, kubectl, _servers: servers })
+        let server = cluster.server();
+        let Starting { directory, servers, authority, .. } = cluster;
+        Ok(Self { directory, kubeconfig, api, kubectl, authority, server, _servers: servers })
     }
 
     /// The administrator's kubeconfig: inline CA, client certificate and key.
@@ -151,6 +154,17 @@ impl Real {
         self.directory.join("admin.kubeconfig")
     }
 
+    /// A kubeconfig for a user without any right: its file.
+    pub(crate) fn user(&self, name: &str) -> PathBuf {
+        let text = kubeconfig(&self.server, &self.authority, name, &[]);
+        self.directory.write(&format!("{name}.kubeconfig"), text)
+    }
+
+    /// A directory for files of tests.
+    pub(crate) fn scratch(&self) -> &Scratch {
+        &self.directory
+    }
+
     /// Requests as its administrator.
     pub(crate) fn api(&self) -> &Api {
         &self.api
@@ -160,6 +174,24 @@ impl Real {
     pub(crate) fn kubectl(&self) -> &Kubectl {
         &self.kubectl
     }
+}
+
+/// A kubeconfig for a user with groups, everything inline.
+fn kubeconfig(server: &str, authority: &Authority, user: &str, groups: &[&str]) -> String {
+    let Pair { certificate, key } = authority.client(user, groups);
+    let document = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "real",
+        "clusters": [{"name": "real", "cluster": {
+            "server": server,
+            "certificate-authority-data": STANDARD.encode(&authority.pair.certificate),
+        }}],
+        "contexts": [{"name": "real", "context": {"cluster": "real", "user": user}}],
+        "users": [{"name": user, "user": {
+            "client-certificate-data": STANDARD.encode(certificate),
+            "client-key-data": STANDARD.encode(key),
+        }}],
+    });
+    format!("{document:#}\n")
 }
 
 /// A node as kwok takes it for one of its own.
@@ -266,22 +298,13 @@ impl Starting {
         self.start("kube-apiserver", &args);
     }
 
-    /// A kubeconfig for a user with groups.
+    /// `https://host:port`.
+    fn server(&self) -> String {
+        format!("https://127.0.0.1:{}", self.secure)
+    }
+
     fn kubeconfig(&self, user: &str, groups: &[&str]) -> String {
-        let Pair { certificate, key } = self.authority.client(user, groups);
-        let document = json!({
-            "apiVersion": "v1", "kind": "Config", "current-context": "real",
-            "clusters": [{"name": "real", "cluster": {
-                "server": format!("https://127.0.0.1:{}", self.secure),
-                "certificate-authority-data": STANDARD.encode(&self.authority.pair.certificate),
-            }}],
-            "contexts": [{"name": "real", "context": {"cluster": "real", "user": user}}],
-            "users": [{"name": user, "user": {
-                "client-certificate-data": STANDARD.encode(certificate),
-                "client-key-data": STANDARD.encode(key),
-            }}],
-        });
-        format!("{document:#}\n")
+        kubeconfig(&self.server(), &self.authority, user, groups)
     }
 
     /// Flags of a program that serves its health with certificates and works through a kubeconfig.

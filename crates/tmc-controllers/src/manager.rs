@@ -1,0 +1,153 @@
+//! Starts the controllers and stops them.
+
+use std::sync::Arc;
+
+use tmc_runtime::Hub;
+use tmc_runtime::controller::{self, Outcome};
+use tmc_runtime::queue::WorkQueue;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::cluster::{CredentialCache, Prober};
+use crate::context::{Context, Deps, Queues};
+use crate::members::Members;
+use crate::stores::Informers;
+use crate::{cluster, location, namespace, placement, resource, synctarget, wiring};
+
+/// Runs every controller against one hub. Two managers of one hub do no harm (all writes have
+/// preconditions) but double work; one should lead.
+pub struct Manager;
+
+/// Running controllers. Dropping it leaves them running; see [`Handle::stop`].
+#[must_use = "the controllers can only be stopped through it"]
+pub struct Handle {
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+    ctx: Arc<Context>,
+}
+
+impl Manager {
+    /// Starts informers and controllers. The hub's connection must carry the identity of the
+    /// controllers (group `system:tmc:controllers`). Workers start when the first lists are in.
+    ///
+    /// # Panics
+    /// Outside a Tokio runtime.
+    pub fn start(hub: Hub, deps: Deps) -> Handle {
+        let stop = CancellationToken::new();
+        let informers = Informers::new(&hub, &deps.sync_resources);
+        let ctx = Arc::new(Context {
+            stores: informers.stores(),
+            queues: Queues::new(&deps.jitter),
+            members: Members::default(),
+            credentials: CredentialCache::default(),
+            prober: Prober::default(),
+            assumed: Default::default(),
+            listening_since: deps.clock.now(),
+            hub,
+            deps,
+        });
+        listen(&ctx);
+        spawn(wiring::connect(informers, &ctx), &stop);
+        let task = tokio::spawn(run(Arc::clone(&ctx), stop.clone()));
+        Handle { stop, task, ctx }
+    }
+}
+
+impl Handle {
+    /// Ends informers and controllers, and waits for reconciles under way.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        // It ends by itself; a panic in it was logged where it happened.
+        let _ = self.task.await;
+    }
+
+    /// Whether everything that was listed and queued is worked off. For tests that wait for quiet.
+    pub fn is_idle(&self) -> bool {
+        let (stores, queues) = (&self.ctx.stores, &self.ctx.queues);
+        stores
+            .resources
+            .iter()
+            .all(|resource| resource.store.has_synced())
+            && queues.placements.is_empty()
+            && queues.namespaces.is_empty()
+            && queues.objects.is_empty()
+            && queues.locations.is_empty()
+            && queues.first_locations.is_empty()
+            && queues.sync_targets.is_empty()
+            && queues.clusters.is_empty()
+    }
+
+    /// Resolves when the first lists of our own kinds are in and workers run.
+    pub async fn ready(&self) {
+        self.ctx.stores.synced().await;
+    }
+}
+
+/// Beats and Hosted syncers wake the controller of their target.
+fn listen(ctx: &Arc<Context>) {
+    let wake = |ctx: &Arc<Context>| {
+        // Weak: whoever calls lives longer than the controllers, and must not keep them.
+        let ctx = Arc::downgrade(ctx);
+        move |target: &crate::heartbeat::TargetId| {
+            if let Some(ctx) = ctx.upgrade() {
+                let key = tmc_runtime::ClusterKey::new(&target.cluster, "", &target.name);
+                ctx.queues.sync_targets.add(key);
+            }
+        }
+    };
+    ctx.deps.beats.on_wake(Arc::new(wake(ctx)));
+    ctx.deps.hosted.on_change(Arc::new(wake(ctx)));
+}
+
+fn spawn(informers: Informers, stop: &CancellationToken) {
+    informers.sync_targets.spawn(stop.clone());
+    informers.clusters.spawn(stop.clone());
+    informers.locations.spawn(stop.clone());
+    informers.placements.spawn(stop.clone());
+    informers.namespaces.spawn(stop.clone());
+    if let Some(informer) = informers.logical_clusters {
+        informer.spawn(stop.clone());
+    }
+    for (_, informer) in informers.resources {
+        informer.spawn(stop.clone());
+    }
+}
+
+async fn run(ctx: Arc<Context>, stop: CancellationToken) {
+    tokio::select! {
+        () = stop.cancelled() => return,
+        () = ctx.stores.synced() => {}
+    }
+    let queues = &ctx.queues;
+    let mut sets = vec![
+        workers(&ctx, &queues.sync_targets, 4, &stop, synctarget::run),
+        workers(&ctx, &queues.clusters, 4, &stop, cluster::run),
+        workers(&ctx, &queues.locations, 2, &stop, location::run),
+        workers(&ctx, &queues.first_locations, 1, &stop, location::run_first),
+        // One after the other: each decision sees those before it, so that placements spread.
+        workers(&ctx, &queues.placements, 1, &stop, placement::run),
+        workers(&ctx, &queues.namespaces, 4, &stop, namespace::run),
+        workers(&ctx, &queues.objects, 8, &stop, resource::run),
+    ];
+    stop.cancelled().await;
+    for set in &mut sets {
+        while set.join_next().await.is_some() {}
+    }
+}
+
+fn workers<K, Fut>(
+    ctx: &Arc<Context>,
+    queue: &WorkQueue<K>,
+    count: usize,
+    stop: &CancellationToken,
+    reconcile: fn(Arc<Context>, K) -> Fut,
+) -> JoinSet<()>
+where
+    K: Clone + Eq + std::hash::Hash + std::fmt::Debug + Send + Sync + 'static,
+    Fut: Future<Output = Outcome> + Send + 'static,
+{
+    let ctx = Arc::clone(ctx);
+    controller::run(queue, count, stop, move |key| {
+        reconcile(Arc::clone(&ctx), key)
+    })
+}

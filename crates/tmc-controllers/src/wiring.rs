@@ -1,0 +1,318 @@
+//! Who has to look again when something changes. Only what matters to the reader is passed on: a
+//! heartbeat touches no Placement, a new status of a workload no namespace.
+
+use std::sync::Arc;
+
+use tmc_api::conditions::{self, READY};
+use tmc_api::hashes::sync_target_key;
+use tmc_api::keys::{OWNER_CLUSTER_ANNOTATION, PLACEMENT_ANNOTATION};
+use tmc_api::scheduling::{Location, Placement};
+use tmc_api::workload::{Cluster, SyncTarget, condition};
+use tmc_apimachinery::ClusterName;
+use tmc_runtime::ClusterKey;
+use tmc_runtime::informer::Change;
+
+use crate::context::{Context, ObjectKey};
+use crate::namespace::reconcile::Namespace;
+use crate::slim::Slim;
+use crate::stores::{Informers, index, marks, own_provider};
+
+/// Adds the handlers of all controllers to the informers.
+pub(crate) fn connect(informers: Informers, ctx: &Arc<Context>) -> Informers {
+    let with = |ctx: &Arc<Context>| Arc::clone(ctx);
+    let c = with(ctx);
+    let sync_targets = informers
+        .sync_targets
+        .on_change(move |k, change| target(&c, k, &change));
+    let c = with(ctx);
+    let clusters = informers
+        .clusters
+        .on_change(move |k, change| cluster(&c, k, &change));
+    let c = with(ctx);
+    let locations = informers
+        .locations
+        .on_change(move |k, change| location(&c, k, &change));
+    let c = with(ctx);
+    let placements = informers
+        .placements
+        .on_change(move |k, change| placement(&c, k, &change));
+    let c = with(ctx);
+    let namespaces = informers
+        .namespaces
+        .on_change(move |k, change| namespace(&c, k, &change));
+    let c = with(ctx);
+    let logical_clusters = informers
+        .logical_clusters
+        .map(|informer| informer.on_change(move |k, _| workspace(&c, &k.cluster)));
+    let resources = informers.resources.into_iter().enumerate();
+    let resources = resources
+        .map(|(number, (gvr, informer))| {
+            let c = with(ctx);
+            let secrets = (&*gvr.group, &*gvr.resource) == ("", "secrets");
+            let informer = informer.on_change(move |k, change| {
+                object(&c, number, k, &change);
+                if secrets {
+                    secret(&c, k);
+                }
+            });
+            (gvr, informer)
+        })
+        .collect();
+    Informers {
+        sync_targets,
+        clusters,
+        locations,
+        placements,
+        namespaces,
+        logical_clusters,
+        resources,
+    }
+}
+
+/// Whether two versions of an object differ in what `facts` says of them; a new or deleted object
+/// always does.
+fn differs<T, F: PartialEq>(change: &Change<'_, T>, facts: impl Fn(&T) -> F) -> bool {
+    match change {
+        Change::Applied {
+            old: Some(old),
+            new,
+        } => facts(old) != facts(new),
+        _ => true,
+    }
+}
+
+fn target(ctx: &Context, key: &ClusterKey, change: &Change<'_, SyncTarget>) {
+    ctx.queues.sync_targets.add(key.clone());
+    let latest = change.latest();
+    let target_key = sync_target_key(key.cluster.as_str(), &key.name);
+    match change {
+        Change::Deleted(last) => {
+            let id = crate::synctarget::identity(key, last);
+            ctx.deps.hosted.stop(&id);
+            ctx.deps.beats.forget(&id);
+            ctx.enqueue_objects(index::TARGET, &target_key);
+        }
+        Change::Applied { old: None, .. } => {
+            for namespace in ctx
+                .stores
+                .namespaces
+                .keys_by_index(index::TARGET, &target_key)
+            {
+                ctx.enqueue_objects_of(&namespace);
+            }
+        }
+        Change::Applied { .. } => {}
+    }
+    if differs(change, schedulability) {
+        enqueue_choosers(ctx, &key.cluster);
+        for location in ctx
+            .stores
+            .locations
+            .keys_by_index(index::CLUSTER, key.cluster.as_str())
+        {
+            ctx.queues.locations.add(location);
+        }
+        ctx.queues.first_locations.add(key.cluster.clone());
+    }
+    let summary = |target: &SyncTarget| {
+        let ready = conditions::get(target.conditions(), READY).cloned();
+        let status = target.status.as_ref();
+        (
+            ready,
+            target.metadata.labels.clone(),
+            status.map(|s| (s.capacity.clone(), s.allocatable.clone())),
+        )
+    };
+    if differs(change, summary) {
+        let owner = latest
+            .metadata
+            .annotations
+            .as_ref()
+            .and_then(|a| a.get(OWNER_CLUSTER_ANNOTATION));
+        let mut parts = owner.into_iter().flat_map(|owner| owner.splitn(3, '/'));
+        if let (Some(namespace), Some(name)) = (parts.next(), parts.next()) {
+            ctx.queues
+                .clusters
+                .add(ClusterKey::new(&key.cluster, namespace, name));
+        }
+    }
+}
+
+/// What a Placement or Location looks at in a SyncTarget.
+fn schedulability(target: &SyncTarget) -> impl PartialEq + use<> {
+    (
+        target.metadata.uid.clone(),
+        target.metadata.labels.clone(),
+        target.metadata.deletion_timestamp.is_some(),
+        target.spec.clone(),
+        conditions::is_true(target.conditions(), READY),
+        conditions::is_false(target.conditions(), condition::API_AVAILABLE),
+    )
+}
+
+/// Every Placement that chooses from a workspace.
+fn enqueue_choosers(ctx: &Context, cluster: &ClusterName) {
+    let path = ctx.stores.path_of(cluster);
+    // A Placement may name the workspace by its path or by its logical cluster.
+    for value in [own_provider(cluster), path, cluster.to_string()] {
+        for placement in ctx.stores.placements.keys_by_index(index::PROVIDER, &value) {
+            ctx.queues.placements.add(placement);
+        }
+    }
+}
+
+fn cluster(ctx: &Context, key: &ClusterKey, change: &Change<'_, Cluster>) {
+    ctx.queues.clusters.add(key.clone());
+    let facts = |cluster: &Cluster| {
+        let capabilities = cluster
+            .status
+            .as_ref()
+            .and_then(|s| s.capabilities.as_ref());
+        (
+            cluster.metadata.uid.clone(),
+            capabilities.map(|c| c.api_groups.clone()),
+        )
+    };
+    if differs(change, facts) {
+        for target in ctx
+            .stores
+            .sync_targets
+            .keys_by_index(index::REFERENCE, &key.to_string())
+        {
+            ctx.queues.sync_targets.add(target);
+        }
+    }
+    // A Secret that a Cluster names (or no longer does) is another Secret for the syncers.
+    let name = |cluster: &Cluster| cluster.spec.kubeconfig_secret_ref.name.clone();
+    if differs(change, name) {
+        let names = change
+            .before()
+            .into_iter()
+            .chain([change.latest()])
+            .map(|c| name(c));
+        let number = ctx
+            .stores
+            .resources
+            .iter()
+            .position(|r| r.gvr.resource == "secrets");
+        for name in names {
+            let key = ClusterKey::new(&key.cluster, &key.namespace, &name);
+            if let Some(resource) = number {
+                ctx.queues.objects.add(ObjectKey { resource, key });
+            }
+        }
+    }
+}
+
+fn secret(ctx: &Context, key: &ClusterKey) {
+    for cluster in ctx
+        .stores
+        .clusters
+        .keys_by_index(index::REFERENCE, &key.to_string())
+    {
+        ctx.queues.clusters.add(cluster);
+    }
+}
+
+fn location(ctx: &Context, key: &ClusterKey, change: &Change<'_, Location>) {
+    ctx.queues.locations.add(key.clone());
+    if differs(change, |location| {
+        (location.metadata.labels.clone(), location.spec.clone())
+    }) {
+        enqueue_choosers(ctx, &key.cluster);
+    }
+    if matches!(change, Change::Deleted(_)) {
+        ctx.queues.first_locations.add(key.cluster.clone());
+    }
+}
+
+fn placement(ctx: &Context, key: &ClusterKey, change: &Change<'_, Placement>) {
+    ctx.assumed.lock().remove(key);
+    ctx.queues.placements.add(key.clone());
+    let facts = |placement: &Placement| {
+        let status = placement.status.as_ref();
+        (
+            placement.metadata.deletion_timestamp.is_some(),
+            placement.spec.namespace_selector.clone(),
+            status.map(|s| (s.selected_location.is_some(), s.sync_targets.clone())),
+        )
+    };
+    if differs(change, facts) {
+        for namespace in ctx
+            .stores
+            .namespaces
+            .keys_by_index(index::CLUSTER, key.cluster.as_str())
+        {
+            ctx.queues.namespaces.add(namespace);
+        }
+    }
+}
+
+fn namespace(ctx: &Context, key: &ClusterKey, change: &Change<'_, Namespace>) {
+    ctx.queues.namespaces.add(key.clone());
+    let selected_by = |namespace: &Namespace| {
+        let annotations = namespace.metadata.annotations.as_ref();
+        let annotated = annotations.is_some_and(|a| a.contains_key(PLACEMENT_ANNOTATION));
+        (namespace.metadata.labels.clone(), annotated)
+    };
+    if differs(change, selected_by) {
+        let placements = ctx
+            .stores
+            .placements
+            .keys_by_index(index::CLUSTER, key.cluster.as_str());
+        for placement in placements {
+            ctx.queues.placements.add(placement);
+        }
+    }
+    let states = |namespace: &Namespace| {
+        let keys = namespace.target_keys();
+        let wanted: Vec<Option<String>> = keys
+            .iter()
+            .map(|key| namespace.wanted_state(key).map(str::to_owned))
+            .collect();
+        (
+            keys,
+            wanted,
+            namespace.is_deleting(),
+            selected_by(namespace).1,
+        )
+    };
+    // A namespace that is gone took its objects along.
+    if differs(change, states) && !matches!(change, Change::Deleted(_)) {
+        ctx.enqueue_objects_of(key);
+    }
+}
+
+fn workspace(ctx: &Context, cluster: &ClusterName) {
+    enqueue_choosers(ctx, cluster);
+    ctx.queues.first_locations.add(cluster.clone());
+}
+
+fn object(ctx: &Context, resource: usize, key: &ClusterKey, change: &Change<'_, Slim>) {
+    if !matches!(change, Change::Deleted(_)) && differs(change, facts_of_object) {
+        ctx.queues.objects.add(ObjectKey {
+            resource,
+            key: key.clone(),
+        });
+    }
+    // A namespace waits for the marks of a target to vanish from its objects.
+    let lost = change.before().is_some_and(|before| {
+        let now = match change {
+            Change::Applied { new, .. } => marks(new),
+            Change::Deleted(_) => Default::default(),
+        };
+        marks(before).difference(&now).next().is_some()
+    });
+    if lost {
+        ctx.queues
+            .namespaces
+            .add(ClusterKey::new(&key.cluster, "", &key.namespace));
+    }
+}
+
+/// What the resource controller looks at: not the version, which changes with every status.
+fn facts_of_object(object: &Slim) -> impl PartialEq + use<> {
+    let mut meta = object.metadata.clone();
+    meta.resource_version.clear();
+    (meta, object.secret_type.clone())
+}

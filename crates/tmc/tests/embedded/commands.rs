@@ -1,0 +1,79 @@
+use clap::Parser as _;
+use tmc::cli::{Cli, Command};
+
+use crate::support::World;
+
+/// Runs a command line against the hub over TLS, as `main` does.
+async fn run(world: &World, line: &str) -> Result<String, String> {
+    let file = world.kubeconfig();
+    let words = line.split_whitespace().map(str::to_owned);
+    let global = ["tmc".to_owned(), "--kubeconfig".into(), file.display().to_string()];
+    let cli = Cli::try_parse_from(global.into_iter().chain(words)).map_err(|e| e.to_string())?;
+    let said = match &cli.command {
+        Command::Workspace(command) => tmc::commands::workspace::run(&cli.global, command).await,
+        Command::Cluster(command) => tmc::commands::cluster::run(&cli.global, command).await,
+        Command::Bind(command) => tmc::commands::bind::run(&cli.global, command).await,
+        Command::Get(command) => tmc::commands::get::run(&cli.global, command).await,
+        _ => unreachable!("not a command of this test"),
+    };
+    said.map_err(|error| format!("{error:#}"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn workspaces_are_made_entered_left_and_shown() {
+    let world = World::start().await;
+    assert_eq!(run(&world, "workspace create team").await.unwrap(), "workspace root:team is ready");
+    run(&world, "workspace create team").await.expect("again is no error");
+    assert_eq!(run(&world, "workspace use team").await.unwrap(), "current workspace is root:team");
+    run(&world, "workspace create inner").await.unwrap();
+    assert_eq!(run(&world, "workspace use ..").await.unwrap(), "current workspace is root");
+    assert_eq!(run(&world, "workspace use -").await.unwrap(), "current workspace is root:team");
+    run(&world, "workspace use :root").await.unwrap();
+    let tree = run(&world, "workspace tree").await.unwrap();
+    assert_eq!(tree, "root\n├── compute\n└── team\n    └── inner");
+    let list = run(&world, "workspace list").await.unwrap();
+    assert!(list.starts_with("NAME") && list.contains("team"), "{list}");
+    let error = run(&world, "workspace use nowhere").await.unwrap_err();
+    assert!(error.contains("nowhere"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_is_let_into_one_workspace_with_a_kubeconfig_of_its_own() {
+    let world = World::start().await;
+    run(&world, "workspace create team").await.unwrap();
+    let said = run(&world, "workspace grant root:team --user ann --role edit").await.unwrap();
+    assert_eq!(said, "user ann has role edit in root:team");
+    let text = run(&world, "workspace kubeconfig root:team --user ann").await.unwrap();
+    let file = world.directory.path().join("ann");
+    tmc::kubeconfig::write_private(&file, &text).unwrap();
+    let global = tmc::cli::Global {
+        kubeconfig: Some(file),
+        workspace: None,
+        output: tmc::cli::Format::Table,
+    };
+    let ann = tmc::context::Context::load(&global).unwrap();
+    assert_eq!(ann.workspace, "root:team");
+    ann.resource("", "v1", "configmaps").list("", &Default::default()).await.unwrap();
+    let elsewhere = ann.resource_in("root", "", "v1", "configmaps");
+    assert_eq!(elsewhere.list("", &Default::default()).await.unwrap_err().code(), Some(403));
+    let error = run(&world, "workspace kubeconfig root:team --user system:admin").await.unwrap_err();
+    assert!(error.contains("reserved"), "{error}");
+    let error = run(&world, "workspace grant root:team --role edit").await.unwrap_err();
+    assert!(error.contains("--user"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clusters_and_targets_are_listed_and_registering_without_raw_says_what_to_do() {
+    let world = World::start().await;
+    let _member = world.member("one").await;
+    let list = run(&world, "--workspace root:compute cluster list").await.unwrap();
+    assert!(list.contains("one"), "{list}");
+    let targets = run(&world, "--workspace root:compute get targets").await.unwrap();
+    assert!(targets.starts_with("NAME") && targets.contains("Hosted"), "{targets}");
+    let names = run(&world, "--workspace root:compute get targets -o name").await.unwrap();
+    assert!(names.starts_with("synctarget/one-"), "{names}");
+    let error = run(&world, "cluster register two --member-kubeconfig /nowhere").await.unwrap_err();
+    assert!(error.contains("--raw"), "{error}");
+    let error = run(&world, "cluster register two --raw --member-kubeconfig /nowhere").await.unwrap_err();
+    assert!(error.contains("/nowhere"), "{error}");
+}

@@ -1,0 +1,7 @@
+//! The assembly in one process: hub, controllers, view, Hosted syncers, simulated members.
+#![allow(clippy::unwrap_used)]
+
+mod commands;
+mod flow;
+mod support;
+mod view;
