@@ -209,7 +209,8 @@ fn check_schedule(schedule: &str) -> Result<(), String> {
     }
     let fields: Vec<&str> = schedule.split_whitespace().collect();
     if fields.len() != PARTS.len() {
-        return Err(format!("expected exactly 5 fields, found {}: {fields:?}", fields.len()));
+        let found = fields.join(" ");
+        return Err(format!("expected exactly 5 fields, found {}: [{found}]", fields.len()));
     }
     fields.iter().zip(&PARTS).try_for_each(|(field, part)| check_field(field, part))
 }

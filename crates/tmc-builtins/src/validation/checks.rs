@@ -113,7 +113,7 @@ pub(super) fn port_name(name: &str, field: &Field, report: &mut Report) {
     let lower = |b: &u8| b.is_ascii_lowercase();
     let known = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-';
     let faults = [
-        (name.len() > 15, "must be no more than 15 bytes"),
+        (name.len() > 15, "must be no more than 15 characters"),
         (
             bytes.is_empty() || !bytes.iter().all(known),
             "must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)",

@@ -1,14 +1,17 @@
 //! Events, leases, nodes, priorities, autoscalers, disruption budgets, certificate requests.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use tmc_apimachinery::definition::NameRule;
-use tmc_apimachinery::meta::meta;
+use tmc_apimachinery::meta::{meta, validate_qualified_name};
 
 use super::checks::{
     int_or_percent, items, list, one_of, optional_name, present, required_text, selector, text,
 };
 use super::report::{Field, Report};
 
+const PEM_REQUEST: &[u8] = b"-----BEGIN CERTIFICATE REQUEST-----";
 const MAX_USER_PRIORITY: i64 = 1_000_000_000;
 
 pub(super) fn event(object: &Value, report: &mut Report) {
@@ -32,6 +35,8 @@ pub(super) fn event(object: &Value, report: &mut Report) {
     for key in ["reportingComponent", "reportingInstance", "action", "reason"] {
         required_text(object, key, &root, report);
     }
+    let component = text(object, "reportingComponent");
+    report.extend(validate_qualified_name("reportingComponent", component));
     for (key, most) in [("reportingInstance", 128), ("action", 128), ("reason", 128), ("message", 1024)] {
         if text(object, key).len() > most {
             report.invalid(&Field::new(key), "", format!("can have at most {most} characters"));
@@ -49,17 +54,13 @@ pub(super) fn lease(object: &Value, report: &mut Report) {
         let why = "must be greater than or equal to 0";
         report.invalid(&field.child("leaseTransitions"), count, why);
     }
-    if !text(spec, "preferredHolder").is_empty() && text(spec, "strategy").is_empty() {
-        let why = "may only be specified if `strategy` is defined";
-        report.forbidden(&field.child("preferredHolder"), why);
-    }
 }
 
 pub(super) fn node(object: &Value, report: &mut Report) {
     for (taint, at) in items(&object["spec"], "taints", &Field::new("spec")) {
         let at_key = at.child("key");
         let key = text(taint, "key");
-        report.extend(tmc_apimachinery::meta::validate_qualified_name(at_key.as_str(), key));
+        report.extend(validate_qualified_name(at_key.as_str(), key));
         let effects = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
         match text(taint, "effect") {
             "" => report.required(&at.child("effect"), ""),
@@ -87,7 +88,7 @@ pub(super) fn priority_class(object: &Value, old: Option<&Value>, report: &mut R
             format!("maximum allowed value of a user defined priority is {MAX_USER_PRIORITY}");
         report.forbidden(&Field::new("value"), why);
     }
-    let policies = ["Never", "PreemptLowerPriority"];
+    let policies = ["PreemptLowerPriority", "Never"];
     one_of(object, "preemptionPolicy", &policies, &Field::new(""), report);
     if old.is_some_and(|old| old.get("value").and_then(Value::as_i64).unwrap_or(0) != value) {
         report.forbidden(&Field::new("value"), "may not be changed in an update.");
@@ -128,6 +129,10 @@ pub(super) fn horizontal_pod_autoscaler(object: &Value, report: &mut Report) {
         required_text(target, key, &at, report);
         optional_name(target, key, NameRule::PathSegment, &at, report);
     }
+    let version = text(target, "apiVersion");
+    if !version.contains('/') {
+        report.invalid(&at.child("apiVersion"), version, "apiVersion must specify API group");
+    }
     metrics(spec, &field, report);
 }
 
@@ -156,16 +161,16 @@ fn metrics(spec: &Value, field: &Field, report: &mut Report) {
                 report.forbidden(&at.child(other), why);
             }
         }
-        if matches!(*source, "resource" | "containerResource") {
-            required_text(given, "name", &at.child(source), report);
+        if matches!(*source, "resource" | "containerResource") && text(given, "name").is_empty() {
+            report.required(&at.child(source).child("name"), "must specify a resource name");
         }
         let (target, at) = (&given["target"], at.child(source).child("target"));
         if text(target, "type").is_empty() {
             report.required(&at.child("type"), "must specify a metric target type");
         }
-        let types = ["Utilization", "Value", "AverageValue"];
-        if !text(target, "type").is_empty() {
-            one_of(target, "type", &types, &at, report);
+        if !["Utilization", "Value", "AverageValue"].contains(&text(target, "type")) {
+            let why = "must be either Utilization, Value, or AverageValue";
+            report.invalid(&at.child("type"), text(target, "type"), why);
         }
         let utilization = target.get("averageUtilization").and_then(Value::as_i64);
         if let Some(percent) = utilization.filter(|percent| *percent < 1) {
@@ -176,6 +181,11 @@ fn metrics(spec: &Value, field: &Field, report: &mut Report) {
 
 pub(super) fn certificate_signing_request(object: &Value, report: &mut Report) {
     let (spec, field) = (&object["spec"], Field::new("spec"));
+    let request = STANDARD.decode(text(spec, "request")).unwrap_or_default();
+    if !request.windows(PEM_REQUEST.len()).any(|part| part == PEM_REQUEST) {
+        let why = "PEM block type must be CERTIFICATE REQUEST";
+        report.invalid(&field.child("request"), text(spec, "request"), why);
+    }
     if list(spec, "usages").is_empty() {
         report.required(&field.child("usages"), "");
     }

@@ -128,7 +128,7 @@ fn frozen(object: &Value, old: &Value, data: &[&str], report: &mut Report) {
 fn key(name: &str, field: &Field, report: &mut Report) {
     let known = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     if name.len() > MAX_KEY {
-        report.invalid(&field.key(name), name, format!("must be no more than {MAX_KEY} bytes"));
+        report.invalid(&field.key(name), name, format!("must be no more than {MAX_KEY} characters"));
     }
     if name.is_empty() || !name.bytes().all(known) {
         let why = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')";

@@ -195,7 +195,9 @@ pub(super) fn resources(resources: &Value, field: &Field, report: &mut Report) {
             }
             let standard = ["cpu", "memory", "ephemeral-storage"].contains(&name.as_str());
             if !standard && !name.contains('/') && !name.starts_with("hugepages-") {
-                report.invalid(&at, name.as_str(), "must be a standard resource type or fully qualified");
+                let why = "must be a standard resource type or fully qualified";
+                report.invalid(&at, name.as_str(), why);
+                report.invalid(&at, name.as_str(), "must be a standard resource for containers");
             }
         }
     }
@@ -256,18 +258,14 @@ fn handler(probe: &Value, field: &Field, report: &mut Report) {
     for more in given.iter().skip(1) {
         report.forbidden(&field.child(more), "may not specify more than 1 handler type");
     }
-    if let Some(exec) = present(probe, "exec")
-        && list(exec, "command").is_empty()
-    {
-        report.required(&field.child("exec").child("command"), "");
-    }
-    for key in ["httpGet", "tcpSocket", "grpc"] {
-        if let Some(action) = present(probe, key) {
-            let at = field.child(key);
+    let Some(first) = given.first() else { return };
+    let (action, at) = (&probe[*first], field.child(first));
+    match *first {
+        "exec" if list(action, "command").is_empty() => report.required(&at.child("command"), ""),
+        "httpGet" | "tcpSocket" | "grpc" => {
             port_number_or_name(&action["port"], &at.child("port"), report);
-            if key == "httpGet" {
-                one_of(action, "scheme", &["HTTP", "HTTPS"], &at, report);
-            }
+            one_of(action, "scheme", &["HTTP", "HTTPS"], &at, report);
         }
+        _ => {}
     }
 }

@@ -130,7 +130,7 @@ fn schema(version: &Value, before: Option<&Value>, field: &Field, report: &mut R
         version.pointer("/schema/openAPIV3Schema").filter(|s| !s.is_null()).cloned()
     };
     let Some(given) = source(version) else {
-        report.required(field, "schemas are required");
+        report.required(field, "");
         return;
     };
     if before.and_then(source).is_some_and(|before| before == given) {

@@ -1,5 +1,6 @@
 //! Ingresses, network policies, endpoints.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use serde_json::Value;
@@ -276,10 +277,33 @@ fn strictly_within(inner: Cidr, outer: Cidr) -> bool {
     inner.1 == outer.1 && inner.2 > outer.2 && head(inner.0) == head(outer.0)
 }
 
-fn ip_address(ip: &str, field: &Field, report: &mut Report) {
-    if ip.parse::<IpAddr>().is_err() {
-        let why = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
-        report.invalid(field, ip, why);
+const NO_ADDRESS: &str = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
+
+/// An address to which traffic may be sent: of one machine, and not of this one.
+fn endpoint_ip(ip: &str, field: &Field, report: &mut Report) {
+    let Ok(address) = ip.parse::<IpAddr>() else {
+        report.invalid(field, ip, NO_ADDRESS);
+        report.invalid(field, ip, "must be a valid IP address");
+        return;
+    };
+    let (local, multicast) = match address {
+        IpAddr::V4(v4) => (v4.is_link_local(), v4.octets()[..3] == [224, 0, 0]),
+        IpAddr::V6(v6) => (v6.is_unicast_link_local(), v6.segments()[0] & 0xff0f == 0xff02),
+    };
+    let faults = [
+        (address.is_unspecified(), format!("may not be unspecified ({ip})")),
+        (
+            address.is_loopback(),
+            "may not be in the loopback range (127.0.0.0/8, ::1/128)".to_owned(),
+        ),
+        (local, "may not be in the link-local range (169.254.0.0/16, fe80::/10)".to_owned()),
+        (
+            multicast,
+            "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)".to_owned(),
+        ),
+    ];
+    for (_, fault) in faults.iter().filter(|(wrong, _)| *wrong) {
+        report.invalid(field, ip, fault);
     }
 }
 
@@ -291,7 +315,7 @@ pub(super) fn endpoints(object: &Value, report: &mut Report) {
         }
         for key in addresses {
             for (address, at) in items(subset, key, &at) {
-                ip_address(text(address, "ip"), &at.child("ip"), report);
+                endpoint_ip(text(address, "ip"), &at.child("ip"), report);
                 optional_name(address, "hostname", NameRule::Label, &at, report);
             }
         }
@@ -332,21 +356,28 @@ pub(super) fn endpoint_slice(object: &Value, report: &mut Report) {
         for (index, address) in addresses.iter().filter_map(Value::as_str).enumerate() {
             let parsed = address.parse::<IpAddr>();
             match (family, parsed) {
-                ("IPv4" | "IPv6", Err(_)) => ip_address(address, &at.index(index), report),
+                ("IPv4" | "IPv6", Err(_)) => {
+                    report.invalid(&at.index(index), address, NO_ADDRESS);
+                    continue;
+                }
                 ("IPv4", Ok(IpAddr::V6(_))) => {
                     report.invalid(&at, address, "must be an IPv4 address");
                 }
                 ("IPv6", Ok(IpAddr::V4(_))) => {
                     report.invalid(&at, address, "must be an IPv6 address");
                 }
-                _ => {}
+                ("IPv4" | "IPv6", _) => {}
+                _ => continue,
             }
+            endpoint_ip(address, &at.index(index), report);
         }
     }
+    let mut names = HashSet::new();
     for (port, at) in items(object, "ports", &root) {
         one_of(port, "protocol", PROTOCOLS, &at, report);
-        if let Some(number) = port.get("port").and_then(Value::as_i64) {
-            port_number(number, &at.child("port"), report);
+        optional_name(port, "name", NameRule::Label, &at, report);
+        if !names.insert(text(port, "name")) {
+            report.duplicate(&at.child("name"), text(port, "name"));
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::Value;
 use tmc_apimachinery::definition::NameRule;
+use tmc_apimachinery::meta::validate_qualified_name;
 
 use super::checks::{
     annotations, items, items_mut, labels, list, map, one_of, optional_name, present, put, required_name,
@@ -55,7 +56,7 @@ fn pod_spec(spec: &Value, claims: &[&str], field: &Field, report: &mut Report) {
     one_of(spec, "restartPolicy", &["Always", "OnFailure", "Never"], field, report);
     let policies = ["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
     one_of(spec, "dnsPolicy", &policies, field, report);
-    one_of(spec, "preemptionPolicy", &["Never", "PreemptLowerPriority"], field, report);
+    one_of(spec, "preemptionPolicy", &["PreemptLowerPriority", "Never"], field, report);
     labels(spec, "nodeSelector", field, report);
     for (secret, at) in items(spec, "imagePullSecrets", field) {
         required_text(secret, "name", &at, report);
@@ -161,7 +162,7 @@ fn tolerations(spec: &Value, field: &Field, report: &mut Report) {
         }
         if !key.is_empty() {
             let at = at.child("key");
-            report.extend(tmc_apimachinery::meta::validate_qualified_name(at.as_str(), key));
+            report.extend(validate_qualified_name(at.as_str(), key));
         }
         let effect = text(toleration, "effect");
         if present(toleration, "tolerationSeconds").is_some() && effect != "NoExecute" {
@@ -229,9 +230,11 @@ fn weight(weighted: &Value, field: &Field, report: &mut Report) {
 fn affinity_term(term: &Value, field: &Field, report: &mut Report) {
     selector(term, "labelSelector", field, report);
     selector(term, "namespaceSelector", field, report);
-    if text(term, "topologyKey").is_empty() {
-        report.required(&field.child("topologyKey"), "can not be empty");
+    let (key, at) = (text(term, "topologyKey"), field.child("topologyKey"));
+    if key.is_empty() {
+        report.required(&at, "can not be empty");
     }
+    report.extend(validate_qualified_name(at.as_str(), key));
 }
 
 fn host_network(spec: &Value, field: &Field, report: &mut Report) {

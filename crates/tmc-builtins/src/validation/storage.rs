@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use serde_json::Value;
 use tmc_apimachinery::definition::NameRule;
 use tmc_apimachinery::quantity::Quantity;
+use tmc_apimachinery::status::Cause;
 
 use super::checks::{items, list, map, one_of, optional_name, present, put, same, selector, text, unique};
 use super::report::{Field, Report};
@@ -95,8 +96,12 @@ pub(super) fn persistent_volume(object: &Value, report: &mut Report) {
         report.required(&field.child("accessModes"), "");
     }
     access_modes(spec, &field, report);
-    if spec.pointer("/capacity/storage").is_none() {
+    if map(spec, "capacity").next().is_none() {
         report.required(&field.child("capacity"), "");
+    }
+    if spec.pointer("/capacity/storage").is_none() {
+        let given = spec.get("capacity").unwrap_or(&Value::Null);
+        report.push(Cause::not_supported("spec.capacity", given, &["storage"]));
     }
     let policies = ["Delete", "Recycle", "Retain"];
     one_of(spec, "persistentVolumeReclaimPolicy", &policies, &field, report);
@@ -130,27 +135,48 @@ pub(super) fn limit_range(object: &Value, report: &mut Report) {
     }
 }
 
-/// Pairs of amounts of which the first may not exceed the second; where the error is reported, and
-/// what Kubernetes calls them.
-const ORDER: [(&str, &str, &str, &str, &str); 6] = [
-    ("min", "max", "min", "min value", "max value"),
-    ("min", "defaultRequest", "defaultRequest", "min value", "default request value"),
-    ("defaultRequest", "max", "defaultRequest", "default request value", "max value"),
-    ("defaultRequest", "default", "defaultRequest", "default request value", "default limit value"),
-    ("min", "default", "default", "min value", "default value"),
-    ("default", "max", "default", "default value", "max value"),
+/// Two amounts of which the first may not exceed the second: where the error stands, which of the
+/// two it shows, and what Kubernetes calls them.
+struct Order {
+    low: (&'static str, &'static str),
+    high: (&'static str, &'static str),
+    field: &'static str,
+    shown: &'static str,
+}
+
+const fn order(
+    low: (&'static str, &'static str),
+    high: (&'static str, &'static str),
+    field: &'static str,
+    shown: &'static str,
+) -> Order {
+    Order { low, high, field, shown }
+}
+
+const MIN: (&str, &str) = ("min", "min value");
+const MAX: (&str, &str) = ("max", "max value");
+const DEFAULT: (&str, &str) = ("default", "default value");
+const REQUEST: (&str, &str) = ("defaultRequest", "default request value");
+
+const ORDERS: [Order; 6] = [
+    order(MIN, MAX, "min", "min"),
+    order(MIN, REQUEST, "defaultRequest", "defaultRequest"),
+    order(REQUEST, MAX, "defaultRequest", "defaultRequest"),
+    order(REQUEST, ("default", "default limit value"), "defaultRequest", "defaultRequest"),
+    order(MIN, DEFAULT, "default", "min"),
+    order(DEFAULT, MAX, "default", "max"),
 ];
 
 fn amounts(limit: &Value, field: &Field, report: &mut Report) {
-    for (low, high, at, low_name, high_name) in ORDER {
-        for (name, value) in map(limit, low) {
-            let pair = (quantity(Some(value)), quantity(limit[high].get(name)));
-            if let (Some(low), Some(high)) = pair
-                && low > high
+    for Order { low, high, field: at, shown } in ORDERS {
+        for (name, value) in map(limit, low.0) {
+            let pair = (quantity(Some(value)), quantity(limit[high.0].get(name)));
+            if let (Some(least), Some(most)) = pair
+                && least > most
             {
-                let shown = if at == high_name { high } else { low };
-                let why = format!("{low_name} {low} is greater than {high_name} {high}");
-                report.invalid(&field.child(at).key(name), shown.to_string(), why);
+                let value = if shown == low.0 { least } else { most };
+                let why = format!("{} {least} is greater than {} {most}", low.1, high.1);
+                report.invalid(&field.child(at).key(name), value.to_string(), why);
             }
         }
     }

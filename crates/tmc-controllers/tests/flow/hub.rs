@@ -33,7 +33,7 @@ struct State {
 }
 
 #[derive(Clone)]
-pub struct FakeHub {
+pub(crate) struct FakeHub {
     state: Arc<Mutex<State>>,
     changed: Arc<watch::Sender<u64>>,
 }
@@ -79,14 +79,14 @@ fn parse(uri: &http::Uri) -> Target {
 }
 
 impl FakeHub {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             state: Arc::default(),
             changed: Arc::new(watch::Sender::new(0)),
         }
     }
 
-    pub fn hub(&self) -> Hub {
+    pub(crate) fn hub(&self) -> Hub {
         let hub = self.clone();
         let service = tower::service_fn(move |request: Request<Body>| {
             let hub = hub.clone();
@@ -99,7 +99,7 @@ impl FakeHub {
     }
 
     /// Lets a workspace use the Locations of another.
-    pub fn grant(&self, user: &str, provider: &str) {
+    pub(crate) fn grant(&self, user: &str, provider: &str) {
         self.state
             .lock()
             .granted
@@ -107,11 +107,11 @@ impl FakeHub {
     }
 
     /// Writes that changed something, as `METHOD resource cluster/namespace/name subresource`.
-    pub fn writes(&self) -> Vec<String> {
+    pub(crate) fn writes(&self) -> Vec<String> {
         self.state.lock().writes.clone()
     }
 
-    pub fn create(&self, cluster: &str, resource: &str, object: Value) -> Value {
+    pub(crate) fn create(&self, cluster: &str, resource: &str, object: Value) -> Value {
         self.store_new(
             &target(cluster, resource, meta(&object).namespace(), ""),
             object,
@@ -120,19 +120,19 @@ impl FakeHub {
     }
 
     /// Merge-patches as a user would.
-    pub fn patch(&self, cluster: &str, resource: &str, name: &str, patch: Value) {
+    pub(crate) fn patch(&self, cluster: &str, resource: &str, name: &str, patch: Value) {
         let (namespace, name) = name.rsplit_once('/').unwrap_or(("", name));
         self.apply(&target(cluster, resource, namespace, name), "", &patch)
             .unwrap();
     }
 
-    pub fn delete(&self, cluster: &str, resource: &str, name: &str) {
+    pub(crate) fn delete(&self, cluster: &str, resource: &str, name: &str) {
         let (namespace, name) = name.rsplit_once('/').unwrap_or(("", name));
         self.remove(&target(cluster, resource, namespace, name))
             .unwrap();
     }
 
-    pub fn get(&self, cluster: &str, resource: &str, name: &str) -> Option<Value> {
+    pub(crate) fn get(&self, cluster: &str, resource: &str, name: &str) -> Option<Value> {
         let (namespace, name) = name.rsplit_once('/').unwrap_or(("", name));
         self.state
             .lock()
@@ -141,7 +141,7 @@ impl FakeHub {
             .cloned()
     }
 
-    pub fn all(&self, cluster: &str, resource: &str) -> Vec<Value> {
+    pub(crate) fn all(&self, cluster: &str, resource: &str) -> Vec<Value> {
         let state = self.state.lock();
         let of = state
             .objects
@@ -151,7 +151,7 @@ impl FakeHub {
     }
 
     /// Waits until a condition holds; time passes while nobody has anything to do.
-    pub async fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
+    pub(crate) async fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
         let mut changed = self.changed.subscribe();
         let waiting = async {
             while !holds(self) {

@@ -22,18 +22,18 @@ use tmc_runtime::{Connection, Credential, Jitter};
 use crate::hub::FakeHub;
 use crate::{CLUSTERS, SECRETS};
 
-pub struct World {
-    pub hub: FakeHub,
-    pub beats: Arc<Beats>,
-    pub syncers: Arc<Syncers>,
-    pub clock: Clock,
+pub(crate) struct World {
+    pub(crate) hub: FakeHub,
+    pub(crate) beats: Arc<Beats>,
+    pub(crate) syncers: Arc<Syncers>,
+    pub(crate) clock: Clock,
     handle: Handle,
 }
 
 /// Hosted syncers that report to run at once; whether they beat is up to the test.
 #[derive(Default)]
-pub struct Syncers {
-    pub running: Mutex<Vec<TargetId>>,
+pub(crate) struct Syncers {
+    pub(crate) running: Mutex<Vec<TargetId>>,
     changed: Mutex<Option<OnHostedChange>>,
 }
 
@@ -91,7 +91,7 @@ impl SimulatedMembers for Members {
 }
 
 impl World {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let hub = FakeHub::new();
         for (cluster, path) in [("compute", "root:compute"), ("demo", "root:demo")] {
             hub.create(
@@ -103,7 +103,7 @@ impl World {
         Self::with_hub(hub).await
     }
 
-    pub async fn with_hub(hub: FakeHub) -> Self {
+    pub(crate) async fn with_hub(hub: FakeHub) -> Self {
         let beats = Arc::new(Beats::new());
         let syncers = Arc::new(Syncers::default());
         let clock = Clock::starting_at("2030-01-01T00:00:00Z".parse().unwrap());
@@ -150,7 +150,7 @@ impl World {
         });
     }
 
-    pub fn register(&self, workspace: &str, name: &str, spec: &Value) {
+    pub(crate) fn register(&self, workspace: &str, name: &str, spec: &Value) {
         let secret = format!("{name}-kubeconfig");
         self.hub.create(
             workspace,
@@ -168,12 +168,12 @@ impl World {
         self.hub.create(workspace, CLUSTERS, cluster);
     }
 
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.handle.stop().await;
     }
 }
 
-pub fn beat(at: Timestamp) -> Beat {
+pub(crate) fn beat(at: Timestamp) -> Beat {
     Beat {
         at,
         identity: "hosted".into(),
@@ -181,7 +181,7 @@ pub fn beat(at: Timestamp) -> Beat {
     }
 }
 
-pub fn kubeconfig_secret(secret: &str, host: &str, token: &str) -> Value {
+pub(crate) fn kubeconfig_secret(secret: &str, host: &str, token: &str) -> Value {
     let pem = rcgen::generate_simple_self_signed(vec!["ca".into()])
         .unwrap()
         .cert
@@ -202,15 +202,15 @@ pub fn kubeconfig_secret(secret: &str, host: &str, token: &str) -> Value {
     })
 }
 
-pub fn namespace(name: &str) -> Value {
+pub(crate) fn namespace(name: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
 }
 
-pub fn deployment(namespace: &str, name: &str) -> Value {
+pub(crate) fn deployment(namespace: &str, name: &str) -> Value {
     json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "namespace": namespace}})
 }
 
-pub fn placement(provider: &str) -> Value {
+pub(crate) fn placement(provider: &str) -> Value {
     json!({
         "apiVersion": "scheduling.kcp.io/v1alpha1", "kind": "Placement", "metadata": {"name": "p"},
         "spec": {"locationSelectors": [{}], "namespaceSelector": {}, "locationWorkspace": provider},
@@ -218,7 +218,7 @@ pub fn placement(provider: &str) -> Value {
 }
 
 /// Whether an object's Ready is True.
-pub fn ready(object: &Value) -> bool {
+pub(crate) fn ready(object: &Value) -> bool {
     let conditions = object["status"]["conditions"]
         .as_array()
         .into_iter()
@@ -229,7 +229,7 @@ pub fn ready(object: &Value) -> bool {
 }
 
 /// Whether an object of the workspace demo has the state label of a target.
-pub fn state(hub: &FakeHub, resource: &str, name: &str, key: &str) -> bool {
+pub(crate) fn state(hub: &FakeHub, resource: &str, name: &str, key: &str) -> bool {
     let label = tmc_api::keys::state_label(key);
     hub.get("demo", resource, name)
         .is_some_and(|o| o["metadata"]["labels"][label] == "Sync")
