@@ -22,10 +22,16 @@ pub(crate) type Object = Map<String, Value>;
 /// Fills defaults of an object of a built-in kind; other kinds are left alone.
 ///
 /// Idempotent; an explicit value stays, zero included where Kubernetes tells zero from absent.
-/// Also what decoding does in Kubernetes: a Secret's `stringData` moves into `data`, and quantities
-/// are written in canonical form. What only the member may choose is left open: cluster IPs, node
+/// Also what decoding and encoding do in Kubernetes: a Secret's `stringData` moves into `data`,
+/// quantities are written in canonical form, empty lists and maps go (`tolerations: []`), and so do
+/// zero values of fields that cannot tell zero from absent (`hostNetwork: false`). What only the member may choose is left open: cluster IPs, node
 /// ports, selectors of Jobs.
 pub fn default(gvk: &GroupVersionKind, object: &mut Value) {
+    let shared = crate::shared();
+    let definition = shared.iter().find(|d| d.gvk == *gvk);
+    if let Some(schema) = definition.and_then(|d| d.schema.as_ref()) {
+        crate::omit::omit(schema.root(), object);
+    }
     if let Some(members) = object.as_object_mut() {
         fill(gvk, members);
     }

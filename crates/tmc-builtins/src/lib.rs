@@ -8,6 +8,7 @@ mod columns;
 mod defaults;
 mod facts;
 mod kinds;
+mod omit;
 mod quantities;
 mod schemas;
 mod validation;
@@ -31,15 +32,12 @@ pub use validation::validate;
 /// The schemas are kept as text and compiled when first used (see
 /// [`Definitions`](tmc_apimachinery::schema::Definitions)).
 pub fn definitions() -> Vec<Arc<ResourceDefinition>> {
+    shared().to_vec()
+}
+
+fn shared() -> &'static [Arc<ResourceDefinition>] {
     static SHARED: OnceLock<Vec<Arc<ResourceDefinition>>> = OnceLock::new();
-    SHARED
-        .get_or_init(|| {
-            kinds::KINDS
-                .iter()
-                .map(|kind| Arc::new(define(kind)))
-                .collect()
-        })
-        .clone()
+    SHARED.get_or_init(|| kinds::KINDS.iter().map(|kind| Arc::new(define(kind))).collect())
 }
 
 fn define(kind: &Kind) -> ResourceDefinition {

@@ -28,7 +28,7 @@ use crate::config::Config;
 use crate::discovery::Documents;
 use crate::filters::{self, InFlight, RequestBody};
 use crate::metrics::{Counted, Metrics, Record, verb_label};
-use crate::respond::{JSON, answer, empty, error_response, full, text_response};
+use crate::respond::{JSON, answer, empty, error_response, full};
 use crate::surface::{
     ApiSurface, InProcessIdentity, RequestContext, Resolution, Resolved, Response, SpecialRequest,
     TokenAuthenticator,
@@ -269,6 +269,9 @@ where
     }
 }
 
+/// Media type of `/metrics`.
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
 /// Ends the watches of requests that came through one listener.
 #[derive(Clone)]
 pub(crate) struct ListenerStop(pub(crate) CancellationToken);
@@ -409,7 +412,8 @@ impl Inner {
             return Err(ApiError::no_such_path());
         }
         require_get(&parts.method)?;
-        Ok(text_response(StatusCode::OK, self.metrics.text()))
+        let text = full(self.metrics.text().into());
+        Ok(answer(StatusCode::OK, OPENMETRICS, text))
     }
 
     /// A request inside a surface.

@@ -164,6 +164,29 @@ pub fn render(cluster: &Value, workspace: &str, identity: &Identity) -> Result<S
     serde_saphyr::to_string(&document).context("cannot be written as YAML")
 }
 
+/// Brings an administrator's kubeconfig up to date: a fresh one's cluster, user and context replace
+/// the old ones, entered workspaces and whatever else is in the file stay, at the hub's new address.
+///
+/// # Errors
+/// When the fresh one cannot be read.
+pub fn refresh(old: &Value, fresh: &str) -> Result<String> {
+    let fresh: Value = serde_saphyr::from_str(fresh).context("the new kubeconfig is unreadable")?;
+    let mut document = old.clone();
+    let new_cluster = &fresh["clusters"][0]["cluster"];
+    let authority = &new_cluster["certificate-authority-data"];
+    for entry in document["clusters"].as_array_mut().into_iter().flatten() {
+        let cluster = &mut entry["cluster"];
+        let server = cluster["server"].as_str().unwrap_or_default().to_owned();
+        if let (true, Some((_, path))) = (cluster["certificate-authority-data"] == *authority, server.split_once("/clusters/")) {
+            cluster["server"] = server_for(new_cluster, path)?.into();
+        }
+    }
+    for list in ["clusters", "contexts", "users"] {
+        put(&mut document, list, fresh[list][0].clone());
+    }
+    serde_saphyr::to_string(&document).context("cannot be written as YAML")
+}
+
 /// A cluster entry for a hub.
 pub fn hub_cluster(url: &str, workspace: &str, ca_pem: &str) -> Value {
     json!({"server": format!("{url}/clusters/{workspace}"),
@@ -195,6 +218,28 @@ mod tests {
         assert_eq!((entered["user"].as_str(), entered["namespace"].as_str()), (Some("admin"), Some("n")));
         let server = &cluster_of(&document, &entered).expect("cluster")["server"];
         assert_eq!(server, "https://127.0.0.1:6443/clusters/root:team");
+    }
+
+    #[test]
+    fn a_refreshed_kubeconfig_keeps_entered_workspaces_at_the_new_address() {
+        let identity = |key: &str| Identity {
+            user: "admin".into(),
+            certificate: "c".into(),
+            key: key.into(),
+        };
+        let of = |url: &str, key: &str| {
+            render(&hub_cluster(url, "root", "ca"), "root", &identity(key)).expect("rendered")
+        };
+        let mut old: Value = serde_saphyr::from_str(&of("https://a:1", "old")).expect("yaml");
+        let now = context(&old, "root").expect("context");
+        let entered = hub_cluster("https://a:1", "root:team", "ca");
+        set_context(&mut old, "workspace.kcp.io/current", &now, &entered);
+        let new = refresh(&old, &of("https://b:2", "new")).expect("refreshed");
+        let new: Value = serde_saphyr::from_str(&new).expect("yaml");
+        assert_eq!(new["current-context"], "workspace.kcp.io/current");
+        let now = context(&new, "workspace.kcp.io/current").expect("kept");
+        assert_eq!(cluster_of(&new, &now).expect("cluster")["server"], "https://b:2/clusters/root:team");
+        assert_eq!(new["users"][0]["user"]["client-key-data"], "new");
     }
 
     #[test]

@@ -34,6 +34,8 @@ pub(crate) struct World {
 #[derive(Default)]
 pub(crate) struct Syncers {
     pub(crate) running: Mutex<Vec<TargetId>>,
+    /// UIDs of targets that run but do not beat.
+    pub(crate) silent: Mutex<Vec<String>>,
     changed: Mutex<Option<OnHostedChange>>,
 }
 
@@ -141,7 +143,11 @@ impl World {
         tokio::spawn(async move {
             while let Some(syncers) = syncers.upgrade() {
                 let running = syncers.running.lock().clone();
-                for target in running {
+                let silent = syncers.silent.lock().clone();
+                for target in running
+                    .into_iter()
+                    .filter(|target| !silent.contains(&target.uid))
+                {
                     beats.record(&target, beat(clock.now()));
                 }
                 drop(syncers);

@@ -132,7 +132,7 @@ async fn show(args: &QuickstartArgs, path: &Path, started: Instant) -> Result<Ex
     })
     .await?;
     let file = directory.file("admin.kubeconfig");
-    kubeconfig::write_private(&file, &embedded.admin_kubeconfig()?)?;
+    kubeconfig::write_private(&file, &demo_kubeconfig(&embedded, &authority)?)?;
     progress.done("hub", &format!("ready at {}", embedded.url()));
 
     let (kubeconfigs, running) = clusters(args, &members, &authority).await?;
@@ -310,10 +310,21 @@ fn next_steps(file: &Path, names: &[String]) -> String {
     let namespace = names.first().map(|name| namespace_of(name)).unwrap_or_default();
     format!(
         "\nTry next, in another terminal:\n  \
-         export KUBECONFIG={} && tmc workspace use root:demo\n  \
+         export KUBECONFIG={}\n  \
+         kubectl get deployments --all-namespaces\n  \
          kubectl -n {namespace} scale deployment {SAMPLE} --replicas=5\n  \
-         kubectl get deployments -A -w\n\
+         kubectl get deployments --all-namespaces --watch\n\
          Ctrl-C ends the hub.",
         file.display()
     )
+}
+
+/// The administrator's kubeconfig, entered into the demo workspace.
+fn demo_kubeconfig(embedded: &Embedded, authority: &Authority) -> Result<String> {
+    let text = embedded.admin_kubeconfig()?;
+    let mut document: Value = serde_saphyr::from_str(&text).context("an unreadable kubeconfig")?;
+    let root = kubeconfig::context(&document, "root").context("a kubeconfig without context")?;
+    let demo = kubeconfig::hub_cluster(embedded.url(), DEMO, authority.certificate());
+    kubeconfig::set_context(&mut document, "workspace.kcp.io/current", &root, &demo);
+    serde_saphyr::to_string(&document).context("cannot be written as YAML")
 }

@@ -29,7 +29,12 @@ pub async fn run(args: &StartArgs) -> Result<()> {
     })
     .await?;
     let file = directory.file("admin.kubeconfig");
-    kubeconfig::write_private(&file, &embedded.admin_kubeconfig()?)?;
+    let fresh = embedded.admin_kubeconfig()?;
+    let text = match kubeconfig::read(&file) {
+        Ok(old) => kubeconfig::refresh(&old, &fresh)?,
+        Err(_) => fresh,
+    };
+    kubeconfig::write_private(&file, &text)?;
     eprintln!("tmc hub is ready at {}", embedded.url());
     eprintln!("  export KUBECONFIG={}", absolute(&file));
     eprintln!("  kubectl get workspaces");

@@ -1,1 +1,326 @@
+//! Clusters as tables.
 
+use rstest::rstest;
+use serde_json::{Value, json};
+use tmc_api::conditions::ConditionStatus;
+use tmc_api::workload::{ApiGroup, ClusterPhase};
+
+use super::super::probe::Served;
+use super::*;
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(2_000_000_000 + seconds).unwrap()
+}
+
+fn cluster() -> Cluster {
+    serde_json::from_value(json!({
+        "apiVersion": "workload.kcp.io/v1alpha1", "kind": "Cluster",
+        "metadata": {"name": "east", "namespace": "default", "uid": "c1", "generation": 2},
+        "spec": {"kubeconfigSecretRef": {"name": "s"}},
+    }))
+    .unwrap()
+}
+
+fn target(status: Value) -> Derived {
+    Derived::Owned(Arc::new(
+        serde_json::from_value(json!({
+            "apiVersion": "workload.kcp.io/v1alpha1", "kind": "SyncTarget",
+            "metadata": {"name": "east-x", "uid": "t1"}, "spec": {}, "status": status,
+        }))
+        .unwrap(),
+    ))
+}
+
+fn ready_target() -> Derived {
+    target(json!({"conditions": [{"type": "Ready", "status": "True"}], "capacity": {"cpu": "4"}}))
+}
+
+fn valid() -> Checked {
+    Ok(ValidCredential {
+        kind: CredentialKind::Token,
+        expires: None,
+        fingerprint: "f".into(),
+    })
+}
+
+fn found() -> Found {
+    let apps = ApiGroup {
+        name: "apps".into(),
+        versions: vec!["v1".into()],
+        ..ApiGroup::default()
+    };
+    Found {
+        version: "v1.36.0".into(),
+        served: Some(Ok(Served {
+            groups: vec![apps],
+            truncated: false,
+        })),
+    }
+}
+
+fn probed(outcome: Result<Found, Failure>) -> Option<Arc<Probe>> {
+    Some(Arc::new(Probe { at: at(0), outcome }))
+}
+
+fn unreachable() -> Option<Arc<Probe>> {
+    probed(Err(Failure {
+        reason: reason::CONNECTION_TIMEOUT,
+        message: "too slow".into(),
+    }))
+}
+
+fn well() -> Observed {
+    Observed {
+        credential: valid(),
+        probe: probed(Ok(found())),
+        capabilities: capabilities(&found(), at(0)).map(Arc::new),
+        derived: ready_target(),
+    }
+}
+
+fn after(cluster: &Cluster, observed: &Observed, now: Timestamp) -> Cluster {
+    let mut new = cluster.clone();
+    new.status = Some(status(cluster, observed, now));
+    let later = now + SignedDuration::from_secs(30);
+    assert_eq!(
+        new.status,
+        Some(status(&new, observed, later)),
+        "a second pass writes nothing"
+    );
+    new
+}
+
+fn verdict(cluster: &Cluster) -> (ClusterPhase, ConditionStatus, &str) {
+    let ready = conditions::get(cluster.conditions(), READY).unwrap();
+    (
+        cluster.status.as_ref().unwrap().phase.unwrap(),
+        ready.status,
+        &ready.reason,
+    )
+}
+
+#[test]
+fn a_cluster_is_ready_when_everything_is() {
+    let new = after(&cluster(), &well(), at(0));
+    assert_eq!(
+        verdict(&new),
+        (ClusterPhase::Ready, ConditionStatus::True, "")
+    );
+    let status = new.status.unwrap();
+    assert_eq!(status.observed_generation, Some(2));
+    let capabilities = status.capabilities.unwrap();
+    assert_eq!(capabilities.kubernetes_version, "v1.36.0");
+    assert_eq!(
+        capabilities.features,
+        ["DaemonSets", "Deployments", "StatefulSets"]
+    );
+    let reference = status.sync_target_ref.unwrap();
+    assert_eq!((&*reference.name, &*reference.uid), ("east-x", "t1"));
+    assert_eq!(
+        status.resource_summary.unwrap().capacity["cpu"].to_string(),
+        "4"
+    );
+    assert_eq!(status.last_probe_time, Some(Time::new(at(0))));
+    assert_eq!(status.credentials.unwrap().fingerprint, "f");
+}
+
+type Change = fn(&mut Observed);
+
+#[rstest]
+#[case::no_secret(|o: &mut Observed| o.credential = Err((reason::SECRET_NOT_FOUND, "x".into())),
+    ClusterPhase::Unavailable, ConditionStatus::False, "SecretNotFound")]
+#[case::no_secret_at_first(
+    |o: &mut Observed| { o.credential = Err((reason::SECRET_NOT_FOUND, "x".into())); o.derived = Derived::Missing; },
+    ClusterPhase::Pending, ConditionStatus::False, "SecretNotFound")]
+#[case::unreachable(|o: &mut Observed| o.probe = unreachable(),
+    ClusterPhase::Unavailable, ConditionStatus::False, "ConnectionTimeout")]
+#[case::not_probed_yet(
+    |o: &mut Observed| { o.probe = None; o.capabilities = None; o.derived = Derived::Missing; },
+    ClusterPhase::Pending, ConditionStatus::Unknown, "NotProbed")]
+#[case::target_not_ready(
+    |o: &mut Observed| o.derived = target(json!({"conditions": [{"type": "Ready", "status": "False", "reason": "ErrorHeartbeat", "message": "No heartbeat yet seen"}]})),
+    ClusterPhase::Registered, ConditionStatus::False, "SyncTargetNotReady")]
+#[case::target_fresh(|o: &mut Observed| o.derived = target(json!({})),
+    ClusterPhase::Registered, ConditionStatus::False, "SyncTargetNotReady")]
+#[case::target_of_a_stranger(|o: &mut Observed| o.derived = Derived::Conflict("east-x".into()),
+    ClusterPhase::Registered, ConditionStatus::False, "SyncTargetConflict")]
+fn each_failure_gates_ready_in_the_same_pass(
+    #[case] change: Change,
+    #[case] phase: ClusterPhase,
+    #[case] ready: ConditionStatus,
+    #[case] reason: &str,
+) {
+    let mut observed = well();
+    change(&mut observed);
+    assert_eq!(
+        verdict(&after(&cluster(), &observed, at(0))),
+        (phase, ready, reason)
+    );
+    // The same from a state of health.
+    let healthy = after(&cluster(), &well(), at(0));
+    if observed.probe.is_some() {
+        let new = after(&healthy, &observed, at(10));
+        assert_ne!(verdict(&new).1, ConditionStatus::True);
+    }
+}
+
+#[test]
+fn without_a_valid_credential_nothing_is_said_about_the_connection() {
+    let healthy = after(&cluster(), &well(), at(0));
+    let refused = Observed {
+        credential: Err((
+            reason::CREDENTIALS_FORBIDDEN,
+            "kubeconfig user.exec: no".into(),
+        )),
+        probe: None,
+        ..well()
+    };
+    let new = after(&healthy, &refused, at(10));
+    let connected = conditions::get(new.conditions(), condition::CONNECTED).unwrap();
+    assert_eq!(
+        (connected.status, &*connected.reason),
+        (ConditionStatus::Unknown, "NotProbed")
+    );
+    let status = new.status.as_ref().unwrap();
+    assert!(status.credentials.is_none());
+    assert!(
+        status.capabilities.is_some(),
+        "what was discovered stays, with its time"
+    );
+    assert_eq!(verdict(&new).2, "CredentialsForbidden");
+}
+
+#[test]
+fn a_restart_or_rotation_keeps_the_last_verdict_until_there_is_a_new_one() {
+    let healthy = after(&cluster(), &well(), at(0));
+    let rotated = Ok(ValidCredential {
+        fingerprint: "g".into(),
+        ..valid().unwrap()
+    });
+    let observed = Observed {
+        probe: None,
+        capabilities: None,
+        credential: rotated,
+        ..well()
+    };
+    let new = after(&healthy, &observed, at(10));
+    assert_eq!(verdict(&new).0, ClusterPhase::Ready);
+}
+
+#[test]
+fn a_failed_discovery_makes_data_stale_and_not_the_cluster_unready() {
+    let healthy = after(&cluster(), &well(), at(0));
+    let failure = Failure {
+        reason: reason::CONNECTION_FAILED,
+        message: "status code 503".into(),
+    };
+    let partial = Found {
+        version: "v1.36.0".into(),
+        served: Some(Err(failure)),
+    };
+    let observed = Observed {
+        probe: probed(Ok(partial)),
+        ..well()
+    };
+    let new = after(&healthy, &observed, at(10));
+    assert_eq!(verdict(&new).0, ClusterPhase::Ready);
+    assert!(conditions::is_false(
+        new.conditions(),
+        condition::CAPABILITIES_DISCOVERED
+    ));
+    assert_eq!(
+        new.status.unwrap().capabilities.unwrap().observed_at,
+        Some(Time::new(at(0)))
+    );
+    // At first it does gate.
+    let first = Observed {
+        capabilities: None,
+        ..observed
+    };
+    assert_eq!(
+        verdict(&after(&cluster(), &first, at(0))).2,
+        "DiscoveryFailed"
+    );
+}
+
+#[test]
+fn times_alone_are_written_every_five_minutes() {
+    let healthy = after(&cluster(), &well(), at(0));
+    for (seconds, expected) in [(60, 0), (299, 0), (300, 300)] {
+        let again = Observed {
+            probe: Some(Arc::new(Probe {
+                at: at(seconds),
+                outcome: Ok(found()),
+            })),
+            capabilities: capabilities(&found(), at(seconds)).map(Arc::new),
+            ..well()
+        };
+        let status = status(&healthy, &again, at(seconds));
+        assert_eq!(
+            status.last_probe_time,
+            Some(Time::new(at(expected))),
+            "{seconds}"
+        );
+        assert_eq!(
+            status.capabilities.unwrap().observed_at,
+            Some(Time::new(at(expected)))
+        );
+    }
+}
+
+#[test]
+fn an_end_is_announced_ahead_and_looked_at_in_time() {
+    let ending = |seconds, kind| {
+        Ok(ValidCredential {
+            kind,
+            expires: Some(at(seconds)),
+            fingerprint: "f".into(),
+        })
+    };
+    let current = |credential: Checked| {
+        let new = after(
+            &cluster(),
+            &Observed {
+                credential,
+                ..well()
+            },
+            at(0),
+        );
+        conditions::get(new.conditions(), "CredentialsCurrent").map(|c| c.status)
+    };
+    let day = 24 * 3600;
+    assert_eq!(current(valid()), None);
+    assert_eq!(
+        current(ending(8 * day, CredentialKind::ClientCertificate)),
+        Some(ConditionStatus::True)
+    );
+    assert_eq!(
+        current(ending(6 * day, CredentialKind::ClientCertificate)),
+        Some(ConditionStatus::False)
+    );
+    assert_eq!(
+        current(ending(3600, CredentialKind::Token)),
+        Some(ConditionStatus::True)
+    );
+    assert_eq!(
+        current(ending(300, CredentialKind::Token)),
+        Some(ConditionStatus::False)
+    );
+    let wait =
+        |seconds| look_again(&ending(seconds, CredentialKind::Token), at(0)).map(|d| d.as_secs());
+    assert_eq!(wait(3600), Some(3000));
+    assert_eq!(wait(300), Some(300));
+    assert_eq!(wait(-1), None);
+    assert_eq!(look_again(&valid(), at(0)), None);
+}
+
+#[test]
+fn a_deleted_cluster_is_terminating() {
+    let mut deleted = cluster();
+    deleted.metadata.deletion_timestamp =
+        serde_json::from_value(json!("2033-01-01T00:00:00Z")).unwrap();
+    assert_eq!(
+        verdict(&after(&deleted, &well(), at(0))).0,
+        ClusterPhase::Terminating
+    );
+}
