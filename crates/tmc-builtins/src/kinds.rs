@@ -391,7 +391,8 @@ pub(crate) const KINDS: &[Kind] = &[
     .short(&["crd", "crds"])
     .categories(&["api-extensions"])
     .status()
-    .generation(),
+    .generation()
+    .immutable(&["spec.group", "spec.scope", "spec.names.kind", "spec.names.plural"]),
     review(AUTHORIZATION, "SubjectAccessReview", "subjectaccessreviews"),
     review(
         AUTHORIZATION,

@@ -11,15 +11,15 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::{Mutex, RwLock};
 use tmc_api::conditions::{Condition, Severity};
+use tmc_api::quantities::{Quantity, ResourceList};
 use tmc_api::time::Time;
+use tmc_api::workload::condition::HEARTBEAT_HEALTHY;
+use tmc_api::workload::heartbeat::{DEFAULT_SKEW, Health as Heard, health, is_credible};
+use tmc_api::workload::reason::ERROR_HEARTBEAT;
 use tmc_apimachinery::ClusterName;
 
-/// How far ahead of ours a member's clock may be.
-pub const SKEW: SignedDuration = SignedDuration::from_secs(5);
 /// How often the time of the last beat is written while nothing else changes.
 pub const PERSIST_EVERY: SignedDuration = SignedDuration::from_mins(5);
-/// Beats that may be missed.
-const MISSES: u32 = 3;
 
 /// The identity of a SyncTarget, compared exactly.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -46,6 +46,41 @@ impl TargetId {
 /// The resources that a member serves, as group, version and plural resource.
 pub type ServedApis = std::collections::BTreeSet<tmc_apimachinery::GroupVersionResource>;
 
+/// Totals of a member's nodes, as its agent reported them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NodeTotals {
+    /// What they have.
+    pub capacity: ResourceList,
+    /// What pods may use of it.
+    pub allocatable: ResourceList,
+}
+
+/// Most resources of a node that are kept: an agent is not trusted to stop by itself.
+const MAX_RESOURCES: usize = 64;
+
+impl NodeTotals {
+    /// Reads `capacity` and `allocatable` of a report; `None` if it has neither. What is no amount,
+    /// or negative, is left out.
+    pub fn from_report(report: &serde_json::Value) -> Option<Self> {
+        let list = |field: &str| -> Option<ResourceList> {
+            let amounts = report
+                .get(field)?
+                .as_object()?
+                .iter()
+                .filter_map(|(name, amount)| {
+                    let amount = Quantity::parse(amount.as_str()?).ok()?;
+                    (name.len() <= 253 && amount.milli_value() >= 0).then(|| (name.clone(), amount))
+                });
+            Some(amounts.take(MAX_RESOURCES).collect())
+        };
+        let (capacity, allocatable) = (list("capacity"), list("allocatable"));
+        (capacity.is_some() || allocatable.is_some()).then(|| Self {
+            capacity: capacity.unwrap_or_default(),
+            allocatable: allocatable.unwrap_or_default(),
+        })
+    }
+}
+
 /// The last sign of life of a target.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Beat {
@@ -55,6 +90,8 @@ pub struct Beat {
     pub identity: String,
     /// What the member serves, as far as any beat has reported it.
     pub apis: Option<Arc<ServedApis>>,
+    /// What its nodes have, likewise.
+    pub totals: Option<Arc<NodeTotals>>,
 }
 
 /// Called with a target whose liveness or report changed.
@@ -104,8 +141,10 @@ impl Beats {
                 return;
             }
             let apis_before = before.and_then(|before| before.apis.clone());
+            let totals_before = before.and_then(|before| before.totals.clone());
             beat.apis = beat.apis.or_else(|| apis_before.clone());
-            let news = !known.quiet || beat.apis != apis_before;
+            beat.totals = beat.totals.or_else(|| totals_before.clone());
+            let news = !known.quiet || beat.apis != apis_before || beat.totals != totals_before;
             known.quiet = true;
             known.beat = Some(beat);
             news
@@ -166,63 +205,55 @@ pub struct Health {
     pub look_again: Option<Duration>,
 }
 
-/// Type of the condition.
-pub const HEARTBEAT_HEALTHY: &str = "HeartbeatHealthy";
-const ERROR_HEARTBEAT: &str = "ErrorHeartbeat";
-
 /// Judges a heartbeat: healthy while the last one is at most three intervals old. Beats from further
 /// in the future than clocks differ do not count.
 pub fn assess(signs: &Signs, now: Timestamp) -> Health {
-    let credible = |at: &Timestamp| now.duration_until(*at) <= SKEW;
+    let credible = |at: &Timestamp| is_credible(now, *at, DEFAULT_SKEW);
     let live = signs.live.filter(credible);
     let persisted = signs.persisted.filter(|at| credible(&at.timestamp()));
-    let Some(last) = live.max(persisted.map(Time::timestamp)) else {
-        let message = "No heartbeat yet seen";
-        return Health {
-            condition: Condition::no(
-                HEARTBEAT_HEALTHY,
-                Severity::Warning,
-                ERROR_HEARTBEAT,
-                message,
-            ),
-            persist: signs.persisted.filter(|_| persisted.is_some()),
-            look_again: None,
-        };
-    };
-    let threshold =
-        SignedDuration::try_from(signs.interval * MISSES).unwrap_or(SignedDuration::MAX);
+    let last = live.max(persisted.map(Time::timestamp));
     // After a restart everyone has a fresh grace, unless it was lost already.
-    let counts_from = if live.is_none() && signs.was_healthy {
-        last.max(signs.listening_since)
-    } else {
-        last
-    };
-    let left = threshold - counts_from.duration_until(now);
-    let healthy = !left.is_negative();
-    let condition = if healthy {
-        Condition::yes(HEARTBEAT_HEALTHY)
-    } else {
-        let message = format!("No heartbeat since {}", Time::new(last));
-        Condition::no(
-            HEARTBEAT_HEALTHY,
-            Severity::Warning,
-            ERROR_HEARTBEAT,
-            message,
-        )
-    };
-    let due = persisted.is_none_or(|at| {
-        healthy != signs.was_healthy || at.timestamp().duration_until(last) >= PERSIST_EVERY
-    });
-    Health {
-        condition,
-        persist: if due {
-            Some(Time::new(last))
+    let graced = live.is_none() && signs.was_healthy;
+    let counts_from = last.map(|at| {
+        if graced {
+            at.max(signs.listening_since)
         } else {
-            persisted
-        },
-        // One tick past the end, when "at most" is no longer true.
-        look_again: healthy.then(|| left.unsigned_abs() + Duration::from_millis(1)),
+            at
+        }
+    });
+    let expires = match health(now, counts_from, signs.interval, DEFAULT_SKEW) {
+        Heard::Healthy { expires } => Some(expires),
+        _ => None,
+    };
+    let due = match (last, persisted) {
+        (None, _) => false,
+        (Some(_), None) => true,
+        (Some(last), Some(at)) => {
+            expires.is_some() != signs.was_healthy
+                || at.timestamp().duration_until(last) >= PERSIST_EVERY
+        }
+    };
+    Health {
+        condition: condition(expires.is_some(), last),
+        persist: if due { last.map(Time::new) } else { persisted },
+        // One tick past the end, when it no longer counts.
+        look_again: expires
+            .map(|at| now.duration_until(at).unsigned_abs() + Duration::from_millis(1)),
     }
+}
+
+fn condition(healthy: bool, last: Option<Timestamp>) -> Condition {
+    let message = match last {
+        _ if healthy => return Condition::yes(HEARTBEAT_HEALTHY),
+        None => "No heartbeat yet seen".to_owned(),
+        Some(last) => format!("No heartbeat since {}", Time::new(last)),
+    };
+    Condition::no(
+        HEARTBEAT_HEALTHY,
+        Severity::Warning,
+        ERROR_HEARTBEAT,
+        message,
+    )
 }
 
 #[cfg(test)]
@@ -337,6 +368,20 @@ mod tests {
     }
 
     #[test]
+    fn totals_are_read_from_a_report_without_what_makes_no_sense() {
+        let report = serde_json::json!({
+            "capacity": {"cpu": "4", "memory": "-1", "odd": "many", "gpu": 2}, "nodes": {"total": 1},
+        });
+        let totals = NodeTotals::from_report(&report).unwrap();
+        assert_eq!(totals.capacity.keys().collect::<Vec<_>>(), ["cpu"]);
+        assert!(totals.allocatable.is_empty());
+        assert_eq!(
+            NodeTotals::from_report(&serde_json::json!({"apis": []})),
+            None
+        );
+    }
+
+    #[test]
     fn only_news_wakes_anybody() {
         let beats = Beats::new();
         let woken = Arc::new(Mutex::new(0));
@@ -347,6 +392,7 @@ mod tests {
             at: at(seconds),
             identity: "r".into(),
             apis: apis.map(Arc::new),
+            totals: None,
         };
         beats.record(&target, beat(0, None));
         assert_eq!(*woken.lock(), 1, "the first");

@@ -4,6 +4,7 @@ pub mod hosted;
 pub mod reconcile;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tmc_api::workload::{self, SyncTarget, SyncerMode};
 use tmc_apimachinery::GroupVersionResource;
@@ -58,6 +59,10 @@ pub(crate) async fn run(ctx: Arc<Context>, key: ClusterKey) -> Outcome {
     let mut new = (*target).clone();
     new.status = Some(status);
     committer.status(&key, &*target, &new).await?;
+    if ctx.deps.beats.last(&id).map(|beat| beat.at) != observed.beat.map(|beat| beat.at) {
+        // One came in before it could be asked to wake us.
+        return Ok(Flow::RequeueAfter(Duration::from_millis(1)));
+    }
     Ok(look_again.map_or(Flow::Done, Flow::RequeueAfter))
 }
 

@@ -13,8 +13,7 @@ use tmc_apimachinery::meta::meta;
 use tmc_apimachinery::status::{ApiError, Cause, Result};
 use tmc_apimachinery::user::{Attributes, ResourceTarget, Target};
 use tmc_apimachinery::{ClusterName, ClusterScope};
-use x509_parser::certification_request::X509CertificationRequest;
-use x509_parser::prelude::FromDer;
+use tmc_server::tls::CertificateRequest;
 
 use crate::environment::timestamp;
 use crate::rbac::is_privileged;
@@ -134,18 +133,15 @@ fn check_request(object: &Value) -> std::result::Result<(), (&'static str, Strin
     }
     let field = "spec.request";
     let pem = request_pem(object).map_err(|why| (field, why))?;
-    let (_, block) = x509_parser::pem::parse_x509_pem(pem.as_bytes())
-        .map_err(|_| (field, "it holds no PEM block".to_owned()))?;
-    let (_, request) = X509CertificationRequest::from_der(&block.contents)
-        .map_err(|_| (field, "it is not a PKCS#10 certificate request".to_owned()))?;
-    let subject = &request.certification_request_info.subject;
-    let names: Vec<&str> = subject.iter_common_name().filter_map(|n| n.as_str().ok()).collect();
-    let groups = subject.iter_organization().filter_map(|n| n.as_str().ok());
-    if names.len() != 1 || names[0].is_empty() {
-        return Err((field, "its subject needs exactly one common name: the user".to_owned()));
+    // Read as the signer reads it, so that nothing is signed that was not judged here.
+    let request = CertificateRequest::parse(&pem).map_err(|error| (field, error.to_string()))?;
+    let mut names = std::iter::once(&request.user).chain(&request.groups);
+    let reserved = names.find(|name| name.starts_with("system:"));
+    match reserved {
+        Some(name) => Err((
+            field,
+            format!("\"{name}\" is reserved: no name or group under system: is issued"),
+        )),
+        None => Ok(()),
     }
-    for reserved in names.into_iter().chain(groups).filter(|name| name.starts_with("system:")) {
-        return Err((field, format!("\"{reserved}\" is reserved: no name or group under system: is issued")));
-    }
-    Ok(())
 }

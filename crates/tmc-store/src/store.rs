@@ -191,7 +191,7 @@ impl<M> Store<M> {
             return count;
         }
         let mut cut = Cut::new(prefix, None, usize::MAX);
-        self.read_newest(&mut cut, |cut| cut.live = 0);
+        self.read_newest(&mut cut);
         cut.live
     }
 
@@ -215,7 +215,7 @@ impl<M> Store<M> {
         let mut cut = Cut::new(prefix, start_after, limit).collecting();
         match at {
             Some(at) => self.read(&mut cut, Some(at), CHUNK)?,
-            None => self.read_newest(&mut cut, Cut::restart),
+            None => self.read_newest(&mut cut),
         }
         let (entries, revision) = (cut.entries, cut.at);
         let more = cut.live > entries.len();
@@ -245,7 +245,7 @@ impl<M> Store<M> {
 
     /// Reads the newest state: restarts in the rare case that the history is compacted past the
     /// revision read, at last without letting the lock go.
-    fn read_newest<'a>(&self, cut: &mut Cut<'a, M>, restart: impl Fn(&mut Cut<'a, M>)) {
+    fn read_newest(&self, cut: &mut Cut<'_, M>) {
         for attempt in 0.. {
             let chunk = if attempt < PIECEMEAL_TRIES {
                 CHUNK
@@ -255,8 +255,7 @@ impl<M> Store<M> {
             if self.read(cut, None, chunk).is_ok() {
                 return;
             }
-            restart(cut);
-            cut.resume = None;
+            cut.restart();
         }
     }
 
@@ -367,6 +366,7 @@ impl<'a, M> Cut<'a, M> {
     }
 
     fn restart(&mut self) {
+        self.resume = None;
         self.entries.clear();
         self.live = 0;
     }
@@ -392,5 +392,44 @@ impl<'a, M> Cut<'a, M> {
         }
         self.done = true;
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+    use crate::engine::Memory;
+    use crate::{Expect, Mutation};
+
+    #[test]
+    fn a_read_that_starts_again_reads_the_same() {
+        let options = Options {
+            inline: true,
+            ..Options::default()
+        };
+        let store = Store::open(Box::new(Memory::default()), |_, _| (), options).unwrap();
+        for n in 0..10 {
+            let key = format!("a/b/c/d/{n}").into();
+            let encode = Box::new(|_| (Bytes::new(), ()));
+            let put = Mutation {
+                key,
+                expect: Expect::Absent,
+                encode,
+                delete: false,
+            };
+            store.commit(put).now_or_never().unwrap().unwrap();
+        }
+        let mut cut = Cut::new("a/", None, usize::MAX).collecting();
+        cut.at = 10;
+        assert!(cut.advance(&store.shared.state.read(), 4));
+        assert!(cut.advance(&store.shared.state.read(), 4));
+        assert_eq!((cut.entries.len(), cut.live, cut.done), (8, 8, false));
+        cut.restart();
+        store.read(&mut cut, None, 3).unwrap();
+        let revisions: Vec<_> = cut.entries.iter().map(|entry| entry.revision).collect();
+        assert!(revisions.into_iter().eq(1..=10));
+        assert_eq!((cut.live, cut.done), (10, true));
     }
 }

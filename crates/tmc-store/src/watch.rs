@@ -57,9 +57,8 @@ impl<M> Watcher<M> {
         loop {
             // A reader that always finds events would otherwise never let others run.
             tokio::task::consume_budget().await;
-            let mut rung = std::pin::pin!(bell.notified());
-            // Before looking, so that nothing published after the look is missed.
-            rung.as_mut().enable();
+            // Made before looking, it hears of whatever is published after the look.
+            let rung = bell.notified();
             let found = {
                 let state = self.shared.state.read();
                 state.events(&self.target, &self.prefix, self.cursor, BATCH)?

@@ -25,11 +25,7 @@ pub(super) fn service(object: &mut Object) {
             port.insert("targetPort".into(), number);
         }
     });
-    // Of the two forms of the address, none is chosen here; but a given one shows in both.
-    let address = text(spec, "clusterIP").to_owned();
-    if !address.is_empty() {
-        set_list(spec, "clusterIPs", || json!([address]));
-    }
+    addresses(spec);
     let kind = text(spec, "type").to_owned();
     let external_ips = spec.get("externalIPs").and_then(Value::as_array);
     let external = match kind.as_str() {
@@ -52,6 +48,19 @@ pub(super) fn service(object: &mut Object) {
                 }
             });
         }
+    }
+}
+
+/// No address is chosen here, but a given one shows in both fields; the single one wins.
+fn addresses(spec: &mut Object) {
+    let one = text(spec, "clusterIP").to_owned();
+    let first = spec.get("clusterIPs").and_then(|all| all.get(0)).and_then(Value::as_str);
+    match first.map(str::to_owned) {
+        Some(first) if one.is_empty() => set_text(spec, "clusterIP", &first),
+        first if !one.is_empty() && first.as_ref() != Some(&one) => {
+            spec.insert("clusterIPs".into(), json!([one]));
+        }
+        _ => {}
     }
 }
 

@@ -1,6 +1,7 @@
 //! The labels and annotations that a namespace should have.
 
 use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
 
 use serde::{Deserialize, Serialize};
 
@@ -98,11 +99,13 @@ pub fn reconcile(
         }
         for key in present.iter().filter(|key| !placed.targets.contains(*key)) {
             let mark = deletion_annotation(key);
-            if !annotations.contains_key(&mark) {
-                annotations.insert(mark, now.to_owned());
-            } else if !in_use(key) {
-                annotations.remove(&mark);
-                labels.remove(&state_label(key));
+            match annotations.entry(mark) {
+                Entry::Vacant(mark) => drop(mark.insert(now.to_owned())),
+                Entry::Occupied(mark) if !in_use(key) => {
+                    mark.remove();
+                    labels.remove(&state_label(key));
+                }
+                Entry::Occupied(_) => {}
             }
         }
     }

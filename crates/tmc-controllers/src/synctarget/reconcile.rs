@@ -74,7 +74,11 @@ pub fn status(
     set_urls(&mut status, cluster, target, &settings.base_url);
     let mut components = vec![cluster_available(&mut status, &observed.cluster)];
     let look_again = set_heartbeat(&mut status, target, observed, now);
-    components.push(Some(set_syncer(&mut status, target, &observed.hosted)));
+    components.push(Some(set_syncer(&mut status, target, observed, now)));
+    if let Some(totals) = observed.beat.as_ref().and_then(|beat| beat.totals.as_ref()) {
+        status.capacity = Some(totals.capacity.clone());
+        status.allocatable = Some(totals.allocatable.clone());
+    }
     let served = served(target, observed);
     status.synced_resources = synced_resources(
         &settings.sync_resources,
@@ -182,15 +186,23 @@ fn set_heartbeat(
 fn set_syncer(
     status: &mut SyncTargetStatus,
     target: &SyncTarget,
-    hosted: &HostedState,
+    observed: &Observed,
+    now: Timestamp,
 ) -> Condition {
     let kind = condition::SYNCER_READY;
     let unhealthy =
         |text: &str| Condition::no(kind, Severity::Warning, reason::SYNCER_UNHEALTHY, text);
     let (condition, replicas) = match target.spec.mode() {
         SyncerMode::Hosted => {
-            let condition = match hosted {
+            let condition = match &observed.hosted {
                 HostedState::Running => Condition::yes(kind),
+                // After a restart of the hub its syncers have as long as their beats.
+                HostedState::Starting | HostedState::Absent
+                    if conditions::is_true(&status.conditions, kind)
+                        && has_fresh_grace(target, observed, now) =>
+                {
+                    Condition::yes(kind)
+                }
                 HostedState::Starting => {
                     Condition::unknown(kind, "SyncerStarting", "the syncer is being started")
                 }
@@ -224,6 +236,14 @@ fn set_syncer(
     syncer.replicas = Some(replicas);
     syncer.ready_replicas = Some(if syncer.ready { replicas } else { 0 });
     condition
+}
+
+/// Whether this process is so young that it may not have heard of everyone yet.
+fn has_fresh_grace(target: &SyncTarget, observed: &Observed, now: Timestamp) -> bool {
+    let interval = target.spec.heartbeat_interval();
+    let start = Some(observed.listening_since);
+    workload::heartbeat::health(now, start, interval, workload::heartbeat::DEFAULT_SKEW)
+        .is_healthy()
 }
 
 /// What the member serves: with a Cluster what the hub discovered, else what the agent reported.

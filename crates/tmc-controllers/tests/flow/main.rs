@@ -477,10 +477,8 @@ async fn a_restart_of_the_controllers_changes_nothing() {
     let world = World::start().await;
     placed(&world).await;
     tokio::time::sleep(std::time::Duration::from_secs(60)).await;
-    let hub = world.hub.clone();
-    world.stop().await;
-    let before = hub.writes();
-    let world = World::with_hub(hub).await;
+    let before = world.hub.writes();
+    let world = world.restart().await;
     tokio::time::sleep(std::time::Duration::from_secs(25)).await;
     let news: Vec<_> = world.hub.writes().split_off(before.len());
     assert!(news.is_empty(), "{news:?}");

@@ -102,13 +102,16 @@ impl World {
                 json!({"metadata": {"name": "cluster", "annotations": {"kcp.io/path": path}}}),
             );
         }
-        Self::with_hub(hub).await
+        Self::with_hub(
+            hub,
+            Clock::starting_at("2030-01-01T00:00:00Z".parse().unwrap()),
+        )
+        .await
     }
 
-    pub(crate) async fn with_hub(hub: FakeHub) -> Self {
+    async fn with_hub(hub: FakeHub, clock: Clock) -> Self {
         let beats = Arc::new(Beats::new());
         let syncers = Arc::new(Syncers::default());
-        let clock = Clock::starting_at("2030-01-01T00:00:00Z".parse().unwrap());
         let outbound = Outbound::new(OwnListeners::default(), Arc::new(Members));
         let deps = Deps {
             base_url: Arc::new(|| "https://hub:6443".into()),
@@ -174,6 +177,12 @@ impl World {
         self.hub.create(workspace, CLUSTERS, cluster);
     }
 
+    /// Another process takes over: the hub is what remains.
+    pub(crate) async fn restart(self) -> Self {
+        self.handle.stop().await;
+        Self::with_hub(self.hub, self.clock).await
+    }
+
     pub(crate) async fn stop(self) {
         self.handle.stop().await;
     }
@@ -184,6 +193,7 @@ pub(crate) fn beat(at: Timestamp) -> Beat {
         at,
         identity: "hosted".into(),
         apis: None,
+        totals: None,
     }
 }
 

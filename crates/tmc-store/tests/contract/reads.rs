@@ -138,6 +138,8 @@ pub(crate) async fn a_page_says_how_many_keys_follow(bed: Bed) {
         None,
         "too many to count"
     );
+    let old = store.range(PODS, Some(2990), None, 10).unwrap().remaining;
+    assert_eq!(old, None, "the number of keys is known for now only");
     assert_eq!(remaining(PODS, None, 3000), Some(0));
     assert_eq!(remaining(PODS, None, 0), Some(0));
     assert!(!store.range(PODS, None, None, 3000).unwrap().more);

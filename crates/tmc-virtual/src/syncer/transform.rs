@@ -246,8 +246,8 @@ pub fn merge(
 fn other_targets(upstream: &Value, target: &TargetKeys) -> Vec<TargetKeys> {
     let labels = meta(upstream).labels();
     labels
-        .into_iter()
-        .filter_map(|(label, _)| label.strip_prefix(keys::STATE_PREFIX).map(TargetKeys::new))
+        .keys()
+        .filter_map(|label| label.strip_prefix(keys::STATE_PREFIX).map(TargetKeys::new))
         .filter(|other| other.key != target.key)
         .collect()
 }

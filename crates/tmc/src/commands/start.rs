@@ -50,7 +50,7 @@ pub async fn run(args: &StartArgs) -> Result<()> {
 pub fn engine(kind: StoreKind, directory: &DataDir) -> Result<Box<dyn Engine>> {
     Ok(match kind {
         StoreKind::Memory => Box::new(Memory::default()),
-        StoreKind::Redb => Box::new(Redb::open(&directory.file("hub.redb"))?),
+        StoreKind::Redb => Box::new(Redb::open(directory.file("hub.redb"))?),
     })
 }
 

@@ -98,35 +98,33 @@ fn workspace_in(server: &str) -> &str {
 
 async fn tree(context: &Context) -> Result<String> {
     let mut lines = vec![context.workspace.clone()];
-    let mut open = vec![(context.workspace.clone(), String::new())];
-    while let Some((path, indent)) = open.pop() {
-        let client = context.workspaces_in(&path);
-        let list = match client.list("", &ListParams::default()).await {
-            Ok(list) => list,
-            // A workspace that may not be entered is a leaf.
-            Err(error) if error.code() == Some(403) && path != context.workspace => continue,
-            Err(error) => return Err(explain(error, &path)),
-        };
-        let names: Vec<String> = items(&list).iter().map(|w| meta(w).name().to_owned()).collect();
-        let place = lines.iter().position(|line| line.ends_with(&path) || line.contains(&mark(&path)));
-        let mut at = place.map_or(lines.len(), |at| at + 1);
-        let count = names.len();
-        for (index, name) in names.into_iter().enumerate() {
-            let last = index + 1 == count;
-            let branch = if last { "└── " } else { "├── " };
-            let child = format!("{path}:{name}");
-            lines.insert(at, format!("{indent}{branch}{name}{}", mark(&child)));
-            at += 1;
-            open.push((child, format!("{indent}{}", if last { "    " } else { "│   " })));
-        }
-    }
-    let plain = lines.iter().map(|line| line.split('\u{0}').next().unwrap_or(line));
-    Ok(plain.collect::<Vec<_>>().join("\n"))
+    subtree(context, &context.workspace, "", &mut lines).await?;
+    Ok(lines.join("\n"))
 }
 
-/// Invisible tail by which a line of the tree is found again.
-fn mark(path: &str) -> String {
-    format!("\u{0}{path}\u{0}")
+/// Adds the lines of what is below a workspace. One that may not be entered is a leaf.
+async fn subtree(
+    context: &Context,
+    path: &str,
+    indent: &str,
+    lines: &mut Vec<String>,
+) -> Result<()> {
+    let client = context.workspaces_in(path);
+    let list = match client.list("", &ListParams::default()).await {
+        Ok(list) => list,
+        Err(error) if error.code() == Some(403) && path != context.workspace => return Ok(()),
+        Err(error) => return Err(explain(error, path)),
+    };
+    let workspaces = items(&list);
+    for (index, workspace) in workspaces.iter().enumerate() {
+        let name = meta(workspace).name();
+        let last = index + 1 == workspaces.len();
+        let (branch, trunk) = if last { ("└── ", "    ") } else { ("├── ", "│   ") };
+        lines.push(format!("{indent}{branch}{name}"));
+        let (child, indent) = (format!("{path}:{name}"), format!("{indent}{trunk}"));
+        Box::pin(subtree(context, &child, &indent, lines)).await?;
+    }
+    Ok(())
 }
 
 fn items(list: &Value) -> &[Value] {

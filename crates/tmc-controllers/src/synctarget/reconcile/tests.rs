@@ -61,6 +61,7 @@ fn beat(seconds: i64) -> Option<Beat> {
         at: at(seconds),
         identity: "r-0".into(),
         apis: None,
+        totals: None,
     })
 }
 
@@ -273,6 +274,25 @@ fn beats_alone_write_nothing_for_five_minutes() {
     };
     let (status, _) = status(&cluster(), &ready, &observed, &settings(), at(300));
     assert_eq!(status.last_heartbeat_time, Some(Time::new(at(300))));
+}
+
+#[test]
+fn reported_totals_are_shown_and_kept_while_nothing_new_is_reported() {
+    let totals = crate::heartbeat::NodeTotals::from_report(&json!({"capacity": {"cpu": "8"}}));
+    let beat_with = Beat {
+        totals: totals.map(Arc::new),
+        ..beat(0).unwrap()
+    };
+    let reported = Observed {
+        beat: Some(beat_with),
+        ..well()
+    };
+    let new = after(&hosted_target(), &reported, at(1));
+    let cpu = |target: &SyncTarget| {
+        target.status.as_ref().unwrap().capacity.as_ref().unwrap()["cpu"].to_string()
+    };
+    assert_eq!(cpu(&new), "8");
+    assert_eq!(cpu(&after(&new, &well(), at(2))), "8");
 }
 
 #[test]

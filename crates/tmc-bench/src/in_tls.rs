@@ -1,0 +1,121 @@
+//! A simulated member behind TLS, so that a syncer in another process reaches it.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::header::AUTHORIZATION;
+use http::{Request, Response, StatusCode, Uri};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use kube::client::Body;
+use serde_json::json;
+use tmc_runtime::Connection;
+use tmc_server::tls::{CertificateAuthority, Validity, server_config};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// The listener; it ends when dropped.
+pub(crate) struct InTls {
+    /// How to reach it.
+    pub(crate) kubeconfig: String,
+    accepting: JoinHandle<()>,
+}
+
+impl Drop for InTls {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+impl InTls {
+    /// Serves a connection at a free port of 127.0.0.1 to whoever has the token.
+    pub(crate) async fn serve(connection: Connection) -> Result<Self> {
+        let authority = CertificateAuthority::generate("member-ca", Validity::starting_now(DAY))?;
+        let pair = authority.issue_server(&["127.0.0.1".to_owned()], Validity::starting_now(DAY))?;
+        let acceptor = TlsAcceptor::from(server_config(&pair, None)?);
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let url = format!("https://{}", listener.local_addr()?);
+        let token = uuid::Uuid::new_v4().simple().to_string();
+        let door = Arc::new(Door { connection, authorization: format!("Bearer {token}") });
+        let accepting = tokio::spawn(accept(listener, acceptor, door));
+        let kubeconfig = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "member",
+            "clusters": [{"name": "member", "cluster": {
+                "server": url,
+                "certificate-authority-data": STANDARD.encode(authority.certificate_pem()),
+            }}],
+            "contexts": [{"name": "member", "context": {"cluster": "member", "user": "tmc"}}],
+            "users": [{"name": "tmc", "user": {"token": token}}],
+        });
+        Ok(Self { kubeconfig: kubeconfig.to_string(), accepting })
+    }
+}
+
+struct Door {
+    connection: Connection,
+    authorization: String,
+}
+
+async fn accept(listener: TcpListener, acceptor: TlsAcceptor, door: Arc<Door>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let _ = stream.set_nodelay(true);
+        let (acceptor, door) = (acceptor.clone(), door.clone());
+        tokio::spawn(async move {
+            let Ok(stream) = acceptor.accept(stream).await else { return };
+            let service = hyper::service::service_fn(move |request| answer(door.clone(), request));
+            let server = auto::Builder::new(TokioExecutor::new());
+            // A client that goes away is no news here.
+            let _ = server.serve_connection(TokioIo::new(stream), service).await;
+        });
+    }
+}
+
+async fn answer(door: Arc<Door>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    let known = request.headers().get(AUTHORIZATION).is_some_and(|v| v == &door.authorization);
+    let passed = if known { pass(&door.connection, request).await } else { None };
+    Ok(passed.unwrap_or_else(|| {
+        let mut refused = Response::new(Body::empty());
+        *refused.status_mut() =
+            if known { StatusCode::BAD_GATEWAY } else { StatusCode::UNAUTHORIZED };
+        refused
+    }))
+}
+
+async fn pass(connection: &Connection, request: Request<Incoming>) -> Option<Response<Body>> {
+    let mut request = request.map(Body::wrap_body);
+    // Inside the process there is neither a host nor a token.
+    let path = request.uri().path_and_query()?.clone();
+    *request.uri_mut() = Uri::from(path);
+    request.headers_mut().remove(AUTHORIZATION);
+    connection.client("").send(request).await.context("not answered").ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::member::Cluster;
+    use crate::rig::connection;
+    use tmc_runtime::client::get_path;
+
+    #[tokio::test]
+    async fn a_member_is_served_to_whoever_has_the_token() {
+        let member = Cluster::simulated().await.expect("a member");
+        let served = InTls::serve(member.connection().clone()).await.expect("served");
+        let client = connection(&served.kubeconfig).expect("usable").client("");
+        let version = get_path(&client, "/version").await.expect("answered");
+        assert!(String::from_utf8_lossy(&version).contains("+sim"));
+        let mut other: serde_json::Value =
+            serde_json::from_str(&served.kubeconfig).expect("a kubeconfig");
+        other["users"][0]["user"]["token"] = "x".into();
+        let client = connection(&other.to_string()).expect("usable").client("");
+        assert!(get_path(&client, "/version").await.is_err());
+    }
+}
