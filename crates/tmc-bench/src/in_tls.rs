@@ -4,11 +4,12 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::AUTHORIZATION;
 use http::{Request, Response, StatusCode, Uri};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
@@ -90,12 +91,14 @@ async fn answer(door: Arc<Door>, request: Request<Incoming>) -> Result<Response<
 }
 
 async fn pass(connection: &Connection, request: Request<Incoming>) -> Option<Response<Body>> {
-    let mut request = request.map(Body::wrap_body);
+    let (parts, body) = request.into_parts();
+    let body = body.collect().await.ok()?.to_bytes();
+    let mut request = Request::from_parts(parts, Body::from(body));
     // Inside the process there is neither a host nor a token.
     let path = request.uri().path_and_query()?.clone();
     *request.uri_mut() = Uri::from(path);
     request.headers_mut().remove(AUTHORIZATION);
-    connection.client("").send(request).await.context("not answered").ok()
+    connection.client("").send(request).await.ok()
 }
 
 #[cfg(test)]

@@ -139,16 +139,16 @@ async fn derived(
     if observed.credential.is_err() || !connected {
         return Ok(Derived::Missing);
     }
-    match committer
-        .client(&target_key)
-        .create("", &derived::new(cluster))
-        .await
-    {
-        Ok(made) => Ok(decode(made).map_or(Derived::Missing, |t| Derived::Owned(Arc::new(t)))),
-        // Whose it is will be seen when the informer has it.
-        Err(error) if error.already_exists() => Ok(Derived::Missing),
-        Err(error) => Err(error),
-    }
+    let client = committer.client(&target_key);
+    let object = match client.create("", &derived::new(cluster)).await {
+        // The cache is behind: ask the hub whose it is.
+        Err(error) if error.already_exists() => client.get("", &name).await?,
+        made => made?,
+    };
+    Ok(match decode(object) {
+        Some(target) if derived::is_owned(&target, cluster) => Derived::Owned(Arc::new(target)),
+        _ => Derived::Conflict(name),
+    })
 }
 
 fn decode(object: serde_json::Value) -> Option<SyncTarget> {

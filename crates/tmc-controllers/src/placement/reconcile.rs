@@ -337,7 +337,7 @@ fn candidate(
         draining: is_draining(target, now),
         apis: !conditions::is_false(target.conditions(), target_condition::API_AVAILABLE),
         taints: taints(target),
-        free: None,
+        free: free(target),
         load: load.get(&key).copied().unwrap_or(0),
         target: PickedTarget {
             key,
@@ -354,6 +354,22 @@ pub fn is_draining(target: &SyncTarget, now: Timestamp) -> bool {
         .spec
         .evict_after
         .is_some_and(|at| at.timestamp() <= now)
+}
+
+/// How much of what pods may use is not reserved, in percent: of CPU or memory, whichever is
+/// scarcer. `None` while nothing is reported.
+fn free(target: &SyncTarget) -> Option<u8> {
+    let status = target.status.as_ref()?;
+    let (available, total) = (
+        status.available_resources.as_ref()?,
+        status.allocatable.as_ref()?,
+    );
+    let share = |name: &str| {
+        let of = i128::from(total.get(name)?.milli_value()).max(1);
+        let percent = i128::from(available.get(name)?.milli_value()) * 100 / of;
+        u8::try_from(percent.clamp(0, 100)).ok()
+    };
+    ["cpu", "memory"].into_iter().filter_map(share).min()
 }
 
 /// Taints of the target, and those that all of its cells have: then no cell is left.

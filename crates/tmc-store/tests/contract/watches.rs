@@ -116,16 +116,17 @@ pub(crate) async fn a_sleeping_watcher_outlives_the_compaction_of_what_does_not_
 
 pub(crate) async fn a_watcher_that_is_overrun_is_told_so(bed: Bed) {
     let store = bed.open();
-    let prefixes = ["core/pods/", "core/pods/root/", ""];
+    let prefixes = ["core/pods/", "core/pods/root/", "core/pods/few/", ""];
     let mut watchers: Vec<_> = prefixes
         .iter()
         .map(|p| store.watch(p, 0).unwrap())
         .collect();
+    create(&store, &pod("few", "1"), "").await;
     for n in 0..200 {
         create(&store, &pod("root", &n.to_string()), "").await;
     }
     // Nothing of their resource is left in the log.
-    bed.compact_past(&store, 200).await;
+    bed.compact_past(&store, 201).await;
     for watcher in &mut watchers {
         assert_eq!(
             watcher.progress(),

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tmc_apimachinery::GroupVersionResource;
 use tmc_apimachinery::status::{ApiError, Cause, Result};
-use tmc_controllers::heartbeat::{self, ServedApis};
+use tmc_controllers::heartbeat::{self, NodeTotals, ServedApis};
 use tmc_virtual::syncer::{Beat, BeatSink, TargetId};
 
 /// Time between beats that agents are asked to keep.
@@ -68,6 +68,8 @@ impl BeatSink for Beats {
             at: beat.received,
             identity: beat.identity,
             apis: beat.report.as_ref().and_then(served),
+            totals: beat.report.as_ref().and_then(NodeTotals::from_report).map(Arc::new),
+            totals: beat.report.as_ref().and_then(NodeTotals::from_report).map(Arc::new),
         };
         self.live.record(&controllers_id(target), beat);
         Ok(INTERVAL)

@@ -383,3 +383,29 @@ fn load_spreads_placements() {
     observed.load = [(sync_target_key("c1", "east"), 3)].into();
     assert_eq!(view(&run(&any_location(), &observed)).2, Some("west"));
 }
+
+#[test]
+fn the_scarcer_of_cpu_and_memory_is_what_is_free() {
+    for (available, total, expected) in [
+        (
+            json!({"cpu": "1", "memory": "3Gi"}),
+            json!({"cpu": "4", "memory": "4Gi"}),
+            Some(25),
+        ),
+        (
+            json!({"memory": "4Ti"}),
+            json!({"cpu": "4", "memory": "4Ti"}),
+            Some(100),
+        ),
+        (json!({"cpu": "4"}), json!({"cpu": "0"}), Some(100)),
+        (json!({}), json!({"cpu": "4"}), None),
+    ] {
+        let target = changed(&target("east", true), |t| {
+            let status = t.status.get_or_insert_default();
+            status.available_resources = serde_json::from_value(available.clone()).unwrap();
+            status.allocatable = serde_json::from_value(total.clone()).unwrap();
+        });
+        assert_eq!(free(&target), expected, "{available} of {total}");
+    }
+    assert_eq!(free(&target("east", true)), None);
+}
