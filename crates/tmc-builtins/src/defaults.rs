@@ -165,4 +165,4 @@ fn labels_from(template: Option<Value>, object: &mut Object) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

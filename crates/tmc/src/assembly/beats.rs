@@ -69,7 +69,6 @@ impl BeatSink for Beats {
             identity: beat.identity,
             apis: beat.report.as_ref().and_then(served),
             totals: beat.report.as_ref().and_then(NodeTotals::from_report).map(Arc::new),
-            totals: beat.report.as_ref().and_then(NodeTotals::from_report).map(Arc::new),
         };
         self.live.record(&controllers_id(target), beat);
         Ok(INTERVAL)
