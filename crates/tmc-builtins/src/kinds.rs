@@ -392,7 +392,12 @@ pub(crate) const KINDS: &[Kind] = &[
     .categories(&["api-extensions"])
     .status()
     .generation()
-    .immutable(&["spec.group", "spec.scope", "spec.names.kind", "spec.names.plural"]),
+    .immutable(&[
+        "spec.group",
+        "spec.scope",
+        "spec.names.kind",
+        "spec.names.plural",
+    ]),
     review(AUTHORIZATION, "SubjectAccessReview", "subjectaccessreviews"),
     review(
         AUTHORIZATION,

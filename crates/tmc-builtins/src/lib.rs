@@ -37,7 +37,12 @@ pub fn definitions() -> Vec<Arc<ResourceDefinition>> {
 
 fn shared() -> &'static [Arc<ResourceDefinition>] {
     static SHARED: OnceLock<Vec<Arc<ResourceDefinition>>> = OnceLock::new();
-    SHARED.get_or_init(|| kinds::KINDS.iter().map(|kind| Arc::new(define(kind))).collect())
+    SHARED.get_or_init(|| {
+        kinds::KINDS
+            .iter()
+            .map(|kind| Arc::new(define(kind)))
+            .collect()
+    })
 }
 
 fn define(kind: &Kind) -> ResourceDefinition {

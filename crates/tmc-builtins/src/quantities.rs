@@ -7,7 +7,8 @@ use tmc_apimachinery::quantity::Quantity;
 
 use crate::validation::{Field, Report};
 
-const PATTERN: &str = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
+const PATTERN: &str =
+    "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
 
 /// Patterns of places: names separated by dots, alternatives by `|`, `[]` for every item of a
 /// list, `{}` for every value of a map. Amounts in maps are rounded up to thousandths.
@@ -28,7 +29,11 @@ fn pod_spec(kind: &str) -> Option<&'static str> {
         "Pod" => Some("spec"),
         "PodTemplate" => Some("template.spec"),
         "CronJob" => Some("spec.jobTemplate.spec.template.spec"),
-        "Deployment" | "ReplicaSet" | "StatefulSet" | "DaemonSet" | "Job"
+        "Deployment"
+        | "ReplicaSet"
+        | "StatefulSet"
+        | "DaemonSet"
+        | "Job"
         | "ReplicationController" => Some("spec.template.spec"),
         _ => None,
     }
@@ -49,9 +54,7 @@ fn places(kind: &str) -> &'static [&'static str] {
         "PersistentVolume" => &["spec.capacity{}"],
         "Node" => &["status.capacity|allocatable{}"],
         "ResourceQuota" => &["spec.hard{}", "status.hard|used{}"],
-        "LimitRange" => {
-            &["spec.limits[].max|min|default|defaultRequest|maxLimitRequestRatio{}"]
-        }
+        "LimitRange" => &["spec.limits[].max|min|default|defaultRequest|maxLimitRequestRatio{}"],
         "HorizontalPodAutoscaler" => &[
             "spec.metrics[].resource|containerResource|pods|object|external.target.value|averageValue",
             "status.currentMetrics[].resource|containerResource|pods|object|external.current.value|averageValue",
@@ -70,15 +73,24 @@ struct Place {
 fn found(gvk: &GroupVersionKind, object: &Value) -> Vec<Place> {
     let mut found = Vec::new();
     let mut search = |prefix: &str, pattern: &str| {
-        let path: Vec<&str> =
-            prefix.split('.').filter(|p| !p.is_empty()).chain(pattern.split('.')).collect();
-        let root = Place { pointer: String::new(), field: Field::new(""), in_map: false };
+        let path: Vec<&str> = prefix
+            .split('.')
+            .filter(|p| !p.is_empty())
+            .chain(pattern.split('.'))
+            .collect();
+        let root = Place {
+            pointer: String::new(),
+            field: Field::new(""),
+            in_map: false,
+        };
         collect(object, &path, root, &mut found);
     };
     if let Some(prefix) = pod_spec(&gvk.kind) {
         POD_SPEC.iter().for_each(|pattern| search(prefix, pattern));
     }
-    places(&gvk.kind).iter().for_each(|pattern| search("", pattern));
+    places(&gvk.kind)
+        .iter()
+        .for_each(|pattern| search("", pattern));
     found
 }
 
@@ -89,27 +101,50 @@ fn collect(value: &Value, path: &[&str], at: Place, found: &mut Vec<Place>) {
         }
         return;
     };
-    let (names, each_item) = step.strip_suffix("[]").map_or((*step, false), |n| (n, true));
-    let (names, each_value) = names.strip_suffix("{}").map_or((names, false), |n| (n, true));
+    let (names, each_item) = step
+        .strip_suffix("[]")
+        .map_or((*step, false), |n| (n, true));
+    let (names, each_value) = names
+        .strip_suffix("{}")
+        .map_or((names, false), |n| (n, true));
     for name in names.split('|') {
-        let Some(member) = value.get(name) else { continue };
+        let Some(member) = value.get(name) else {
+            continue;
+        };
         let pointer = format!("{}/{name}", at.pointer);
         let field = at.field.child(name);
         if each_item {
             for (index, item) in member.as_array().into_iter().flatten().enumerate() {
                 let pointer = format!("{pointer}/{index}");
-                let place = Place { pointer, field: field.index(index), in_map: false };
+                let place = Place {
+                    pointer,
+                    field: field.index(index),
+                    in_map: false,
+                };
                 collect(item, rest, place, found);
             }
         } else if each_value {
             for (key, item) in member.as_object().into_iter().flatten() {
                 let escaped = key.replace('~', "~0").replace('/', "~1");
                 let pointer = format!("{pointer}/{escaped}");
-                let place = Place { pointer, field: field.key(key), in_map: true };
+                let place = Place {
+                    pointer,
+                    field: field.key(key),
+                    in_map: true,
+                };
                 collect(item, rest, place, found);
             }
         } else {
-            collect(member, rest, Place { pointer, field, in_map: false }, found);
+            collect(
+                member,
+                rest,
+                Place {
+                    pointer,
+                    field,
+                    in_map: false,
+                },
+                found,
+            );
         }
     }
 }
@@ -139,9 +174,17 @@ fn in_thousandths(quantity: Quantity) -> Quantity {
 /// quantity stays, for validation to report.
 pub(crate) fn canonicalize(gvk: &GroupVersionKind, object: &mut Value) {
     for place in found(gvk, object) {
-        let Some(value) = object.pointer_mut(&place.pointer) else { continue };
-        let Some(quantity) = parse(value) else { continue };
-        let quantity = if place.in_map { in_thousandths(quantity) } else { quantity };
+        let Some(value) = object.pointer_mut(&place.pointer) else {
+            continue;
+        };
+        let Some(quantity) = parse(value) else {
+            continue;
+        };
+        let quantity = if place.in_map {
+            in_thousandths(quantity)
+        } else {
+            quantity
+        };
         let canonical = quantity.to_string();
         if *value != canonical.as_str() {
             *value = canonical.into();

@@ -20,7 +20,11 @@ impl Catalog {
     /// A catalog with what every workspace serves.
     pub(crate) fn new(base: Vec<Arc<ResourceDefinition>>) -> Self {
         let everywhere = Arc::new(ApiSet::new(base.iter().cloned()));
-        Self { base, everywhere, by_cluster: RwLock::default() }
+        Self {
+            base,
+            everywhere,
+            by_cluster: RwLock::default(),
+        }
     }
 
     /// What every workspace serves; also what the wildcard serves.
@@ -45,7 +49,9 @@ impl Catalog {
             self.everywhere.clone()
         } else {
             // What every workspace serves wins over a custom resource of the same name.
-            Arc::new(ApiSet::new(custom.into_iter().chain(self.base.iter().cloned())))
+            Arc::new(ApiSet::new(
+                custom.into_iter().chain(self.base.iter().cloned()),
+            ))
         };
         sets.insert(cluster.clone(), set.clone());
         set

@@ -42,7 +42,10 @@ pub(crate) fn complete(crd: &mut Value, now: Timestamp) {
         let conditions = crd.pointer("/status/conditions").and_then(Value::as_array);
         conditions
             .and_then(|list| list.iter().find(|c| c["type"] == kind))
-            .map_or_else(|| json!(timestamp(now)), |c| c["lastTransitionTime"].clone())
+            .map_or_else(
+                || json!(timestamp(now)),
+                |c| c["lastTransitionTime"].clone(),
+            )
     };
     let conditions = json!([
         {"type": "NamesAccepted", "status": "True", "reason": "NoConflicts",
@@ -56,14 +59,20 @@ pub(crate) fn complete(crd: &mut Value, now: Timestamp) {
 }
 
 fn versions(crd: &Value) -> &[Value] {
-    crd.pointer("/spec/versions").and_then(Value::as_array).map_or(&[], Vec::as_slice)
+    crd.pointer("/spec/versions")
+        .and_then(Value::as_array)
+        .map_or(&[], Vec::as_slice)
 }
 
 /// The definitions of a workspace's custom resources. One that does not compile is left out: it was
 /// refused on write, so it can only be data of another version of this program.
 pub(crate) fn definitions(core: &Core, cluster: &ClusterName) -> Vec<Arc<ResourceDefinition>> {
     let crds = core.read_all(&resource(), cluster, "");
-    crds.iter().filter_map(|crd| compile(crd).ok()).flatten().map(Arc::new).collect()
+    crds.iter()
+        .filter_map(|crd| compile(crd).ok())
+        .flatten()
+        .map(Arc::new)
+        .collect()
 }
 
 /// The definitions of one CustomResourceDefinition, one per served version.
@@ -114,7 +123,11 @@ fn compile_version(
         list_kind: or(&names["listKind"], format!("{kind}List")),
         short_names: list_of(&names["shortNames"]),
         categories: list_of(&names["categories"]),
-        scope: if namespaced { Scope::Namespaced } else { Scope::Cluster },
+        scope: if namespaced {
+            Scope::Namespaced
+        } else {
+            Scope::Cluster
+        },
         verbs: Verbs::ALL,
         subresources: subresources(&version["subresources"]),
         schema,
@@ -131,12 +144,19 @@ fn compile_version(
 
 fn subresources(source: &Value) -> Subresources {
     let path = |value: &Value| text(value).trim_start_matches('.').to_owned();
-    let scale = source.get("scale").filter(|s| s.is_object()).map(|scale| ScalePaths {
-        spec_replicas: path(&scale["specReplicasPath"]),
-        status_replicas: path(&scale["statusReplicasPath"]),
-        selector: Some(path(&scale["labelSelectorPath"])).filter(|p| !p.is_empty()),
-    });
-    Subresources { status: source.get("status").is_some(), scale, ..Subresources::default() }
+    let scale = source
+        .get("scale")
+        .filter(|s| s.is_object())
+        .map(|scale| ScalePaths {
+            spec_replicas: path(&scale["specReplicasPath"]),
+            status_replicas: path(&scale["statusReplicasPath"]),
+            selector: Some(path(&scale["labelSelectorPath"])).filter(|p| !p.is_empty()),
+        });
+    Subresources {
+        status: source.get("status").is_some(),
+        scale,
+        ..Subresources::default()
+    }
 }
 
 fn columns(version: &Value) -> Vec<Column> {
@@ -146,7 +166,10 @@ fn columns(version: &Value) -> Vec<Column> {
         kind: text(&c["type"]),
         format: text(&c["format"]),
         description: text(&c["description"]),
-        priority: c["priority"].as_i64().and_then(|p| i32::try_from(p).ok()).unwrap_or(0),
+        priority: c["priority"]
+            .as_i64()
+            .and_then(|p| i32::try_from(p).ok())
+            .unwrap_or(0),
         cell: Cell::JsonPath(text(&c["jsonPath"])),
     };
     given.into_iter().flatten().map(column).collect()
@@ -205,7 +228,10 @@ mod tests {
         let once = object.clone();
         complete(&mut object, Timestamp::MAX);
         assert_eq!(once, object, "a second pass changes nothing");
-        assert_eq!(object.pointer("/status/storedVersions"), Some(&json!(["v1"])));
+        assert_eq!(
+            object.pointer("/status/storedVersions"),
+            Some(&json!(["v1"]))
+        );
         assert_eq!(meta(&object).finalizers(), [FINALIZER]);
     }
 

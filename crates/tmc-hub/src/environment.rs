@@ -41,5 +41,9 @@ pub fn name_suffix(uid: &str, length: usize) -> String {
     const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
     use sha2::{Digest, Sha256};
     let digest = Sha256::digest(uid.as_bytes());
-    digest.iter().take(length).map(|b| char::from(ALPHABET[usize::from(*b) % ALPHABET.len()])).collect()
+    digest
+        .iter()
+        .take(length)
+        .map(|b| char::from(ALPHABET[usize::from(*b) % ALPHABET.len()]))
+        .collect()
 }

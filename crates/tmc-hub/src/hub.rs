@@ -76,7 +76,10 @@ impl Hub {
         });
         core.bootstrap().await?;
         tokio::spawn(lifecycle::run(Arc::downgrade(&core), receiver));
-        Ok(Self { store: HubStore(core.clone()), core })
+        Ok(Self {
+            store: HubStore(core.clone()),
+            core,
+        })
     }
 
     /// The logical cluster at a path (`root:team`) or of a name; `None` if there is none.
@@ -112,7 +115,11 @@ impl Hub {
 
     fn resolve_workspace(&self, text: &str, rest: &str) -> Resolution {
         let accepted = |scope, domain| {
-            Resolution::Accepted(Resolved { scope, path: rest.to_owned(), domain })
+            Resolution::Accepted(Resolved {
+                scope,
+                path: rest.to_owned(),
+                domain,
+            })
         };
         if text == "*" {
             return accepted(ClusterScope::All, None);
@@ -127,7 +134,10 @@ impl Hub {
             Some(cluster) => accepted(ClusterScope::One(cluster), None),
             None => {
                 let unknown = Arc::new(UnknownWorkspace(text.to_owned()));
-                accepted(ClusterScope::One(ClusterName::new("unknown:")), Some(unknown))
+                accepted(
+                    ClusterScope::One(ClusterName::new("unknown:")),
+                    Some(unknown),
+                )
             }
         }
     }
@@ -135,7 +145,9 @@ impl Hub {
 
 fn unknown_workspace(context: &RequestContext) -> Option<&str> {
     let domain = context.resolved.domain.as_ref()?;
-    domain.downcast_ref::<UnknownWorkspace>().map(|unknown| unknown.0.as_str())
+    domain
+        .downcast_ref::<UnknownWorkspace>()
+        .map(|unknown| unknown.0.as_str())
 }
 
 #[async_trait]
@@ -147,14 +159,24 @@ impl ApiSurface for Hub {
     fn resolve(&self, path: &str) -> Resolution {
         if self.core.layout == Layout::Plain {
             let ours = ["/api", "/apis", "/openapi", "/version"];
-            let first = path.split('/').nth(1).map(|s| format!("/{s}")).unwrap_or_default();
+            let first = path
+                .split('/')
+                .nth(1)
+                .map(|s| format!("/{s}"))
+                .unwrap_or_default();
             if !ours.contains(&first.as_str()) {
                 return Resolution::NotMine;
             }
             let scope = ClusterScope::One(ClusterName::new(ClusterName::ROOT));
-            return Resolution::Accepted(Resolved { scope, path: path.to_owned(), domain: None });
+            return Resolution::Accepted(Resolved {
+                scope,
+                path: path.to_owned(),
+                domain: None,
+            });
         }
-        let Some(rest) = path.strip_prefix("/clusters/") else { return Resolution::NotMine };
+        let Some(rest) = path.strip_prefix("/clusters/") else {
+            return Resolution::NotMine;
+        };
         match rest.find('/') {
             Some(at) => self.resolve_workspace(&rest[..at], &rest[at..]),
             None => self.resolve_workspace(rest, "/"),
@@ -178,7 +200,10 @@ impl ApiSurface for Hub {
             && path == "/"
             && attributes.verb == "get"
         {
-            let entry = Attributes { verb: "access".into(), ..attributes.clone() };
+            let entry = Attributes {
+                verb: "access".into(),
+                ..attributes.clone()
+            };
             return self.core.authorize(&entry);
         }
         self.core.authorize(attributes)

@@ -74,13 +74,20 @@ pub(crate) fn complete(core: &Core, place: &Place, object: &mut Value, old: Opti
 }
 
 fn has_condition(object: &Value, kind: &str) -> bool {
-    let conditions = object.pointer("/status/conditions").and_then(Value::as_array);
-    conditions.is_some_and(|list| list.iter().any(|c| c["type"] == kind && c["status"] != "False"))
+    let conditions = object
+        .pointer("/status/conditions")
+        .and_then(Value::as_array);
+    conditions.is_some_and(|list| {
+        list.iter()
+            .any(|c| c["type"] == kind && c["status"] != "False")
+    })
 }
 
 fn request_pem(object: &Value) -> std::result::Result<String, String> {
     let encoded = object["spec"]["request"].as_str().unwrap_or_default();
-    let bytes = STANDARD.decode(encoded).map_err(|_| "it is not base64".to_owned())?;
+    let bytes = STANDARD
+        .decode(encoded)
+        .map_err(|_| "it is not base64".to_owned())?;
     String::from_utf8(bytes).map_err(|_| "it is not PEM text".to_owned())
 }
 
@@ -96,13 +103,21 @@ pub(crate) fn check(core: &Core, place: &Place, object: &Value, old: Option<&Val
     let Some(old) = old else {
         return match check_request(object) {
             Ok(()) => Ok(()),
-            Err((field, why)) => {
-                invalid(Cause::invalid(field, &object.pointer("/spec/signerName").cloned().unwrap_or_default(), why))
-            }
+            Err((field, why)) => invalid(Cause::invalid(
+                field,
+                &object
+                    .pointer("/spec/signerName")
+                    .cloned()
+                    .unwrap_or_default(),
+                why,
+            )),
         };
     };
     if old["spec"] != object["spec"] {
-        return invalid(Cause::forbidden("spec", "a certificate request cannot be changed"));
+        return invalid(Cause::forbidden(
+            "spec",
+            "a certificate request cannot be changed",
+        ));
     }
     if place.subresource != "approval" || is_privileged(&place.user) {
         return Ok(());
@@ -129,7 +144,10 @@ pub(crate) fn check(core: &Core, place: &Place, object: &Value, old: Option<&Val
 
 fn check_request(object: &Value) -> std::result::Result<(), (&'static str, String)> {
     if object["spec"]["signerName"] != CLIENT_SIGNER {
-        return Err(("spec.signerName", format!("this hub signs for {CLIENT_SIGNER} only")));
+        return Err((
+            "spec.signerName",
+            format!("this hub signs for {CLIENT_SIGNER} only"),
+        ));
     }
     let field = "spec.request";
     let pem = request_pem(object).map_err(|why| (field, why))?;

@@ -18,7 +18,11 @@ pub struct Location<'a> {
 
 /// The range of one resource over all logical clusters.
 pub fn resource_prefix(resource: &GroupResource) -> String {
-    let group = if resource.group.is_empty() { "core" } else { &resource.group };
+    let group = if resource.group.is_empty() {
+        "core"
+    } else {
+        &resource.group
+    };
     format!("{group}/{}/", resource.resource)
 }
 
@@ -50,7 +54,11 @@ pub fn object_key(
 /// Reads a key back.
 pub fn locate(key: &str) -> Option<Location<'_>> {
     let mut parts = key.splitn(5, '/').skip(2);
-    Some(Location { cluster: parts.next()?, namespace: parts.next()?, name: parts.next()? })
+    Some(Location {
+        cluster: parts.next()?,
+        namespace: parts.next()?,
+        name: parts.next()?,
+    })
 }
 
 #[cfg(test)]
@@ -61,8 +69,15 @@ mod tests {
     fn a_key_reads_back_as_what_it_was_made_of() {
         let roles = GroupResource::new("rbac.authorization.k8s.io", "clusterroles");
         let key = object_key(&roles, &ClusterName::new("root"), "", "system:a:b");
-        assert_eq!(&*key, "rbac.authorization.k8s.io/clusterroles/root//system:a:b");
-        let expected = Location { cluster: "root", namespace: "", name: "system:a:b" };
+        assert_eq!(
+            &*key,
+            "rbac.authorization.k8s.io/clusterroles/root//system:a:b"
+        );
+        let expected = Location {
+            cluster: "root",
+            namespace: "",
+            name: "system:a:b",
+        };
         assert_eq!(locate(&key), Some(expected));
     }
 

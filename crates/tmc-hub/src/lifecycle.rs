@@ -63,10 +63,14 @@ pub(crate) fn observe(core: &Core, group: &str, resource: &str, at: &Location<'_
 fn observe_removal(core: &Core, group: &str, resource: &str, at: &Location<'_>) {
     let cluster = ClusterName::new(at.cluster);
     let deleting = |resource: &GroupResource, name: &str| {
-        core.entry(resource, &cluster, "", name).is_some_and(|entry| entry.meta.deleting)
+        core.entry(resource, &cluster, "", name)
+            .is_some_and(|entry| entry.meta.deleting)
     };
     if !at.namespace.is_empty() && deleting(&GroupResource::new("", "namespaces"), at.namespace) {
-        send(core, Trigger::Namespace(cluster.clone(), at.namespace.to_owned()));
+        send(
+            core,
+            Trigger::Namespace(cluster.clone(), at.namespace.to_owned()),
+        );
     }
     let definition = format!("{resource}.{group}");
     if deleting(&custom_resources::resource(), &definition) {
@@ -90,7 +94,9 @@ pub(crate) async fn run(core: Weak<Core>, mut triggers: UnboundedReceiver<Trigge
             Some(trigger) => Some(trigger),
             None => triggers.recv().await,
         };
-        let (Some(trigger), Some(core)) = (next, core.upgrade()) else { return };
+        let (Some(trigger), Some(core)) = (next, core.upgrade()) else {
+            return;
+        };
         while let Ok(more) = triggers.try_recv() {
             if !waiting.contains(&more) {
                 waiting.push_back(more);
@@ -113,18 +119,30 @@ fn retry(triggers: UnboundedSender<Trigger>, trigger: Trigger) {
 fn unfinished(core: &Core) -> VecDeque<Trigger> {
     let mut found = VecDeque::new();
     let mut scan = |resource: GroupResource, make: &dyn Fn(ClusterName, String) -> Trigger, all| {
-        let page = core.store.range(&keys::resource_prefix(&resource), None, None, 0);
+        let page = core
+            .store
+            .range(&keys::resource_prefix(&resource), None, None, 0);
         for entry in page.map(|p| p.entries).unwrap_or_default() {
-            let Some(at) = keys::locate(&entry.key) else { continue };
+            let Some(at) = keys::locate(&entry.key) else {
+                continue;
+            };
             if all || entry.meta.deleting {
                 found.push_back(make(ClusterName::new(at.cluster), at.name.to_owned()));
             }
         }
     };
     scan(workspaces(), &Trigger::Workspace, true);
-    scan(GroupResource::new("", "namespaces"), &Trigger::Namespace, false);
+    scan(
+        GroupResource::new("", "namespaces"),
+        &Trigger::Namespace,
+        false,
+    );
     scan(custom_resources::resource(), &Trigger::Definition, false);
-    scan(logical_clusters(), &|cluster, _| Trigger::Contents(cluster), false);
+    scan(
+        logical_clusters(),
+        &|cluster, _| Trigger::Contents(cluster),
+        false,
+    );
     found
 }
 
@@ -159,7 +177,10 @@ async fn clear(
             continue;
         }
         let place = Place::main(definition, cluster, at.namespace(), &hub_user());
-        match core.delete_object(&place, at.name(), &DeleteOptions::default()).await {
+        match core
+            .delete_object(&place, at.name(), &DeleteOptions::default())
+            .await
+        {
             Err(error) if error.code != 404 => return Err(error),
             _ => {}
         }
@@ -173,8 +194,12 @@ fn is_stored(definition: &ResourceDefinition) -> bool {
 
 async fn empty_namespace(core: &Arc<Core>, cluster: &ClusterName, name: &str) -> Result<()> {
     let namespaces = GroupResource::new("", "namespaces");
-    let Some(place) = core.place(&namespaces, cluster) else { return Ok(()) };
-    let Some((entry, _)) = core.current(&place, name) else { return Ok(()) };
+    let Some(place) = core.place(&namespaces, cluster) else {
+        return Ok(());
+    };
+    let Some((entry, _)) = core.current(&place, name) else {
+        return Ok(());
+    };
     if !entry.meta.deleting {
         return Ok(());
     }
@@ -183,10 +208,15 @@ async fn empty_namespace(core: &Arc<Core>, cluster: &ClusterName, name: &str) ->
     for definition in set.iter().filter(|d| d.namespaced() && is_stored(d)) {
         let count = clear(core, definition, cluster, name).await?;
         if count > 0 {
-            left.push(format!("{} has {count} resource instances", definition.group_resource()));
+            left.push(format!(
+                "{} has {count} resource instances",
+                definition.group_resource()
+            ));
         }
     }
-    let Some((entry, mut namespace)) = core.current(&place, name) else { return Ok(()) };
+    let Some((entry, mut namespace)) = core.current(&place, name) else {
+        return Ok(());
+    };
     if left.is_empty() {
         namespace["spec"]["finalizers"] = json!([]);
         let gone = meta(&namespace).finalizers().is_empty();
@@ -202,9 +232,13 @@ async fn report_remaining(
     name: &str,
     left: &[String],
 ) -> Result<()> {
-    let Some((entry, mut namespace)) = core.current(place, name) else { return Ok(()) };
+    let Some((entry, mut namespace)) = core.current(place, name) else {
+        return Ok(());
+    };
     let message = format!("Some resources are remaining: {}", left.join(", "));
-    let known = namespace.pointer("/status/conditions/0/message").and_then(Value::as_str);
+    let known = namespace
+        .pointer("/status/conditions/0/message")
+        .and_then(Value::as_str);
     if known == Some(message.as_str()) {
         return Ok(());
     }
@@ -225,24 +259,35 @@ async fn write(
     delete: bool,
 ) -> Result<()> {
     let expect = Expect::Revision(revision);
-    core.commit(place.key(name), expect, object, delete).await.map_err(ApiError::internal)?;
+    core.commit(place.key(name), expect, object, delete)
+        .await
+        .map_err(ApiError::internal)?;
     Ok(())
 }
 
 async fn empty_definition(core: &Arc<Core>, cluster: &ClusterName, name: &str) -> Result<()> {
-    let Some(place) = core.place(&custom_resources::resource(), cluster) else { return Ok(()) };
-    let Some((entry, crd)) = core.current(&place, name) else { return Ok(()) };
+    let Some(place) = core.place(&custom_resources::resource(), cluster) else {
+        return Ok(());
+    };
+    let Some((entry, crd)) = core.current(&place, name) else {
+        return Ok(());
+    };
     if !entry.meta.deleting {
         return Ok(());
     }
     let mut left = 0;
-    if let Some(definition) = custom_resources::compile(&crd).ok().and_then(|all| all.into_iter().next()) {
+    if let Some(definition) = custom_resources::compile(&crd)
+        .ok()
+        .and_then(|all| all.into_iter().next())
+    {
         left = clear(core, &Arc::new(definition), cluster, "").await?;
     }
     if left > 0 {
         return Ok(());
     }
-    let Some((entry, mut crd)) = core.current(&place, name) else { return Ok(()) };
+    let Some((entry, mut crd)) = core.current(&place, name) else {
+        return Ok(());
+    };
     tmc_apimachinery::meta::remove_finalizer(&mut crd, custom_resources::FINALIZER);
     let gone = meta(&crd).finalizers().is_empty();
     write(core, &place, name, entry.revision, crd, gone).await
@@ -250,10 +295,18 @@ async fn empty_definition(core: &Arc<Core>, cluster: &ClusterName, name: &str) -
 
 /// A Workspace is being deleted: its logical cluster goes first.
 async fn terminate(core: &Arc<Core>, parent: &ClusterName, name: &str) -> Result<()> {
-    let Some(place) = core.place(&workspaces_gvr().group_resource(), parent) else { return Ok(()) };
-    let Some((entry, mut workspace)) = core.current(&place, name) else { return Ok(()) };
-    let cluster = workspace["spec"]["cluster"].as_str().and_then(ClusterName::parse);
-    let logical = cluster.as_ref().and_then(|c| core.entry(&logical_clusters(), c, "", "cluster"));
+    let Some(place) = core.place(&workspaces_gvr().group_resource(), parent) else {
+        return Ok(());
+    };
+    let Some((entry, mut workspace)) = core.current(&place, name) else {
+        return Ok(());
+    };
+    let cluster = workspace["spec"]["cluster"]
+        .as_str()
+        .and_then(ClusterName::parse);
+    let logical = cluster
+        .as_ref()
+        .and_then(|c| core.entry(&logical_clusters(), c, "", "cluster"));
     let Some((cluster, logical)) = cluster.zip(logical) else {
         tmc_apimachinery::meta::remove_finalizer(&mut workspace, tree::FINALIZER);
         let gone = meta(&workspace).finalizers().is_empty();
@@ -267,14 +320,18 @@ async fn terminate(core: &Arc<Core>, parent: &ClusterName, name: &str) -> Result
         crate::environment::timestamp(core.environment.now()).into();
     object["status"]["phase"] = "Terminating".into();
     let expect = Expect::Revision(logical.revision);
-    core.commit(logical.key.clone(), expect, object, false).await.map_err(ApiError::internal)?;
+    core.commit(logical.key.clone(), expect, object, false)
+        .await
+        .map_err(ApiError::internal)?;
     send(core, Trigger::Contents(cluster));
     Ok(())
 }
 
 /// Empties a logical cluster: its objects, then its namespaces, then itself, then its Workspace.
 async fn empty_cluster(core: &Arc<Core>, cluster: &ClusterName) -> Result<()> {
-    let Some(logical) = core.entry(&logical_clusters(), cluster, "", "cluster") else { return Ok(()) };
+    let Some(logical) = core.entry(&logical_clusters(), cluster, "", "cluster") else {
+        return Ok(());
+    };
     if !logical.meta.deleting {
         return Ok(());
     }
@@ -282,11 +339,16 @@ async fn empty_cluster(core: &Arc<Core>, cluster: &ClusterName) -> Result<()> {
     let set = core.api_set(cluster);
     let last = ["namespaces", "logicalclusters", "customresourcedefinitions"];
     let mut left = 0;
-    for definition in set.iter().filter(|d| is_stored(d) && !last.contains(&&*d.plural)) {
+    for definition in set
+        .iter()
+        .filter(|d| is_stored(d) && !last.contains(&&*d.plural))
+    {
         left += clear(core, definition, cluster, "").await?;
     }
     if left == 0 {
-        let definitions = set.iter().filter(|d| last.contains(&&*d.plural) && d.plural != "logicalclusters");
+        let definitions = set
+            .iter()
+            .filter(|d| last.contains(&&*d.plural) && d.plural != "logicalclusters");
         for definition in definitions {
             left += remove_all(core, definition, cluster).await?;
         }
@@ -295,12 +357,17 @@ async fn empty_cluster(core: &Arc<Core>, cluster: &ClusterName) -> Result<()> {
         return Ok(());
     }
     let expect = Expect::Revision(logical.revision);
-    core.commit(logical.key.clone(), expect, object.clone(), true).await.map_err(ApiError::internal)?;
+    core.commit(logical.key.clone(), expect, object.clone(), true)
+        .await
+        .map_err(ApiError::internal)?;
     core.catalog.invalidate(cluster.as_str());
     core.rbac.invalidate(cluster.as_str());
     let owner = &object["spec"]["owner"];
     if let (Some(parent), Some(name)) = (owner["cluster"].as_str(), owner["name"].as_str()) {
-        send(core, Trigger::Workspace(ClusterName::new(parent), name.to_owned()));
+        send(
+            core,
+            Trigger::Workspace(ClusterName::new(parent), name.to_owned()),
+        );
     }
     Ok(())
 }
@@ -318,5 +385,7 @@ async fn remove_all(
             write(core, &place, name, entry.revision, object, true).await?;
         }
     }
-    Ok(core.read_all(&definition.group_resource(), cluster, "").len())
+    Ok(core
+        .read_all(&definition.group_resource(), cluster, "")
+        .len())
 }

@@ -50,22 +50,35 @@ impl Core {
         if !object["metadata"].is_object() {
             object["metadata"] = json!({"creationTimestamp": null});
         }
-        Ok(Written { object: Object::from_value(&object), created: true, warnings: Vec::new() })
+        Ok(Written {
+            object: Object::from_value(&object),
+            created: true,
+            warnings: Vec::new(),
+        })
     }
 
     fn rules_review(&self, place: &Place, object: &Value) -> Result<Value> {
         let namespace = object["spec"]["namespace"].as_str().unwrap_or_default();
         if namespace.is_empty() {
-            return Err(ApiError::bad_request("no namespace on request: set spec.namespace"));
+            return Err(ApiError::bad_request(
+                "no namespace on request: set spec.namespace",
+            ));
         }
         let (mut resources, mut paths) = (Vec::new(), Vec::new());
         if crate::rbac::is_privileged(&place.user) {
             resources.push(json!({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}));
             paths.push(json!({"verbs": ["*"], "nonResourceURLs": ["*"]}));
         }
-        for rules in self.rbac.rules_for(self, &place.cluster, &place.user, namespace) {
+        for rules in self
+            .rbac
+            .rules_for(self, &place.cluster, &place.user, namespace)
+        {
             for rule in rules.iter() {
-                let list = if rule.paths.is_empty() { &mut resources } else { &mut paths };
+                let list = if rule.paths.is_empty() {
+                    &mut resources
+                } else {
+                    &mut paths
+                };
                 list.push(rule.to_value());
             }
         }
@@ -96,13 +109,22 @@ fn subject(spec: &Value, kind: &str) -> Result<UserInfo> {
     let name = spec["user"].as_str().unwrap_or_default().to_owned();
     let groups = texts(&spec["groups"]);
     if name.is_empty() && groups.is_empty() {
-        return Err(invalid(kind, "spec.user", "at least one of user or groups must be specified"));
+        return Err(invalid(
+            kind,
+            "spec.user",
+            "at least one of user or groups must be specified",
+        ));
     }
     let mut extra = BTreeMap::new();
     for (key, values) in spec["extra"].as_object().into_iter().flatten() {
         extra.insert(key.clone(), texts(values));
     }
-    Ok(UserInfo { name, uid: spec["uid"].as_str().unwrap_or_default().to_owned(), groups, extra })
+    Ok(UserInfo {
+        name,
+        uid: spec["uid"].as_str().unwrap_or_default().to_owned(),
+        groups,
+        extra,
+    })
 }
 
 fn attributes(place: &Place, user: UserInfo, spec: &Value) -> Result<Attributes> {
@@ -130,7 +152,12 @@ fn attributes(place: &Place, user: UserInfo, spec: &Value) -> Result<Attributes>
             ));
         }
     };
-    Ok(Attributes { user, cluster: ClusterScope::One(place.cluster.clone()), verb, target })
+    Ok(Attributes {
+        user,
+        cluster: ClusterScope::One(place.cluster.clone()),
+        verb,
+        target,
+    })
 }
 
 fn check_namespace(place: &Place, attributes: &Attributes) -> Result<()> {

@@ -45,7 +45,8 @@ impl Core {
             let workspace = self.read(&workspaces(), &cluster, "", segment)?;
             cluster = ClusterName::parse(workspace["spec"]["cluster"].as_str()?)?;
         }
-        self.entry(&logical_clusters(), &cluster, "", "cluster").map(|_| cluster)
+        self.entry(&logical_clusters(), &cluster, "", "cluster")
+            .map(|_| cluster)
     }
 
     /// The path of a logical cluster.
@@ -64,23 +65,36 @@ impl Core {
             return Ok(());
         }
         let root = ClusterName::new(ClusterName::ROOT);
-        self.ensure_logical_cluster(&root, ClusterName::ROOT, None).await?;
+        self.ensure_logical_cluster(&root, ClusterName::ROOT, None)
+            .await?;
         self.ensure_namespace(&root, "default").await?;
         self.ensure_namespace(&root, "kcp-system").await
     }
 
     /// Brings a workspace to Ready: logical cluster, namespace `default`, rights of its creator.
-    pub(crate) async fn provision(self: &Arc<Self>, parent: &ClusterName, name: &str) -> Result<()> {
-        let Some(place) = self.place(&workspaces(), parent) else { return Ok(()) };
-        let Some((_, workspace)) = self.current(&place, name) else { return Ok(()) };
+    pub(crate) async fn provision(
+        self: &Arc<Self>,
+        parent: &ClusterName,
+        name: &str,
+    ) -> Result<()> {
+        let Some(place) = self.place(&workspaces(), parent) else {
+            return Ok(());
+        };
+        let Some((_, workspace)) = self.current(&place, name) else {
+            return Ok(());
+        };
         if workspace["status"]["phase"] == "Ready" {
             return Ok(());
         }
-        let Some(cluster) = workspace["spec"]["cluster"].as_str().and_then(ClusterName::parse) else {
+        let Some(cluster) = workspace["spec"]["cluster"]
+            .as_str()
+            .and_then(ClusterName::parse)
+        else {
             return Ok(());
         };
         let path = format!("{}:{name}", self.cluster_path(parent).unwrap_or_default());
-        self.ensure_logical_cluster(&cluster, &path, Some((parent, &workspace))).await?;
+        self.ensure_logical_cluster(&cluster, &path, Some((parent, &workspace)))
+            .await?;
         self.ensure_namespace(&cluster, "default").await?;
         self.ensure_owner_binding(&cluster, &workspace).await?;
         self.report_ready(&place, name).await
@@ -115,7 +129,8 @@ impl Core {
             "metadata": {"name": name, "labels": {"kubernetes.io/metadata.name": name}},
             "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"},
         });
-        self.ensure(&GroupResource::new("", "namespaces"), cluster, "", object).await
+        self.ensure(&GroupResource::new("", "namespaces"), cluster, "", object)
+            .await
     }
 
     /// The creator of a workspace is its administrator.
@@ -164,7 +179,9 @@ impl Core {
     }
 
     async fn report_ready(self: &Arc<Self>, place: &Place, name: &str) -> Result<()> {
-        let Some((entry, mut workspace)) = self.current(place, name) else { return Ok(()) };
+        let Some((entry, mut workspace)) = self.current(place, name) else {
+            return Ok(());
+        };
         let now = timestamp(self.environment.now());
         workspace["status"]["phase"] = "Ready".into();
         workspace["status"]["conditions"] = json!([
@@ -174,7 +191,9 @@ impl Core {
         ]);
         tmc_apimachinery::meta::set_label(&mut workspace, "tenancy.kcp.io/phase", "Ready");
         let expect = Expect::Revision(entry.revision);
-        self.commit(place.key(name), expect, workspace, false).await.map_err(ApiError::internal)?;
+        self.commit(place.key(name), expect, workspace, false)
+            .await
+            .map_err(ApiError::internal)?;
         Ok(())
     }
 
@@ -195,7 +214,9 @@ impl Core {
         &self,
         cluster: &ClusterName,
     ) -> Arc<tmc_apimachinery::definition::ApiSet> {
-        self.catalog.cluster(cluster, || crate::custom_resources::definitions(self, cluster))
+        self.catalog.cluster(cluster, || {
+            crate::custom_resources::definitions(self, cluster)
+        })
     }
 }
 
@@ -207,7 +228,9 @@ pub(crate) fn hub_user() -> tmc_apimachinery::user::UserInfo {
 
 /// Keeps a Workspace's logical cluster and URL when an update leaves them out.
 pub(crate) fn keep_assigned(place: &Place, object: &mut Value, old: Option<&Value>) {
-    let (true, Some(old)) = (is_workspace(place), old) else { return };
+    let (true, Some(old)) = (is_workspace(place), old) else {
+        return;
+    };
     for key in ["cluster", "URL"] {
         if object["spec"].get(key).is_none() && old["spec"].get(key).is_some() {
             object["spec"][key] = old["spec"][key].clone();
@@ -222,7 +245,10 @@ pub(crate) fn complete(core: &Core, place: &Place, object: &mut Value) {
     }
     let name = meta(object).name().to_owned();
     let cluster = cluster_name(meta(object).uid());
-    let path = format!("{}:{name}", core.cluster_path(&place.cluster).unwrap_or_default());
+    let path = format!(
+        "{}:{name}",
+        core.cluster_path(&place.cluster).unwrap_or_default()
+    );
     if !object["spec"].is_object() {
         object["spec"] = json!({});
     }
@@ -256,7 +282,11 @@ pub(crate) fn check(core: &Core, place: &Place, object: &Value, old: Option<&Val
         .is_some_and(|entry| entry.meta.deleting);
     if old.is_none() && leaving {
         let why = "the workspace is being terminated";
-        return Err(ApiError::forbidden(&place.resource(), meta(object).name(), why));
+        return Err(ApiError::forbidden(
+            &place.resource(),
+            meta(object).name(),
+            why,
+        ));
     }
     if let (true, Some(old)) = (is_workspace(place), old) {
         let gvk = &place.definition.gvk;
@@ -265,7 +295,12 @@ pub(crate) fn check(core: &Core, place: &Place, object: &Value, old: Option<&Val
             if before.is_some() && before != object["spec"].get(key) {
                 let value = object["spec"].get(key).cloned().unwrap_or(Value::Null);
                 let cause = Cause::invalid(format!("spec.{key}"), &value, "field is immutable");
-                return Err(ApiError::invalid(&gvk.group, &gvk.kind, meta(old).name(), vec![cause]));
+                return Err(ApiError::invalid(
+                    &gvk.group,
+                    &gvk.kind,
+                    meta(old).name(),
+                    vec![cause],
+                ));
             }
         }
     }

@@ -37,7 +37,11 @@ pub struct Behaviour {
 
 impl Default for Behaviour {
     fn default() -> Self {
-        Self { nodes: 3, ready_after: Duration::from_millis(300), failure: None }
+        Self {
+            nodes: 3,
+            ready_after: Duration::from_millis(300),
+            failure: None,
+        }
     }
 }
 
@@ -87,7 +91,9 @@ impl Member {
             .build();
         let admin = UserInfo::new("system:admin", &[GROUP_MASTERS]);
         let member = Self {
-            connection: Connection::in_process(server.service().with_identity(InProcessIdentity(admin))),
+            connection: Connection::in_process(
+                server.service().with_identity(InProcessIdentity(admin)),
+            ),
             stop,
         };
         member.make_nodes(behaviour.nodes).await?;
@@ -119,7 +125,9 @@ impl Member {
                 "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady"}],
                 "nodeInfo": {"kubeletVersion": "v1.36.2"},
             }});
-            nodes.patch("", &name, "status", PatchKind::Merge, &status).await?;
+            nodes
+                .patch("", &name, "status", PatchKind::Merge, &status)
+                .await?;
         }
         Ok(())
     }
@@ -131,7 +139,10 @@ fn resource_client(
     version: &str,
     resource: &str,
 ) -> ResourceClient {
-    ResourceClient::new(connection.client(""), GroupVersionResource::new(group, version, resource))
+    ResourceClient::new(
+        connection.client(""),
+        GroupVersionResource::new(group, version, resource),
+    )
 }
 
 /// What the queue works on.
@@ -177,8 +188,12 @@ impl Simulation {
     }
 
     fn spawn(self, stop: &CancellationToken) {
-        let deployments = self.informer(&self.deployments, Work::Deployment).spawn(stop.clone());
-        let sets = self.informer(&self.sets, Work::ReplicaSet).spawn(stop.clone());
+        let deployments = self
+            .informer(&self.deployments, Work::Deployment)
+            .spawn(stop.clone());
+        let sets = self
+            .informer(&self.sets, Work::ReplicaSet)
+            .spawn(stop.clone());
         let pods = self.informer(&self.pods, Work::Pod).spawn(stop.clone());
         let running = Arc::new(Running {
             simulation: self,
@@ -205,7 +220,9 @@ impl Simulation {
     fn informer(&self, client: &ResourceClient, work: fn(ClusterKey) -> Work) -> Informer<Value> {
         let queue = self.queue.clone();
         Informer::<Value>::new(client.clone(), Some(ClusterName::new(ClusterName::ROOT)))
-            .index(BY_OWNER, |_, object: &Value| vec![workloads::controller_uid(object).to_owned()])
+            .index(BY_OWNER, |_, object: &Value| {
+                vec![workloads::controller_uid(object).to_owned()]
+            })
             .on_change(move |key, change| {
                 let object = match &change {
                     Change::Applied { new, .. } => new,
@@ -222,7 +239,10 @@ impl Simulation {
 fn owner_work(key: &ClusterKey, object: &Value) -> Option<Work> {
     let owners = object.pointer("/metadata/ownerReferences")?.as_array()?;
     let owner = owners.iter().find(|o| o["controller"] == true)?;
-    let key = ClusterKey { name: owner["name"].as_str()?.to_owned(), ..key.clone() };
+    let key = ClusterKey {
+        name: owner["name"].as_str()?.to_owned(),
+        ..key.clone()
+    };
     match owner["kind"].as_str()? {
         "Deployment" => Some(Work::Deployment(key)),
         "ReplicaSet" => Some(Work::ReplicaSet(key)),
@@ -245,7 +265,9 @@ impl Running {
 
     async fn deployment(&self, key: &ClusterKey) -> Outcome {
         let Some(deployment) = self.deployments.get(key) else {
-            return self.remove_orphans(&self.simulation.sets, &self.sets, &self.deployments, key).await;
+            return self
+                .remove_orphans(&self.simulation.sets, &self.sets, &self.deployments, key)
+                .await;
         };
         let sets = &self.simulation.sets;
         let owned = self.sets.by_index(BY_OWNER, meta(&deployment).uid());
@@ -256,7 +278,9 @@ impl Running {
             ignore_conflict(sets.create(&key.namespace, &current).await)?;
         }
         let ready = newest.is_some_and(|(_, set)| {
-            set.pointer("/status/readyReplicas").and_then(Value::as_i64).unwrap_or(0)
+            set.pointer("/status/readyReplicas")
+                .and_then(Value::as_i64)
+                .unwrap_or(0)
                 >= workloads::replicas(&deployment)
         });
         for (at, set) in &owned {
@@ -264,18 +288,22 @@ impl Running {
             if wanted != workloads::replicas(set) {
                 let patch = json!({"spec": {"replicas": wanted}});
                 ignore_conflict(
-                    sets.patch(&at.namespace, &at.name, "", PatchKind::Merge, &patch).await,
+                    sets.patch(&at.namespace, &at.name, "", PatchKind::Merge, &patch)
+                        .await,
                 )?;
             }
         }
         let owned: Vec<&Value> = owned.iter().map(|(_, set)| &**set).collect();
         let status = workloads::deployment_status(&deployment, &owned, &self.now());
-        self.report(&self.simulation.deployments, &deployment, status).await
+        self.report(&self.simulation.deployments, &deployment, status)
+            .await
     }
 
     async fn replica_set(&self, key: &ClusterKey) -> Outcome {
         let Some(set) = self.sets.get(key) else {
-            return self.remove_orphans(&self.simulation.pods, &self.pods, &self.sets, key).await;
+            return self
+                .remove_orphans(&self.simulation.pods, &self.pods, &self.sets, key)
+                .await;
         };
         if self.orphaned(&set, &self.deployments) {
             return self.remove(&self.simulation.sets, key).await;
@@ -283,7 +311,10 @@ impl Running {
         let owned = self.pods.by_index(BY_OWNER, meta(&set).uid());
         let wanted = usize::try_from(workloads::replicas(&set)).unwrap_or(0);
         for number in owned.len()..wanted {
-            let node = format!("node-{}", number % self.simulation.behaviour.nodes.max(1) + 1);
+            let node = format!(
+                "node-{}",
+                number % self.simulation.behaviour.nodes.max(1) + 1
+            );
             let pod = workloads::pod(&set, &node);
             self.simulation.pods.create(&key.namespace, &pod).await?;
         }
@@ -300,7 +331,9 @@ impl Running {
     }
 
     async fn pod(&self, key: &ClusterKey) -> Outcome {
-        let Some(pod) = self.pods.get(key) else { return Ok(Flow::Done) };
+        let Some(pod) = self.pods.get(key) else {
+            return Ok(Flow::Done);
+        };
         if self.orphaned(&pod, &self.sets) {
             return self.remove(&self.simulation.pods, key).await;
         }
@@ -326,7 +359,11 @@ impl Running {
     /// Whether an object's managing owner is gone: this cluster removes its own children.
     fn orphaned(&self, object: &Value, owners: &Store<Value>) -> bool {
         let uid = workloads::controller_uid(object);
-        !uid.is_empty() && !owners.all().iter().any(|(_, owner)| meta(owner).uid() == uid)
+        !uid.is_empty()
+            && !owners
+                .all()
+                .iter()
+                .any(|(_, owner)| meta(owner).uid() == uid)
     }
 
     /// An owner is gone: so are its children, which nobody else tells.
@@ -346,7 +383,11 @@ impl Running {
     }
 
     async fn remove(&self, client: &ResourceClient, key: &ClusterKey) -> Outcome {
-        ignore_conflict(client.delete(&key.namespace, &key.name, &DeleteParams::default()).await)?;
+        ignore_conflict(
+            client
+                .delete(&key.namespace, &key.name, &DeleteParams::default())
+                .await,
+        )?;
         Ok(Flow::Done)
     }
 
@@ -357,7 +398,11 @@ impl Running {
         let mut object = object.clone();
         object["status"] = status;
         let at = meta(&object);
-        ignore_conflict(client.replace(at.namespace(), at.name(), "status", &object).await)?;
+        ignore_conflict(
+            client
+                .replace(at.namespace(), at.name(), "status", &object)
+                .await,
+        )?;
         Ok(Flow::Done)
     }
 }

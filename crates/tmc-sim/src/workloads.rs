@@ -19,14 +19,19 @@ pub fn owner_reference(owner: &Value) -> Value {
 
 /// The uid of an object's managing controller, empty if it has none.
 pub fn controller_uid(object: &Value) -> &str {
-    let owners = object.pointer("/metadata/ownerReferences").and_then(Value::as_array);
+    let owners = object
+        .pointer("/metadata/ownerReferences")
+        .and_then(Value::as_array);
     let controller = owners.and_then(|list| list.iter().find(|o| o["controller"] == true));
     controller.and_then(|o| o["uid"].as_str()).unwrap_or("")
 }
 
 /// `spec.replicas`, 1 if absent.
 pub fn replicas(object: &Value) -> i64 {
-    object.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(1)
+    object
+        .pointer("/spec/replicas")
+        .and_then(Value::as_i64)
+        .unwrap_or(1)
 }
 
 fn template_hash(deployment: &Value) -> String {
@@ -88,9 +93,7 @@ pub fn pod_status(pod: &Value, now: &str, failure: Option<&str>) -> Value {
                    "ready": ready, "started": ready, "restartCount": 0, "state": state})
         })
         .collect();
-    let condition = |kind: &str, good: bool| {
-        json!({"type": kind, "status": if good { "True" } else { "False" }, "lastTransitionTime": now})
-    };
+    let condition = |kind: &str, good: bool| json!({"type": kind, "status": if good { "True" } else { "False" }, "lastTransitionTime": now});
     json!({
         "phase": if ready { "Running" } else { "Pending" },
         "startTime": now, "hostIP": "127.0.0.1", "podIP": "10.244.0.1",
@@ -105,7 +108,10 @@ pub fn pod_status(pod: &Value, now: &str, failure: Option<&str>) -> Value {
 /// Whether a Pod is Ready.
 pub fn is_ready(pod: &Value) -> bool {
     let conditions = pod.pointer("/status/conditions").and_then(Value::as_array);
-    conditions.is_some_and(|l| l.iter().any(|c| c["type"] == "Ready" && c["status"] == "True"))
+    conditions.is_some_and(|l| {
+        l.iter()
+            .any(|c| c["type"] == "Ready" && c["status"] == "True")
+    })
 }
 
 /// The status of a ReplicaSet with these Pods.
@@ -132,7 +138,11 @@ pub fn deployment_status(deployment: &Value, sets: &[&Value], now: &str) -> Valu
     let current = replica_set(deployment);
     let name = meta(&current).name();
     let newest = sets.iter().find(|set| meta(set).name() == name);
-    let sum = |key| sets.iter().map(|set| count(&set["status"], key)).sum::<i64>();
+    let sum = |key| {
+        sets.iter()
+            .map(|set| count(&set["status"], key))
+            .sum::<i64>()
+    };
     let (total, ready) = (sum("replicas"), sum("readyReplicas"));
     let updated = newest.map_or(0, |set| count(&set["status"], "replicas"));
     let complete = updated == wanted && total == wanted && ready == wanted;
@@ -150,18 +160,44 @@ pub fn deployment_status(deployment: &Value, sets: &[&Value], now: &str) -> Valu
     }
     let available = ready >= wanted - max_unavailable(wanted);
     let progress = if complete {
-        ("NewReplicaSetAvailable", format!("ReplicaSet \"{name}\" has successfully progressed."))
+        (
+            "NewReplicaSetAvailable",
+            format!("ReplicaSet \"{name}\" has successfully progressed."),
+        )
     } else {
-        ("ReplicaSetUpdated", format!("ReplicaSet \"{name}\" is progressing."))
+        (
+            "ReplicaSetUpdated",
+            format!("ReplicaSet \"{name}\" is progressing."),
+        )
     };
     let availability = if available {
-        ("MinimumReplicasAvailable", "Deployment has minimum availability.")
+        (
+            "MinimumReplicasAvailable",
+            "Deployment has minimum availability.",
+        )
     } else {
-        ("MinimumReplicasUnavailable", "Deployment does not have minimum availability.")
+        (
+            "MinimumReplicasUnavailable",
+            "Deployment does not have minimum availability.",
+        )
     };
     status["conditions"] = json!([
-        condition(deployment, "Available", available, availability.0, availability.1, now),
-        condition(deployment, "Progressing", true, progress.0, &progress.1, now),
+        condition(
+            deployment,
+            "Available",
+            available,
+            availability.0,
+            availability.1,
+            now
+        ),
+        condition(
+            deployment,
+            "Progressing",
+            true,
+            progress.0,
+            &progress.1,
+            now
+        ),
     ]);
     status
 }
@@ -180,7 +216,9 @@ fn condition(
     now: &str,
 ) -> Value {
     let status = if good { "True" } else { "False" };
-    let known = deployment.pointer("/status/conditions").and_then(Value::as_array);
+    let known = deployment
+        .pointer("/status/conditions")
+        .and_then(Value::as_array);
     let known = known.and_then(|list| list.iter().find(|c| c["type"] == kind));
     let keep = |key: &str, same: bool| match known {
         Some(condition) if same => condition[key].clone(),
@@ -235,15 +273,25 @@ mod tests {
         web["status"] = deployment_status(&web, &[&set], "t1");
         assert_eq!(web["status"]["availableReplicas"], 2);
         assert_eq!(web["status"]["observedGeneration"], 2);
-        assert_eq!(web.pointer("/status/conditions/0/status"), Some(&json!("True")));
-        assert_eq!(deployment_status(&web, &[&set], "t2"), web["status"], "a second pass is no change");
+        assert_eq!(
+            web.pointer("/status/conditions/0/status"),
+            Some(&json!("True"))
+        );
+        assert_eq!(
+            deployment_status(&web, &[&set], "t2"),
+            web["status"],
+            "a second pass is no change"
+        );
     }
 
     #[test]
     fn a_deployment_without_ready_pods_is_not_available() {
         let web = deployment(2);
         let status = deployment_status(&web, &[&set_with(&web, 2, 0)], "t");
-        assert_eq!(status.pointer("/conditions/0/status"), Some(&json!("False")));
+        assert_eq!(
+            status.pointer("/conditions/0/status"),
+            Some(&json!("False"))
+        );
         assert_eq!(status["unavailableReplicas"], 2);
     }
 
@@ -264,7 +312,10 @@ mod tests {
         let pod = pod(&replica_set(&deployment(1)), "node-1");
         let status = pod_status(&pod, "t", Some("ImagePullBackOff"));
         assert_eq!(status["phase"], "Pending");
-        assert_eq!(status.pointer("/containerStatuses/0/state/waiting/reason"), Some(&json!("ImagePullBackOff")));
+        assert_eq!(
+            status.pointer("/containerStatuses/0/state/waiting/reason"),
+            Some(&json!("ImagePullBackOff"))
+        );
         let mut failed = pod;
         failed["status"] = status;
         assert!(!is_ready(&failed));

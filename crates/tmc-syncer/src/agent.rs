@@ -120,13 +120,17 @@ fn namespaces_gvr() -> GroupVersionResource {
 impl Shared {
     fn start(options: AgentOptions, stop: &CancellationToken) -> Self {
         let queue = WorkQueue::new("syncer");
-        let view = options.upstream.client(&format!("{}/clusters/*", options.target.view_path()));
+        let view = options
+            .upstream
+            .client(&format!("{}/clusters/*", options.target.view_path()));
         let target = options.target.clone();
         let changed = queue.clone();
         let upstream_namespaces =
             Informer::<Value>::new(ResourceClient::new(view, namespaces_gvr()), None)
                 .on_change(move |key, _| {
-                    changed.add(Work::Namespace(target.downstream_namespace(&key.cluster, &key.name)));
+                    changed.add(Work::Namespace(
+                        target.downstream_namespace(&key.cluster, &key.name),
+                    ));
                 })
                 .spawn(stop.clone());
         let changed = queue.clone();
@@ -146,8 +150,12 @@ impl Shared {
     /// Heartbeats, reports, and keeps the set of synced resources current.
     async fn beat(self: &Arc<Self>, stop: &CancellationToken) -> Result<(), Error> {
         let options = &self.options;
-        let mut session =
-            Session::new(&options.upstream, &options.downstream, &options.target, &options.identity);
+        let mut session = Session::new(
+            &options.upstream,
+            &options.downstream,
+            &options.target,
+            &options.identity,
+        );
         let mut reported_at: Option<Instant> = None;
         loop {
             let due = reported_at.is_none_or(|at| at.elapsed() >= REPORT_EVERY);
@@ -194,14 +202,18 @@ impl Shared {
             keep
         });
         for gvr in wanted.iter().filter(|gvr| **gvr != namespaces_gvr()) {
-            resources.entry(gvr.clone()).or_insert_with(|| Arc::new(self.sync(gvr, stop)));
+            resources
+                .entry(gvr.clone())
+                .or_insert_with(|| Arc::new(self.sync(gvr, stop)));
         }
     }
 
     fn sync(self: &Arc<Self>, gvr: &GroupVersionResource, stop: &CancellationToken) -> Synced {
         let stop = stop.child_token();
-        let view =
-            self.options.upstream.client(&format!("{}/clusters/*", self.options.target.view_path()));
+        let view = self
+            .options
+            .upstream
+            .client(&format!("{}/clusters/*", self.options.target.view_path()));
         let (queue, resource) = (self.queue.clone(), gvr.clone());
         let upstream = Informer::<Value>::new(ResourceClient::new(view, gvr.clone()), None)
             .on_change(move |key, _| queue.add(Work::Object(resource.clone(), key.clone())))
@@ -210,13 +222,19 @@ impl Shared {
         let resource = gvr.clone();
         let downstream = downstream_informer(&self.options, gvr)
             .on_change(move |key, _| {
-                let Some(shared) = shared.upgrade() else { return };
+                let Some(shared) = shared.upgrade() else {
+                    return;
+                };
                 if let Some(key) = shared.upstream_key(&resource, key) {
                     shared.queue.add(Work::Object(resource.clone(), key));
                 }
             })
             .spawn(stop.clone());
-        Synced { upstream, downstream, stop }
+        Synced {
+            upstream,
+            downstream,
+            stop,
+        }
     }
 
     /// The hub's key of a member's object, through its namespace's locator.
@@ -224,7 +242,11 @@ impl Shared {
         let namespace = self.namespaces.get(&member_key("", &key.namespace))?;
         let (cluster, namespace) = self.options.target.upstream_namespace(&namespace)?;
         let name = upstream_name(&gvr.resource, &key.name).to_owned();
-        Some(ClusterKey { cluster, namespace, name })
+        Some(ClusterKey {
+            cluster,
+            namespace,
+            name,
+        })
     }
 
     async fn work(&self, work: Work) -> Outcome {
@@ -235,7 +257,9 @@ impl Shared {
     }
 
     async fn object(&self, gvr: &GroupVersionResource, key: &ClusterKey) -> Outcome {
-        let Some(synced) = self.resources.read().get(gvr).cloned() else { return Ok(Flow::Done) };
+        let Some(synced) = self.resources.read().get(gvr).cloned() else {
+            return Ok(Flow::Done);
+        };
         // Without both sides known, absence proves nothing.
         if !synced.upstream.has_synced() || !synced.downstream.has_synced() {
             return Ok(Flow::RequeueAfter(UNSYNCED_RETRY));
@@ -255,7 +279,10 @@ impl Shared {
                 Action::Apply(object) => return self.apply(gvr, key, &object).await,
                 Action::Delete { uid } => {
                     let client = self.member(gvr);
-                    let only = DeleteParams { uid: Some(uid), ..DeleteParams::default() };
+                    let only = DeleteParams {
+                        uid: Some(uid),
+                        ..DeleteParams::default()
+                    };
                     return settled(client.delete(&at.namespace, &at.name, &only).await);
                 }
                 Action::RemoveFinalizer => return self.remove_finalizer(gvr, key, view).await,
@@ -279,8 +306,13 @@ impl Shared {
         key: &ClusterKey,
         view: Option<Value>,
     ) -> Result<Option<Value>, Error> {
-        let Some(mut body) = view else { return Ok(None) };
-        add_finalizer(&mut body, &keys::syncer_finalizer(&self.options.target.key()));
+        let Some(mut body) = view else {
+            return Ok(None);
+        };
+        add_finalizer(
+            &mut body,
+            &keys::syncer_finalizer(&self.options.target.key()),
+        );
         let client = self.view(gvr, &key.cluster);
         match client.replace(&key.namespace, &key.name, "", &body).await {
             Ok(newer) => Ok(Some(newer)),
@@ -295,8 +327,13 @@ impl Shared {
         key: &ClusterKey,
         view: Option<Value>,
     ) -> Outcome {
-        let Some(mut body) = view else { return Ok(Flow::Done) };
-        remove_finalizer(&mut body, &keys::syncer_finalizer(&self.options.target.key()));
+        let Some(mut body) = view else {
+            return Ok(Flow::Done);
+        };
+        remove_finalizer(
+            &mut body,
+            &keys::syncer_finalizer(&self.options.target.key()),
+        );
         let client = self.view(gvr, &key.cluster);
         settled(client.replace(&key.namespace, &key.name, "", &body).await)
     }
@@ -307,15 +344,21 @@ impl Shared {
             return Ok(Flow::RequeueAfter(NAMESPACE_RETRY));
         }
         let client = self.member(gvr);
-        client.apply(at.namespace(), at.name(), MANAGER, object).await?;
+        client
+            .apply(at.namespace(), at.name(), MANAGER, object)
+            .await?;
         Ok(Flow::Done)
     }
 
     /// Makes or repairs the member's namespace; false while one of that name is going away.
     async fn ensure_namespace(&self, key: &ClusterKey) -> Result<bool, Error> {
         let options = &self.options;
-        let desired =
-            namespaces::desired(&options.target, &key.cluster, &key.namespace, &options.pod_security);
+        let desired = namespaces::desired(
+            &options.target,
+            &key.cluster,
+            &key.namespace,
+            &options.pod_security,
+        );
         let name = meta(&desired).name();
         let mut found = self.namespaces.get(&member_key("", name));
         if found.is_none() {
@@ -345,14 +388,22 @@ impl Shared {
         view: Option<Value>,
         copy: Option<&Value>,
     ) -> Outcome {
-        let (Some(mut body), Some(copy)) = (view, copy) else { return Ok(Flow::Done) };
+        let (Some(mut body), Some(copy)) = (view, copy) else {
+            return Ok(Flow::Done);
+        };
         if !meta(&body).deletion_timestamp().is_empty() {
             return Ok(Flow::Done);
         }
-        let Some(status) = status::report(&body, copy) else { return Ok(Flow::Done) };
+        let Some(status) = status::report(&body, copy) else {
+            return Ok(Flow::Done);
+        };
         body["status"] = status;
         let client = self.view(gvr, &key.cluster);
-        settled(client.replace(&key.namespace, &key.name, "status", &body).await)
+        settled(
+            client
+                .replace(&key.namespace, &key.name, "status", &body)
+                .await,
+        )
     }
 
     /// A namespace of the member whose namespace on the hub is gone goes too, after a while and
@@ -367,7 +418,11 @@ impl Shared {
         let Some((cluster, upstream)) = self.options.target.upstream_namespace(&namespace) else {
             return Ok(Flow::Done);
         };
-        let key = ClusterKey { cluster, namespace: String::new(), name: upstream };
+        let key = ClusterKey {
+            cluster,
+            namespace: String::new(),
+            name: upstream,
+        };
         let going = !meta(&namespace).deletion_timestamp().is_empty();
         if going || self.upstream_namespaces.get(&key).is_some() {
             self.unused_since.lock().remove(name);
@@ -377,7 +432,11 @@ impl Shared {
             self.unused_since.lock().remove(name);
             return Ok(Flow::RequeueAfter(self.options.namespace_delay));
         }
-        let since = *self.unused_since.lock().entry(name.to_owned()).or_insert_with(Instant::now);
+        let since = *self
+            .unused_since
+            .lock()
+            .entry(name.to_owned())
+            .or_insert_with(Instant::now);
         let left = self.options.namespace_delay.saturating_sub(since.elapsed());
         if !left.is_zero() {
             return Ok(Flow::RequeueAfter(left));
@@ -392,7 +451,11 @@ impl Shared {
 
     fn holds_copies(&self, namespace: &str) -> bool {
         self.resources.read().values().any(|synced| {
-            synced.downstream.all().iter().any(|(key, _)| key.namespace == namespace)
+            synced
+                .downstream
+                .all()
+                .iter()
+                .any(|(key, _)| key.namespace == namespace)
         })
     }
 }
@@ -422,6 +485,10 @@ fn member_key(namespace: &str, name: &str) -> ClusterKey {
 /// Watches what carries this target's label in the member.
 fn downstream_informer(options: &AgentOptions, gvr: &GroupVersionResource) -> Informer<Value> {
     let client = ResourceClient::new(options.downstream.base_client(), gvr.clone());
-    let label = format!("{}={}", keys::DOWNSTREAM_CLUSTER_LABEL, options.target.key());
+    let label = format!(
+        "{}={}",
+        keys::DOWNSTREAM_CLUSTER_LABEL,
+        options.target.key()
+    );
     Informer::<Value>::new(client, Some(ClusterName::new(ClusterName::ROOT))).labels(&label)
 }

@@ -19,7 +19,10 @@ pub async fn served_apis(client: &kube::Client) -> Result<Vec<Value>, Error> {
     for group in groups["groups"].as_array().into_iter().flatten() {
         let versions = group["versions"].as_array().into_iter().flatten();
         named.extend(versions.filter_map(|version| {
-            Some((group["name"].as_str()?.to_owned(), version["version"].as_str()?.to_owned()))
+            Some((
+                group["name"].as_str()?.to_owned(),
+                version["version"].as_str()?.to_owned(),
+            ))
         }));
     }
     named.sort();
@@ -40,8 +43,9 @@ async fn api(client: &kube::Client, group: &str, version: &str) -> Result<Value,
     };
     let list: Value = decode(&get_path(client, &path).await?)?;
     let names = list["resources"].as_array().into_iter().flatten();
-    let mut resources: Vec<&str> =
-        names.filter_map(|r| r["name"].as_str().filter(|name| !name.contains('/'))).collect();
+    let mut resources: Vec<&str> = names
+        .filter_map(|r| r["name"].as_str().filter(|name| !name.contains('/')))
+        .collect();
     resources.sort_unstable();
     Ok(json!({"group": group, "versions": [version], "resources": resources}))
 }

@@ -26,7 +26,10 @@ impl Target {
 
     /// Path of its syncer view on the hub.
     pub fn view_path(&self) -> String {
-        format!("/services/syncer/{}/{}/{}", self.cluster, self.name, self.uid)
+        format!(
+            "/services/syncer/{}/{}/{}",
+            self.cluster, self.name, self.uid
+        )
     }
 
     /// The locator of a namespace of the hub (empty for cluster-scoped objects).
@@ -89,7 +92,11 @@ mod tests {
     use super::*;
 
     fn target() -> Target {
-        Target { cluster: ClusterName::new("root"), name: "one".into(), uid: "u1".into() }
+        Target {
+            cluster: ClusterName::new("root"),
+            name: "one".into(),
+            uid: "u1".into(),
+        }
     }
 
     #[test]
@@ -99,16 +106,31 @@ mod tests {
             let locator = target.locator(&user, "shop").to_json();
             json!({"metadata": {"annotations": {"kcp.io/namespace-locator": locator}}})
         };
-        assert_eq!(target().upstream_namespace(&of(&target())), Some((user.clone(), "shop".into())));
-        let other = Target { uid: "u2".into(), ..target() };
+        assert_eq!(
+            target().upstream_namespace(&of(&target())),
+            Some((user.clone(), "shop".into()))
+        );
+        let other = Target {
+            uid: "u2".into(),
+            ..target()
+        };
         assert_eq!(target().upstream_namespace(&of(&other)), None);
         assert_eq!(target().upstream_namespace(&json!({"metadata": {}})), None);
     }
 
     #[test]
     fn a_name_that_the_member_owns_is_moved_away_and_back() {
-        assert_eq!(downstream_name("configmaps", "kube-root-ca.crt"), "kcp-root-ca.crt");
-        assert_eq!(upstream_name("configmaps", "kcp-root-ca.crt"), "kube-root-ca.crt");
-        assert_eq!(downstream_name("secrets", "kube-root-ca.crt"), "kube-root-ca.crt");
+        assert_eq!(
+            downstream_name("configmaps", "kube-root-ca.crt"),
+            "kcp-root-ca.crt"
+        );
+        assert_eq!(
+            upstream_name("configmaps", "kcp-root-ca.crt"),
+            "kube-root-ca.crt"
+        );
+        assert_eq!(
+            downstream_name("secrets", "kube-root-ca.crt"),
+            "kube-root-ca.crt"
+        );
     }
 }

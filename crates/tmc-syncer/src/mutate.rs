@@ -60,7 +60,9 @@ fn stays_on_the_hub(name: &str) -> bool {
 
 /// Addresses and node ports are the member's to allocate.
 fn strip_service(object: &mut Value) {
-    let Some(spec) = object["spec"].as_object_mut() else { return };
+    let Some(spec) = object["spec"].as_object_mut() else {
+        return;
+    };
     let headless = spec.get("clusterIP") == Some(&json!("None"));
     if !headless {
         spec.remove("clusterIP");
@@ -75,7 +77,12 @@ fn applied_mark(object: &Value, generation: i64) -> String {
 
 /// The upstream generation that the member's object was applied from.
 pub fn applied_generation(downstream: &Value) -> Option<i64> {
-    meta(downstream).annotation(APPLIED_ANNOTATION)?.split('.').next()?.parse().ok()
+    meta(downstream)
+        .annotation(APPLIED_ANNOTATION)?
+        .split('.')
+        .next()?
+        .parse()
+        .ok()
 }
 
 /// Whether the member's object is what it should be: made from exactly this, and nothing that was
@@ -97,7 +104,10 @@ fn contains(whole: &Value, part: &Value) -> bool {
         }),
         (Value::Array(whole), Value::Array(part)) => {
             whole.len() == part.len()
-                && whole.iter().zip(part).all(|(found, wanted)| contains(found, wanted))
+                && whole
+                    .iter()
+                    .zip(part)
+                    .all(|(found, wanted)| contains(found, wanted))
         }
         (found, wanted) => found == wanted || same_quantity(found, wanted),
     }
@@ -134,11 +144,19 @@ mod tests {
     use super::*;
 
     fn target() -> Target {
-        Target { cluster: ClusterName::new("root"), name: "one".into(), uid: "u1".into() }
+        Target {
+            cluster: ClusterName::new("root"),
+            name: "one".into(),
+            uid: "u1".into(),
+        }
     }
 
     fn key() -> ClusterKey {
-        ClusterKey { cluster: ClusterName::new("2abc"), namespace: "shop".into(), name: "web".into() }
+        ClusterKey {
+            cluster: ClusterName::new("2abc"),
+            namespace: "shop".into(),
+            name: "web".into(),
+        }
     }
 
     fn view() -> Value {
@@ -163,7 +181,10 @@ mod tests {
         assert_eq!(labels["internal.workload.kcp.io/cluster"], target().key());
         assert_eq!(meta(&object).annotation("note"), Some("kept"));
         assert_eq!(meta(&object).annotation("kcp.io/cluster"), None);
-        assert_eq!((meta(&object).uid(), meta(&object).resource_version()), ("", ""));
+        assert_eq!(
+            (meta(&object).uid(), meta(&object).resource_version()),
+            ("", "")
+        );
         assert!(meta(&object).namespace().starts_with("kcp-"));
         assert_eq!(applied_generation(&object), Some(4));
     }
@@ -187,7 +208,10 @@ mod tests {
         let mut before = view();
         before["metadata"]["labels"]["extra"] = "1".into();
         let found = desired(&before, "deployments", &key(), &target());
-        assert!(!is_applied(&desired(&view(), "deployments", &key(), &target()), &found));
+        assert!(!is_applied(
+            &desired(&view(), "deployments", &key(), &target()),
+            &found
+        ));
     }
 
     #[test]
@@ -198,9 +222,7 @@ mod tests {
 
     #[test]
     fn a_services_addresses_are_left_to_the_member_unless_it_is_headless() {
-        let service = |ip: &str| {
-            json!({"metadata": {"name": "s"}, "spec": {"clusterIP": ip, "clusterIPs": [ip], "ports": []}})
-        };
+        let service = |ip: &str| json!({"metadata": {"name": "s"}, "spec": {"clusterIP": ip, "clusterIPs": [ip], "ports": []}});
         let normal = desired(&service("10.0.0.1"), "services", &key(), &target());
         assert_eq!(normal["spec"].get("clusterIP"), None);
         let headless = desired(&service("None"), "services", &key(), &target());

@@ -51,7 +51,9 @@ pub enum Check {
 
 /// Looks at the member's namespace of the desired one's name.
 pub fn check(desired: &Value, found: Option<&Value>) -> Check {
-    let Some(found) = found else { return Check::Apply };
+    let Some(found) = found else {
+        return Check::Apply;
+    };
     let locator = keys::NAMESPACE_LOCATOR_ANNOTATION;
     let name = meta(desired).name();
     match meta(found).annotation(locator) {
@@ -71,7 +73,10 @@ pub fn check(desired: &Value, found: Option<&Value>) -> Check {
         return Check::Wait;
     }
     let has = meta(found).labels();
-    let complete = meta(desired).labels().iter().all(|(key, value)| has.get(key) == Some(value));
+    let complete = meta(desired)
+        .labels()
+        .iter()
+        .all(|(key, value)| has.get(key) == Some(value));
     if complete { Check::Fine } else { Check::Apply }
 }
 
@@ -80,8 +85,11 @@ mod tests {
     use super::*;
 
     fn wanted() -> Value {
-        let target =
-            Target { cluster: ClusterName::new("root"), name: "one".into(), uid: "u1".into() };
+        let target = Target {
+            cluster: ClusterName::new("root"),
+            name: "one".into(),
+            uid: "u1".into(),
+        };
         desired(&target, &ClusterName::new("2abc"), "shop", "baseline")
     }
 
@@ -97,7 +105,10 @@ mod tests {
     #[test]
     fn a_namespace_of_somebody_else_is_never_touched() {
         let stranger = json!({"metadata": {"name": meta(&wanted()).name()}});
-        assert!(matches!(check(&wanted(), Some(&stranger)), Check::Foreign(_)));
+        assert!(matches!(
+            check(&wanted(), Some(&stranger)),
+            Check::Foreign(_)
+        ));
         let mut other = wanted();
         other["metadata"]["annotations"][keys::NAMESPACE_LOCATOR_ANNOTATION] = "{}".into();
         assert!(matches!(check(&wanted(), Some(&other)), Check::Foreign(_)));

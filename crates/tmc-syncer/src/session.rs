@@ -27,7 +27,12 @@ pub struct Session {
 
 impl Session {
     /// A session of an agent that calls itself `identity`.
-    pub fn new(upstream: &Connection, downstream: &Connection, target: &Target, identity: &str) -> Self {
+    pub fn new(
+        upstream: &Connection,
+        downstream: &Connection,
+        target: &Target,
+        identity: &str,
+    ) -> Self {
         Self {
             upstream: upstream.client(&target.view_path()),
             downstream: downstream.clone(),
@@ -105,7 +110,9 @@ fn sum(nodes: &[Value], list: &str) -> Value {
     let mut totals: BTreeMap<String, Quantity> = BTreeMap::new();
     for node in nodes {
         for (resource, text) in node["status"][list].as_object().into_iter().flatten() {
-            let Some(Ok(quantity)) = text.as_str().map(str::parse::<Quantity>) else { continue };
+            let Some(Ok(quantity)) = text.as_str().map(str::parse::<Quantity>) else {
+                continue;
+            };
             let total = match totals.get(resource) {
                 Some(total) => total.checked_add(quantity),
                 None => Some(quantity),
@@ -115,7 +122,10 @@ fn sum(nodes: &[Value], list: &str) -> Value {
             }
         }
     }
-    totals.into_iter().map(|(resource, total)| (resource, Value::from(total.to_string()))).collect()
+    totals
+        .into_iter()
+        .map(|(resource, total)| (resource, Value::from(total.to_string())))
+        .collect()
 }
 
 fn millis(time: Timestamp) -> String {

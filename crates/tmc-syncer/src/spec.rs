@@ -36,7 +36,9 @@ pub fn decide(
     let delete = |copy: &Value| {
         // Deleted already: its finalizers in the member hold it, waiting is all there is to do.
         if meta(copy).deletion_timestamp().is_empty() {
-            Action::Delete { uid: meta(copy).uid().to_owned() }
+            Action::Delete {
+                uid: meta(copy).uid().to_owned(),
+            }
         } else {
             Action::Nothing
         }
@@ -71,7 +73,11 @@ mod tests {
     use super::*;
 
     fn target() -> Target {
-        Target { cluster: ClusterName::new("root"), name: "one".into(), uid: "u1".into() }
+        Target {
+            cluster: ClusterName::new("root"),
+            name: "one".into(),
+            uid: "u1".into(),
+        }
     }
 
     fn view(held: bool, deleting: bool) -> Value {
@@ -97,19 +103,31 @@ mod tests {
     #[test]
     fn the_finalizer_comes_before_the_copy() {
         assert_eq!(step(Some(&view(false, false)), None), Action::AddFinalizer);
-        assert!(matches!(step(Some(&view(true, false)), None), Action::Apply(_)));
+        assert!(matches!(
+            step(Some(&view(true, false)), None),
+            Action::Apply(_)
+        ));
     }
 
     #[test]
     fn a_copy_that_is_right_is_left_alone_and_a_drifted_one_repaired() {
-        assert_eq!(step(Some(&view(true, false)), Some(&copy(1))), Action::Nothing);
-        assert!(matches!(step(Some(&view(true, false)), Some(&copy(2))), Action::Apply(_)));
+        assert_eq!(
+            step(Some(&view(true, false)), Some(&copy(1))),
+            Action::Nothing
+        );
+        assert!(matches!(
+            step(Some(&view(true, false)), Some(&copy(2))),
+            Action::Apply(_)
+        ));
     }
 
     #[test]
     fn on_removal_the_copy_goes_before_the_finalizer() {
         let gone = view(true, true);
-        assert_eq!(step(Some(&gone), Some(&copy(1))), Action::Delete { uid: "d".into() });
+        assert_eq!(
+            step(Some(&gone), Some(&copy(1))),
+            Action::Delete { uid: "d".into() }
+        );
         assert_eq!(step(Some(&gone), None), Action::RemoveFinalizer);
     }
 
@@ -123,7 +141,10 @@ mod tests {
 
     #[test]
     fn a_copy_of_something_no_longer_ours_is_deleted_by_uid() {
-        assert_eq!(step(None, Some(&copy(1))), Action::Delete { uid: "d".into() });
+        assert_eq!(
+            step(None, Some(&copy(1))),
+            Action::Delete { uid: "d".into() }
+        );
         assert_eq!(step(None, None), Action::Nothing);
     }
 }

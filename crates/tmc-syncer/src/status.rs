@@ -14,11 +14,15 @@ pub fn report(view: &Value, downstream: &Value) -> Option<Value> {
     if let Some(observed) = status.get("observedGeneration").and_then(Value::as_i64) {
         let current = observed >= meta(downstream).generation();
         let applied = applied_generation(downstream).filter(|_| current);
-        let reported = view.pointer("/status/observedGeneration").and_then(Value::as_i64);
+        let reported = view
+            .pointer("/status/observedGeneration")
+            .and_then(Value::as_i64);
         match applied.or(reported) {
             Some(generation) => status["observedGeneration"] = generation.into(),
             None => {
-                status.as_object_mut().map(|members| members.remove("observedGeneration"));
+                status
+                    .as_object_mut()
+                    .map(|members| members.remove("observedGeneration"));
             }
         }
     }
@@ -43,7 +47,10 @@ mod tests {
     fn an_observed_apply_reports_the_upstream_generation() {
         let status = report(&json!({}), &copy(9, 9, "3.abc")).expect("news");
         assert_eq!(status, json!({"observedGeneration": 3, "replicas": 1}));
-        assert_eq!(report(&json!({"status": status}), &copy(9, 9, "3.abc")), None);
+        assert_eq!(
+            report(&json!({"status": status}), &copy(9, 9, "3.abc")),
+            None
+        );
     }
 
     #[test]

@@ -21,7 +21,10 @@ pub struct SyncerPath {
 /// Reads a path below `/services/<workspace>`. `None` if it is not of this grammar: an empty
 /// segment, a path where a name belongs, a missing `/clusters/<x>` before an API path.
 pub fn parse(workspace: &str, path: &str) -> Option<SyncerPath> {
-    let rest = path.strip_prefix("/services/")?.strip_prefix(workspace)?.strip_prefix('/')?;
+    let rest = path
+        .strip_prefix("/services/")?
+        .strip_prefix(workspace)?
+        .strip_prefix('/')?;
     let mut parts = rest.splitn(4, '/');
     let (cluster, name, uid) = (parts.next()?, parts.next()?, parts.next()?);
     let tail = parts.next().unwrap_or("");
@@ -55,13 +58,25 @@ mod tests {
 
     #[test]
     fn a_view_a_wildcard_and_the_root_below_the_uid_are_told_apart() {
-        let view = parse("syncer", "/services/syncer/root/one/u1/clusters/2abc/api/v1/x").expect("view");
-        assert_eq!((view.cluster.as_str(), &*view.name, &*view.uid), ("root", "one", "u1"));
-        assert_eq!(view.scope, Some(ClusterScope::One(ClusterName::new("2abc"))));
+        let view = parse(
+            "syncer",
+            "/services/syncer/root/one/u1/clusters/2abc/api/v1/x",
+        )
+        .expect("view");
+        assert_eq!(
+            (view.cluster.as_str(), &*view.name, &*view.uid),
+            ("root", "one", "u1")
+        );
+        assert_eq!(
+            view.scope,
+            Some(ClusterScope::One(ClusterName::new("2abc")))
+        );
         assert_eq!(view.rest, "/api/v1/x");
-        let all = parse("syncer", "/services/syncer/root/one/u1/clusters/*/apis").expect("wildcard");
+        let all =
+            parse("syncer", "/services/syncer/root/one/u1/clusters/*/apis").expect("wildcard");
         assert_eq!((all.scope, &*all.rest), (Some(ClusterScope::All), "/apis"));
-        let root = parse("syncer", "/services/syncer/root/one/u1/apis/syncer.kcp.io").expect("root");
+        let root =
+            parse("syncer", "/services/syncer/root/one/u1/apis/syncer.kcp.io").expect("root");
         assert_eq!((root.scope, &*root.rest), (None, "/apis/syncer.kcp.io"));
     }
 

@@ -39,7 +39,11 @@ impl Context {
                 .map_err(|why| anyhow!("--workspace: {why}"))?,
             None => current,
         };
-        Ok(Self { connection, file, workspace })
+        Ok(Self {
+            connection,
+            file,
+            workspace,
+        })
     }
 
     /// A client of a resource in the workspace.
@@ -70,7 +74,10 @@ impl Context {
     /// When there is no such workspace, or it may not be entered.
     pub async fn logical_cluster(&self, workspace: &str) -> Result<String> {
         let clusters = self.resource_in(workspace, "core.kcp.io", "v1alpha1", "logicalclusters");
-        let object = clusters.get("", "cluster").await.map_err(|e| explain(e, workspace))?;
+        let object = clusters
+            .get("", "cluster")
+            .await
+            .map_err(|e| explain(e, workspace))?;
         let name = tmc_apimachinery::meta::meta(&object).cluster().to_owned();
         if name.is_empty() {
             bail!("the hub does not tell the logical cluster of {workspace}");
@@ -112,7 +119,9 @@ fn kubeconfig_file(global: &Global) -> Result<PathBuf> {
         return Ok(local.to_owned());
     }
     let home = std::env::var_os("HOME").map(PathBuf::from);
-    let home = home.map(|home| home.join(".kube/config")).filter(|file| file.exists());
+    let home = home
+        .map(|home| home.join(".kube/config"))
+        .filter(|file| file.exists());
     home.context(
         "no kubeconfig: start a hub with `tmc start`, or name one with --kubeconfig or $KUBECONFIG",
     )
@@ -143,10 +152,16 @@ where
 ///
 /// # Errors
 /// Any error but "already exists".
-pub async fn ensure(client: &ResourceClient, namespace: &str, object: &Value) -> Result<Value, Error> {
+pub async fn ensure(
+    client: &ResourceClient,
+    namespace: &str,
+    object: &Value,
+) -> Result<Value, Error> {
     match client.create(namespace, object).await {
         Err(error) if error.is_conflict() => {
-            client.get(namespace, tmc_apimachinery::meta::meta(object).name()).await
+            client
+                .get(namespace, tmc_apimachinery::meta::meta(object).name())
+                .await
         }
         other => other,
     }

@@ -37,7 +37,12 @@ pub fn write_private(file: &Path, text: &str) -> Result<()> {
     let next = file.with_extension("tmp");
     let written = || -> std::io::Result<()> {
         let mut options = std::fs::OpenOptions::new();
-        let mut out = options.write(true).create(true).truncate(true).mode(0o600).open(&next)?;
+        let mut out = options
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&next)?;
         out.write_all(text.as_bytes())?;
         out.sync_all()?;
         std::fs::rename(&next, file)
@@ -50,12 +55,18 @@ pub fn write_private(file: &Path, text: &str) -> Result<()> {
 /// # Errors
 /// When the kubeconfig has none.
 pub fn current_context(document: &Value) -> Result<String> {
-    let name = document["current-context"].as_str().filter(|name| !name.is_empty());
-    name.map(str::to_owned).context("the kubeconfig has no current-context")
+    let name = document["current-context"]
+        .as_str()
+        .filter(|name| !name.is_empty());
+    name.map(str::to_owned)
+        .context("the kubeconfig has no current-context")
 }
 
 fn named<'a>(document: &'a Value, list: &str, name: &str) -> Option<&'a Value> {
-    document[list].as_array()?.iter().find(|entry| entry["name"] == name)
+    document[list]
+        .as_array()?
+        .iter()
+        .find(|entry| entry["name"] == name)
 }
 
 /// A context by name.
@@ -68,7 +79,9 @@ pub fn context(document: &Value, name: &str) -> Option<Value> {
 /// # Errors
 /// When it names none that exists.
 pub fn cluster_of(document: &Value, context: &Value) -> Result<Value> {
-    let name = context["cluster"].as_str().context("the context names no cluster")?;
+    let name = context["cluster"]
+        .as_str()
+        .context("the context names no cluster")?;
     let entry = named(document, "clusters", name);
     entry
         .map(|entry| entry["cluster"].clone())
@@ -80,7 +93,9 @@ pub fn cluster_of(document: &Value, context: &Value) -> Result<Value> {
 /// # Errors
 /// When the entry has no usable server.
 pub fn server_for(cluster: &Value, workspace: &str) -> Result<String> {
-    let server = cluster["server"].as_str().context("the cluster has no server")?;
+    let server = cluster["server"]
+        .as_str()
+        .context("the cluster has no server")?;
     let uri: http::Uri = server.parse().with_context(|| format!("server {server}"))?;
     let host = uri.authority().context("the server URL has no host")?;
     Ok(format!("https://{host}/clusters/{workspace}"))
@@ -91,8 +106,16 @@ pub fn server_for(cluster: &Value, workspace: &str) -> Result<String> {
 pub fn set_context(document: &mut Value, name: &str, context: &Value, cluster: &Value) {
     let mut context = context.clone();
     context["cluster"] = name.into();
-    put(document, "clusters", json!({"name": name, "cluster": cluster}));
-    put(document, "contexts", json!({"name": name, "context": context}));
+    put(
+        document,
+        "clusters",
+        json!({"name": name, "cluster": cluster}),
+    );
+    put(
+        document,
+        "contexts",
+        json!({"name": name, "context": context}),
+    );
     if name == "workspace.kcp.io/current" {
         document["current-context"] = name.into();
     }
@@ -102,7 +125,9 @@ fn put(document: &mut Value, list: &str, entry: Value) {
     if !document[list].is_array() {
         document[list] = json!([]);
     }
-    let Some(entries) = document[list].as_array_mut() else { return };
+    let Some(entries) = document[list].as_array_mut() else {
+        return;
+    };
     match entries.iter_mut().find(|e| e["name"] == entry["name"]) {
         Some(old) => *old = entry,
         None => entries.push(entry),
@@ -177,7 +202,10 @@ pub fn refresh(old: &Value, fresh: &str) -> Result<String> {
     for entry in document["clusters"].as_array_mut().into_iter().flatten() {
         let cluster = &mut entry["cluster"];
         let server = cluster["server"].as_str().unwrap_or_default().to_owned();
-        if let (true, Some((_, path))) = (cluster["certificate-authority-data"] == *authority, server.split_once("/clusters/")) {
+        if let (true, Some((_, path))) = (
+            cluster["certificate-authority-data"] == *authority,
+            server.split_once("/clusters/"),
+        ) {
             cluster["server"] = server_for(new_cluster, path)?.into();
         }
     }
@@ -215,7 +243,10 @@ mod tests {
         assert_eq!(document["current-context"], "workspace.kcp.io/current");
         assert_eq!(document["preferences"]["colors"], true);
         let entered = context(&document, "workspace.kcp.io/current").expect("context");
-        assert_eq!((entered["user"].as_str(), entered["namespace"].as_str()), (Some("admin"), Some("n")));
+        assert_eq!(
+            (entered["user"].as_str(), entered["namespace"].as_str()),
+            (Some("admin"), Some("n"))
+        );
         let server = &cluster_of(&document, &entered).expect("cluster")["server"];
         assert_eq!(server, "https://127.0.0.1:6443/clusters/root:team");
     }
@@ -238,7 +269,10 @@ mod tests {
         let new: Value = serde_saphyr::from_str(&new).expect("yaml");
         assert_eq!(new["current-context"], "workspace.kcp.io/current");
         let now = context(&new, "workspace.kcp.io/current").expect("kept");
-        assert_eq!(cluster_of(&new, &now).expect("cluster")["server"], "https://b:2/clusters/root:team");
+        assert_eq!(
+            cluster_of(&new, &now).expect("cluster")["server"],
+            "https://b:2/clusters/root:team"
+        );
         assert_eq!(new["users"][0]["user"]["client-key-data"], "new");
     }
 
@@ -250,7 +284,10 @@ mod tests {
         write_private(&file, "one").expect("written");
         write_private(&file, "two").expect("written");
         assert_eq!(std::fs::read_to_string(&file).expect("read"), "two");
-        let mode = std::fs::metadata(&file).expect("there").permissions().mode();
+        let mode = std::fs::metadata(&file)
+            .expect("there")
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o600);
     }
 }

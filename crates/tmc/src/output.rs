@@ -10,10 +10,17 @@ use crate::cli::Format;
 pub fn table(headers: &[&str], rows: &[Vec<String>]) -> String {
     let header: Vec<String> = headers.iter().map(|h| (*h).to_owned()).collect();
     let lines = || std::iter::once(&header).chain(rows);
-    let width = |column: usize| lines().map(|l| l.get(column).map_or(0, |c| c.chars().count())).max();
+    let width = |column: usize| {
+        lines()
+            .map(|l| l.get(column).map_or(0, |c| c.chars().count()))
+            .max()
+    };
     let widths: Vec<usize> = (0..headers.len()).map(|c| width(c).unwrap_or(0)).collect();
     let line = |cells: &Vec<String>| {
-        let padded = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        let padded = cells
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:<width$}"));
         padded.collect::<Vec<_>>().join("   ").trim_end().to_owned()
     };
     lines().map(line).collect::<Vec<_>>().join("\n")
@@ -46,14 +53,20 @@ pub fn objects(
 
 /// Status of a condition, `Unknown` if absent.
 pub fn condition<'a>(object: &'a Value, kind: &str) -> &'a str {
-    let conditions = object.pointer("/status/conditions").and_then(Value::as_array);
+    let conditions = object
+        .pointer("/status/conditions")
+        .and_then(Value::as_array);
     let found = conditions.and_then(|list| list.iter().find(|c| c["type"] == kind));
-    found.and_then(|c| c["status"].as_str()).unwrap_or("Unknown")
+    found
+        .and_then(|c| c["status"].as_str())
+        .unwrap_or("Unknown")
 }
 
 /// Reason and message of a condition that is not True, for sentences.
 pub fn why(object: &Value, kind: &str) -> String {
-    let conditions = object.pointer("/status/conditions").and_then(Value::as_array);
+    let conditions = object
+        .pointer("/status/conditions")
+        .and_then(Value::as_array);
     let found = conditions.and_then(|list| list.iter().find(|c| c["type"] == kind));
     match found {
         None => format!("no condition {kind} yet"),

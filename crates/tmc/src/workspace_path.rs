@@ -60,7 +60,11 @@ mod tests {
             ("root:team", "..:b", "root:b"),
             ("root:team", ".", "root:team"),
         ] {
-            assert_eq!(resolve(current, typed).as_deref(), Ok(expected), "{current} {typed}");
+            assert_eq!(
+                resolve(current, typed).as_deref(),
+                Ok(expected),
+                "{current} {typed}"
+            );
         }
     }
 

@@ -67,8 +67,6 @@ pub(super) fn since(timestamp: &str, now: i64) -> String {
 
 /// The whole seconds since the epoch of a timestamp.
 pub(super) fn seconds(timestamp: &str) -> Option<i64> {
-    // An age of at most i64 seconds is not to be had back from text, so the timestamp is parsed by
-    // the library that the table uses.
     timestamp
         .parse::<jiff::Timestamp>()
         .ok()

@@ -54,7 +54,10 @@ pub(super) fn service(object: &mut Object) {
 /// No address is chosen here, but a given one shows in both fields; the single one wins.
 fn addresses(spec: &mut Object) {
     let one = text(spec, "clusterIP").to_owned();
-    let first = spec.get("clusterIPs").and_then(|all| all.get(0)).and_then(Value::as_str);
+    let first = spec
+        .get("clusterIPs")
+        .and_then(|all| all.get(0))
+        .and_then(Value::as_str);
     match first.map(str::to_owned) {
         Some(first) if one.is_empty() => set_text(spec, "clusterIP", &first),
         first if !one.is_empty() && first.as_ref() != Some(&one) => {

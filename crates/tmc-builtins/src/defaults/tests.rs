@@ -46,13 +46,17 @@ fn an_explicit_zero_stays_where_kubernetes_tells_zero_from_absent() {
     let spec = &deployment["spec"];
     assert_eq!(spec["replicas"], 0);
     assert_eq!(spec["revisionHistoryLimit"], 0);
-    assert_eq!(spec["strategy"]["rollingUpdate"], json!({"maxSurge": 0, "maxUnavailable": "25%"}));
+    assert_eq!(
+        spec["strategy"]["rollingUpdate"],
+        json!({"maxSurge": 0, "maxUnavailable": "25%"})
+    );
     assert_eq!(spec["template"]["spec"]["terminationGracePeriodSeconds"], 0);
 }
 
 #[test]
 fn a_zero_is_replaced_where_kubernetes_takes_it_for_absent() {
-    let pod = pod(json!({"containers": [{"livenessProbe": {"timeoutSeconds": 0, "periodSeconds": 0}}]}));
+    let pod =
+        pod(json!({"containers": [{"livenessProbe": {"timeoutSeconds": 0, "periodSeconds": 0}}]}));
     let probe = &pod["spec"]["containers"][0]["livenessProbe"];
     assert_eq!(probe["timeoutSeconds"], 1);
     assert_eq!(probe["periodSeconds"], 10);
@@ -60,13 +64,19 @@ fn a_zero_is_replaced_where_kubernetes_takes_it_for_absent() {
 
 #[test]
 fn a_null_is_replaced_by_the_default() {
-    let job = defaulted("batch", "v1", "Job", json!({"spec": {"backoffLimit": null}}));
+    let job = defaulted(
+        "batch",
+        "v1",
+        "Job",
+        json!({"spec": {"backoffLimit": null}}),
+    );
     assert_eq!(job["spec"]["backoffLimit"], 6);
 }
 
 #[test]
 fn requests_follow_limits_in_pods_but_not_in_templates() {
-    let containers = json!([{"resources": {"limits": {"cpu": "2", "memory": "1Gi"}, "requests": {"cpu": "1"}}}]);
+    let containers =
+        json!([{"resources": {"limits": {"cpu": "2", "memory": "1Gi"}, "requests": {"cpu": "1"}}}]);
     let pod = pod(json!({"containers": containers}));
     assert_eq!(
         pod["spec"]["containers"][0]["resources"]["requests"],
@@ -92,7 +102,8 @@ fn pods_get_their_quality_of_service_class(#[case] resources: Value, #[case] cla
 
 #[test]
 fn ports_become_host_ports_in_pods_on_the_network_of_the_host() {
-    let containers = json!([{"ports": [{"containerPort": 80}, {"containerPort": 81, "hostPort": 81}]}]);
+    let containers =
+        json!([{"ports": [{"containerPort": 80}, {"containerPort": 81, "hostPort": 81}]}]);
     let pod = pod(json!({"hostNetwork": true, "containers": containers}));
     assert_eq!(pod["spec"]["containers"][0]["ports"][0]["hostPort"], 80);
 }
@@ -114,7 +125,12 @@ fn a_service_account_shows_under_its_old_and_its_new_name() {
 
 #[test]
 fn addresses_of_a_service_are_left_to_the_member() {
-    let service = defaulted("", "v1", "Service", json!({"spec": {"ports": [{"port": 80}]}}));
+    let service = defaulted(
+        "",
+        "v1",
+        "Service",
+        json!({"spec": {"ports": [{"port": 80}]}}),
+    );
     assert_eq!(
         service["spec"],
         json!({
@@ -127,8 +143,14 @@ fn addresses_of_a_service_are_left_to_the_member() {
 #[test]
 fn a_given_address_shows_in_both_fields() {
     let spec = |spec: Value| defaulted("", "v1", "Service", json!({"spec": spec}))["spec"].clone();
-    assert_eq!(spec(json!({"clusterIP": "None"}))["clusterIPs"], json!(["None"]));
-    assert_eq!(spec(json!({"clusterIPs": ["10.0.0.1"]}))["clusterIP"], "10.0.0.1");
+    assert_eq!(
+        spec(json!({"clusterIP": "None"}))["clusterIPs"],
+        json!(["None"])
+    );
+    assert_eq!(
+        spec(json!({"clusterIPs": ["10.0.0.1"]}))["clusterIP"],
+        "10.0.0.1"
+    );
     let changed = spec(json!({"clusterIP": "10.0.0.2", "clusterIPs": ["10.0.0.1"]}));
     assert_eq!(changed["clusterIPs"], json!(["10.0.0.2"]));
 }
@@ -141,7 +163,10 @@ fn string_data_of_a_secret_moves_into_its_data() {
         "Secret",
         json!({"data": {"a": "b2xk", "c": "Yw=="}, "stringData": {"a": "new"}}),
     );
-    assert_eq!(secret, json!({"type": "Opaque", "data": {"a": "bmV3", "c": "Yw=="}}));
+    assert_eq!(
+        secret,
+        json!({"type": "Opaque", "data": {"a": "bmV3", "c": "Yw=="}})
+    );
 }
 
 #[test]
@@ -153,8 +178,16 @@ fn quantities_are_written_in_canonical_form_and_numbers_become_text() {
     };
     assert_eq!(claim(json!("1024Mi")), "1Gi");
     assert_eq!(claim(json!(0.5)), "500m");
-    assert_eq!(claim(json!("0.1m")), "1m", "amounts of resources are rounded up to thousandths");
-    assert_eq!(claim(json!("plenty")), "plenty", "left for validation to report");
+    assert_eq!(
+        claim(json!("0.1m")),
+        "1m",
+        "amounts of resources are rounded up to thousandths"
+    );
+    assert_eq!(
+        claim(json!("plenty")),
+        "plenty",
+        "left for validation to report"
+    );
 }
 
 #[test]
@@ -165,10 +198,18 @@ fn what_the_encoder_leaves_out_is_left_out() {
         "containers": [{"name": "c", "image": "i:1", "env": [{"name": "A", "value": ""}], "command": []}],
     }));
     let spec = pod["spec"].as_object().unwrap();
-    for gone in ["hostNetwork", "nodeSelector", "tolerations", "serviceAccountName"] {
+    for gone in [
+        "hostNetwork",
+        "nodeSelector",
+        "tolerations",
+        "serviceAccountName",
+    ] {
         assert!(!spec.contains_key(gone), "{gone}");
     }
-    assert_eq!(spec["automountServiceAccountToken"], false, "a pointer tells false from absent");
+    assert_eq!(
+        spec["automountServiceAccountToken"], false,
+        "a pointer tells false from absent"
+    );
     assert_eq!(spec["affinity"], json!({}), "so does an object");
     assert_eq!(spec["volumes"], json!([{"name": "v", "emptyDir": {}}]));
     assert_eq!(spec["containers"][0]["env"], json!([{"name": "A"}]));
@@ -178,12 +219,22 @@ fn what_the_encoder_leaves_out_is_left_out() {
 #[test]
 fn what_users_keep_in_maps_is_not_touched() {
     let data = json!({"host": "", "medium": "", "count": ""});
-    let map = defaulted("", "v1", "ConfigMap", json!({"data": data, "metadata": {"labels": {"tty": ""}}}));
+    let map = defaulted(
+        "",
+        "v1",
+        "ConfigMap",
+        json!({"data": data, "metadata": {"labels": {"tty": ""}}}),
+    );
     assert_eq!(map["data"], data);
     assert_eq!(map["metadata"]["labels"], json!({"tty": ""}));
     let schema = json!({"type": "object", "properties": {"a": {"default": [], "type": "array"}}});
     let crd = json!({"spec": {"versions": [{"schema": {"openAPIV3Schema": schema}}]}});
-    let crd = defaulted("apiextensions.k8s.io", "v1", "CustomResourceDefinition", crd);
+    let crd = defaulted(
+        "apiextensions.k8s.io",
+        "v1",
+        "CustomResourceDefinition",
+        crd,
+    );
     let kept = crd.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/a/default");
     assert_eq!(kept, Some(&json!([])));
 }
@@ -191,7 +242,12 @@ fn what_users_keep_in_maps_is_not_touched() {
 #[test]
 fn a_network_policy_is_about_what_it_has_rules_for() {
     let types = |spec: Value| {
-        let policy = defaulted("networking.k8s.io", "v1", "NetworkPolicy", json!({"spec": spec}));
+        let policy = defaulted(
+            "networking.k8s.io",
+            "v1",
+            "NetworkPolicy",
+            json!({"spec": spec}),
+        );
         policy["spec"]["policyTypes"].clone()
     };
     assert_eq!(types(json!({})), json!(["Ingress"]));
@@ -202,7 +258,12 @@ fn a_network_policy_is_about_what_it_has_rules_for() {
 #[test]
 fn names_of_a_custom_resource_follow_from_its_kind() {
     let crd = json!({"spec": {"names": {"kind": "Widget", "plural": "widgets"}}});
-    let crd = defaulted("apiextensions.k8s.io", "v1", "CustomResourceDefinition", crd);
+    let crd = defaulted(
+        "apiextensions.k8s.io",
+        "v1",
+        "CustomResourceDefinition",
+        crd,
+    );
     assert_eq!(
         crd["spec"],
         json!({
@@ -215,19 +276,69 @@ fn names_of_a_custom_resource_follow_from_its_kind() {
 #[test]
 fn kinds_of_others_are_left_alone() {
     let widget = json!({"spec": {"list": [], "size": 0}});
-    assert_eq!(defaulted("example.org", "v1", "Widget", widget.clone()), widget);
+    assert_eq!(
+        defaulted("example.org", "v1", "Widget", widget.clone()),
+        widget
+    );
 }
 
 /// JSON of the members that the built-in kinds have, with values of any type.
 pub(crate) fn any_object() -> impl Strategy<Value = Value> {
     let names = prop::sample::select(vec![
-        "spec", "template", "metadata", "labels", "status", "containers", "resources", "limits",
-        "cpu", "ports", "port", "env", "valueFrom", "volumes", "name", "selector", "matchLabels",
-        "strategy", "rollingUpdate", "maxSurge", "type", "data", "stringData", "rules", "subjects",
-        "roleRef", "clusterIPs", "clusterIP", "conditions", "versions", "names", "kind", "schema",
-        "openAPIV3Schema", "jobTemplate", "schedule", "volumeClaimTemplates", "requests", "storage",
-        "initContainers", "tolerations", "nodeSelector", "image", "subsets", "addresses", "limits",
-        "updateStrategy", "behavior", "metrics", "ingress", "egress", "backend", "spec", "spec",
+        "spec",
+        "template",
+        "metadata",
+        "labels",
+        "status",
+        "containers",
+        "resources",
+        "limits",
+        "cpu",
+        "ports",
+        "port",
+        "env",
+        "valueFrom",
+        "volumes",
+        "name",
+        "selector",
+        "matchLabels",
+        "strategy",
+        "rollingUpdate",
+        "maxSurge",
+        "type",
+        "data",
+        "stringData",
+        "rules",
+        "subjects",
+        "roleRef",
+        "clusterIPs",
+        "clusterIP",
+        "conditions",
+        "versions",
+        "names",
+        "kind",
+        "schema",
+        "openAPIV3Schema",
+        "jobTemplate",
+        "schedule",
+        "volumeClaimTemplates",
+        "requests",
+        "storage",
+        "initContainers",
+        "tolerations",
+        "nodeSelector",
+        "image",
+        "subsets",
+        "addresses",
+        "limits",
+        "updateStrategy",
+        "behavior",
+        "metrics",
+        "ingress",
+        "egress",
+        "backend",
+        "spec",
+        "spec",
     ]);
     let leaf = prop_oneof![
         Just(Value::Null),

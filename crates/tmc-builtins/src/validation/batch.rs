@@ -3,7 +3,9 @@
 use serde_json::Value;
 use tmc_apimachinery::meta::meta;
 
-use super::checks::{items, items_mut, list, non_negative, one_of, present, put, same, selector, text};
+use super::checks::{
+    items, items_mut, list, non_negative, one_of, present, put, same, selector, text,
+};
 use super::pod;
 use super::report::{Field, Report};
 
@@ -35,9 +37,15 @@ fn job(object: &Value, old: Option<&Value>, report: &mut Report) {
             report.invalid(&Field::new("metadata").child("name"), name, why);
         }
     }
-    let Some(old) = old.map(|old| &old["spec"]) else { return };
+    let Some(old) = old.map(|old| &old["spec"]) else {
+        return;
+    };
     if !indexed && completions != old.get("completions").and_then(Value::as_i64) {
-        report.invalid(&field.child("completions"), completions, "field is immutable");
+        report.invalid(
+            &field.child("completions"),
+            completions,
+            "field is immutable",
+        );
     }
     template_update(spec, old, &field, report);
 }
@@ -50,7 +58,9 @@ fn template_update(spec: &Value, old: &Value, field: &Field, report: &mut Report
         let mut template = spec["template"].clone();
         if suspended {
             put(&mut template, "metadata", Value::Null);
-            let Some(spec) = template.get_mut("spec") else { return template };
+            let Some(spec) = template.get_mut("spec") else {
+                return template;
+            };
             for key in ["nodeSelector", "tolerations", "affinity", "schedulingGates"] {
                 put(spec, key, Value::Null);
             }
@@ -61,7 +71,11 @@ fn template_update(spec: &Value, old: &Value, field: &Field, report: &mut Report
         template
     };
     if !same(&fixed(spec), &fixed(old)) {
-        report.invalid(&field.child("template"), spec["template"].clone(), "field is immutable");
+        report.invalid(
+            &field.child("template"),
+            spec["template"].clone(),
+            "field is immutable",
+        );
     }
 }
 
@@ -77,20 +91,41 @@ fn job_spec(spec: &Value, field: &Field, report: &mut Report) {
     ];
     non_negative(spec, &counts, field, report);
     selector(spec, "selector", field, report);
-    one_of(spec, "completionMode", &["NonIndexed", "Indexed"], field, report);
-    one_of(spec, "podReplacementPolicy", &["Failed", "TerminatingOrFailed"], field, report);
+    one_of(
+        spec,
+        "completionMode",
+        &["NonIndexed", "Indexed"],
+        field,
+        report,
+    );
+    one_of(
+        spec,
+        "podReplacementPolicy",
+        &["Failed", "TerminatingOrFailed"],
+        field,
+        report,
+    );
     if text(spec, "completionMode") == "Indexed" {
         if present(spec, "completions").is_none() {
-            report.required(&field.child("completions"), "when completion mode is Indexed");
+            report.required(
+                &field.child("completions"),
+                "when completion mode is Indexed",
+            );
         }
     } else {
         for key in ["backoffLimitPerIndex", "maxFailedIndexes", "successPolicy"] {
             if let Some(value) = present(spec, key) {
-                report.invalid(&field.child(key), value.clone(), "requires indexed completion mode");
+                report.invalid(
+                    &field.child(key),
+                    value.clone(),
+                    "requires indexed completion mode",
+                );
             }
         }
     }
-    if present(spec, "maxFailedIndexes").is_some() && present(spec, "backoffLimitPerIndex").is_none() {
+    if present(spec, "maxFailedIndexes").is_some()
+        && present(spec, "backoffLimitPerIndex").is_none()
+    {
         let at = field.child("backoffLimitPerIndex");
         report.required(&at, "when maxFailedIndexes is specified");
     }
@@ -114,19 +149,36 @@ fn restart_policy(spec: &Value, field: &Field, report: &mut Report) {
 }
 
 fn failure_policy(spec: &Value, field: &Field, report: &mut Report) {
-    let Some(policy) = present(spec, "podFailurePolicy") else { return };
+    let Some(policy) = present(spec, "podFailurePolicy") else {
+        return;
+    };
     for (rule, at) in items(policy, "rules", &field.child("podFailurePolicy")) {
         if text(rule, "action").is_empty() {
-            report.required(&at.child("action"), "valid values: [\"Count\" \"FailIndex\" \"FailJob\" \"Ignore\"]");
+            report.required(
+                &at.child("action"),
+                "valid values: [\"Count\" \"FailIndex\" \"FailJob\" \"Ignore\"]",
+            );
         }
-        one_of(rule, "action", &["Count", "FailIndex", "FailJob", "Ignore"], &at, report);
+        one_of(
+            rule,
+            "action",
+            &["Count", "FailIndex", "FailJob", "Ignore"],
+            &at,
+            report,
+        );
         let codes = present(rule, "onExitCodes").is_some();
         let conditions = !list(rule, "onPodConditions").is_empty();
         if codes && conditions {
-            report.invalid_whole(&at, "specifying both OnExitCodes and OnPodConditions is not supported");
+            report.invalid_whole(
+                &at,
+                "specifying both OnExitCodes and OnPodConditions is not supported",
+            );
         }
         if !codes && !conditions {
-            report.invalid_whole(&at, "specifying one of OnExitCodes and OnPodConditions is required");
+            report.invalid_whole(
+                &at,
+                "specifying one of OnExitCodes and OnPodConditions is required",
+            );
         }
     }
 }
@@ -154,8 +206,18 @@ fn cron_job(object: &Value, old: Option<&Value>, report: &mut Report) {
     if let Some(zone) = spec.get("timeZone").and_then(Value::as_str) {
         time_zone(zone, &field.child("timeZone"), report);
     }
-    one_of(spec, "concurrencyPolicy", &["Allow", "Forbid", "Replace"], &field, report);
-    let counts = ["startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"];
+    one_of(
+        spec,
+        "concurrencyPolicy",
+        &["Allow", "Forbid", "Replace"],
+        &field,
+        report,
+    );
+    let counts = [
+        "startingDeadlineSeconds",
+        "successfulJobsHistoryLimit",
+        "failedJobsHistoryLimit",
+    ];
     non_negative(spec, &counts, &field, report);
     let at = field.child("jobTemplate").child("spec");
     job_spec(&spec["jobTemplate"]["spec"], &at, report);
@@ -169,7 +231,8 @@ fn time_zone(zone: &str, field: &Field, report: &mut Report) {
     if zone.is_empty() {
         report.invalid(field, zone, "timeZone must be nil or non-empty string");
     } else if zone.eq_ignore_ascii_case("Local") {
-        let why = "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones";
+        let why =
+            "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones";
         report.invalid(field, zone, why);
     } else if !zone.split('/').all(known) {
         report.invalid(field, zone, format!("unknown time zone {zone}"));
@@ -184,16 +247,37 @@ struct Part {
     names: &'static [&'static str],
 }
 
-const MONTHS: &[&str] =
-    &["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
+const MONTHS: &[&str] = &[
+    "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec",
+];
 const DAYS: &[&str] = &["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
 
 const PARTS: [Part; 5] = [
-    Part { least: 0, most: 59, names: &[] },
-    Part { least: 0, most: 23, names: &[] },
-    Part { least: 1, most: 31, names: &[] },
-    Part { least: 1, most: 12, names: MONTHS },
-    Part { least: 0, most: 6, names: DAYS },
+    Part {
+        least: 0,
+        most: 59,
+        names: &[],
+    },
+    Part {
+        least: 0,
+        most: 23,
+        names: &[],
+    },
+    Part {
+        least: 1,
+        most: 31,
+        names: &[],
+    },
+    Part {
+        least: 1,
+        most: 12,
+        names: MONTHS,
+    },
+    Part {
+        least: 0,
+        most: 6,
+        names: DAYS,
+    },
 ];
 
 /// The standard format: five fields, or a descriptor (`@daily`, `@every 1h`).
@@ -210,29 +294,53 @@ fn check_schedule(schedule: &str) -> Result<(), String> {
     let fields: Vec<&str> = schedule.split_whitespace().collect();
     if fields.len() != PARTS.len() {
         let found = fields.join(" ");
-        return Err(format!("expected exactly 5 fields, found {}: [{found}]", fields.len()));
+        return Err(format!(
+            "expected exactly 5 fields, found {}: [{found}]",
+            fields.len()
+        ));
     }
-    fields.iter().zip(&PARTS).try_for_each(|(field, part)| check_field(field, part))
+    fields
+        .iter()
+        .zip(&PARTS)
+        .try_for_each(|(field, part)| check_field(field, part))
 }
 
 fn check_descriptor(text: &str) -> Result<(), String> {
-    const KNOWN: [&str; 7] =
-        ["@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"];
+    const KNOWN: [&str; 7] = [
+        "@yearly",
+        "@annually",
+        "@monthly",
+        "@weekly",
+        "@daily",
+        "@midnight",
+        "@hourly",
+    ];
     if let Some(duration) = text.strip_prefix("@every ") {
         let digits = duration.bytes().any(|b| b.is_ascii_digit());
         let unit = duration.ends_with(['s', 'm', 'h']);
-        let fits = duration.chars().all(|c| c.is_ascii_digit() || ".+-hmsnuµ".contains(c));
+        let fits = duration
+            .chars()
+            .all(|c| c.is_ascii_digit() || ".+-hmsnuµ".contains(c));
         return if digits && unit && fits {
             Ok(())
         } else {
-            Err(format!("failed to parse duration {text}: time: invalid duration {duration:?}"))
+            Err(format!(
+                "failed to parse duration {text}: time: invalid duration {duration:?}"
+            ))
         };
     }
-    if KNOWN.contains(&text) { Ok(()) } else { Err(format!("unrecognized descriptor: {text}")) }
+    if KNOWN.contains(&text) {
+        Ok(())
+    } else {
+        Err(format!("unrecognized descriptor: {text}"))
+    }
 }
 
 fn check_field(field: &str, part: &Part) -> Result<(), String> {
-    field.split(',').filter(|range| !range.is_empty()).try_for_each(|range| check_range(range, part))
+    field
+        .split(',')
+        .filter(|range| !range.is_empty())
+        .try_for_each(|range| check_range(range, part))
 }
 
 fn check_range(range: &str, part: &Part) -> Result<(), String> {
@@ -260,16 +368,26 @@ fn check_range(range: &str, part: &Part) -> Result<(), String> {
     if let Some(step) = step
         && number(step)? == 0
     {
-        return Err(format!("step of range should be a positive number: {range}"));
+        return Err(format!(
+            "step of range should be a positive number: {range}"
+        ));
     }
     if start < part.least {
-        return Err(format!("beginning of range ({start}) below minimum ({}): {range}", part.least));
+        return Err(format!(
+            "beginning of range ({start}) below minimum ({}): {range}",
+            part.least
+        ));
     }
     if end > part.most {
-        return Err(format!("end of range ({end}) above maximum ({}): {range}", part.most));
+        return Err(format!(
+            "end of range ({end}) above maximum ({}): {range}",
+            part.most
+        ));
     }
     if start > end {
-        return Err(format!("beginning of range ({start}) beyond end of range ({end}): {range}"));
+        return Err(format!(
+            "beginning of range ({start}) beyond end of range ({end}): {range}"
+        ));
     }
     Ok(())
 }
@@ -283,5 +401,7 @@ fn number_or_name(text: &str, part: &Part) -> Result<u32, String> {
 }
 
 fn number(text: &str) -> Result<u32, String> {
-    text.parse().map_err(|_| format!("failed to parse int from {text}: strconv.Atoi: parsing {text:?}: invalid syntax"))
+    text.parse().map_err(|_| {
+        format!("failed to parse int from {text}: strconv.Atoi: parsing {text:?}: invalid syntax")
+    })
 }

@@ -14,12 +14,22 @@ pub(super) fn text<'a>(object: &'a Value, key: &str) -> &'a str {
 }
 
 pub(super) fn list<'a>(object: &'a Value, key: &str) -> &'a [Value] {
-    object.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+    object
+        .get(key)
+        .and_then(Value::as_array)
+        .map_or(&[], Vec::as_slice)
 }
 
 /// The pairs of a map; none if it is absent.
-pub(super) fn map<'a>(object: &'a Value, key: &str) -> impl Iterator<Item = (&'a String, &'a Value)> {
-    object.get(key).and_then(Value::as_object).into_iter().flatten()
+pub(super) fn map<'a>(
+    object: &'a Value,
+    key: &str,
+) -> impl Iterator<Item = (&'a String, &'a Value)> {
+    object
+        .get(key)
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
 }
 
 /// A member that is neither missing nor null.
@@ -34,7 +44,10 @@ pub(super) fn items<'a>(
     field: &Field,
 ) -> impl Iterator<Item = (&'a Value, Field)> {
     let field = field.child(key);
-    list(object, key).iter().enumerate().map(move |(index, item)| (item, field.index(index)))
+    list(object, key)
+        .iter()
+        .enumerate()
+        .map(move |(index, item)| (item, field.index(index)))
 }
 
 /// What is wrong with a name, without the value that errors put in front.
@@ -51,7 +64,13 @@ pub(super) fn name_faults(name: &str, rule: NameRule) -> Vec<String> {
 }
 
 /// A name that must be there and keep a rule.
-pub(super) fn required_name(object: &Value, key: &str, rule: NameRule, field: &Field, report: &mut Report) {
+pub(super) fn required_name(
+    object: &Value,
+    key: &str,
+    rule: NameRule,
+    field: &Field,
+    report: &mut Report,
+) {
     match text(object, key) {
         "" => report.required(&field.child(key), ""),
         _ => optional_name(object, key, rule, field, report),
@@ -59,7 +78,13 @@ pub(super) fn required_name(object: &Value, key: &str, rule: NameRule, field: &F
 }
 
 /// A name that must keep a rule if it is there.
-pub(super) fn optional_name(object: &Value, key: &str, rule: NameRule, field: &Field, report: &mut Report) {
+pub(super) fn optional_name(
+    object: &Value,
+    key: &str,
+    rule: NameRule,
+    field: &Field,
+    report: &mut Report,
+) {
     let name = text(object, key);
     if !name.is_empty() {
         report.extend(validate_name(field.child(key).as_str(), name, rule));
@@ -73,7 +98,13 @@ pub(super) fn required_text(object: &Value, key: &str, field: &Field, report: &m
 }
 
 /// One of some values, if the member is there.
-pub(super) fn one_of(object: &Value, key: &str, supported: &[&str], field: &Field, report: &mut Report) {
+pub(super) fn one_of(
+    object: &Value,
+    key: &str,
+    supported: &[&str],
+    field: &Field,
+    report: &mut Report,
+) {
     if let Some(value) = object.get(key).and_then(Value::as_str)
         && !supported.contains(&value)
     {
@@ -87,7 +118,11 @@ pub(super) fn non_negative(object: &Value, keys: &[&str], field: &Field, report:
         if let Some(number) = object.get(*key).and_then(Value::as_i64)
             && number < 0
         {
-            report.invalid(&field.child(key), number, "must be greater than or equal to 0");
+            report.invalid(
+                &field.child(key),
+                number,
+                "must be greater than or equal to 0",
+            );
         }
     }
 }
@@ -118,7 +153,10 @@ pub(super) fn port_name(name: &str, field: &Field, report: &mut Report) {
             bytes.is_empty() || !bytes.iter().all(known),
             "must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)",
         ),
-        (!bytes.iter().any(lower), "must contain at least one letter (a-z)"),
+        (
+            !bytes.iter().any(lower),
+            "must contain at least one letter (a-z)",
+        ),
         (name.contains("--"), "must not contain consecutive hyphens"),
         (
             name.starts_with('-') || name.ends_with('-'),
@@ -144,7 +182,10 @@ pub(super) fn labels(object: &Value, key: &str, field: &Field, report: &mut Repo
     let field = field.child(key);
     for (key, value) in map(object, key) {
         report.extend(validate_qualified_name(field.as_str(), key));
-        report.extend(validate_label_value(field.as_str(), value.as_str().unwrap_or_default()));
+        report.extend(validate_label_value(
+            field.as_str(),
+            value.as_str().unwrap_or_default(),
+        ));
     }
 }
 
@@ -159,7 +200,10 @@ pub(super) fn annotations(object: &Value, key: &str, field: &Field, report: &mut
 /// A LabelSelector object, if it is there.
 pub(super) fn selector(object: &Value, key: &str, field: &Field, report: &mut Report) {
     if let Some(selector) = present(object, key) {
-        report.extend(LabelSelector::validate_object(field.child(key).as_str(), selector));
+        report.extend(LabelSelector::validate_object(
+            field.child(key).as_str(),
+            selector,
+        ));
     }
 }
 
@@ -169,7 +213,13 @@ pub(super) fn selects_everything(selector: &Value) -> bool {
 }
 
 /// An int-or-percent that may not be below zero nor, as a percentage, above a hundred.
-pub(super) fn int_or_percent(object: &Value, key: &str, at_most_all: bool, field: &Field, report: &mut Report) {
+pub(super) fn int_or_percent(
+    object: &Value,
+    key: &str,
+    at_most_all: bool,
+    field: &Field,
+    report: &mut Report,
+) {
     let field = field.child(key);
     match present(object, key) {
         Some(Value::Number(number)) if number.as_i64().is_some_and(|n| n < 0) => {
@@ -192,7 +242,10 @@ pub(super) fn int_or_percent(object: &Value, key: &str, at_most_all: bool, field
 
 fn percent(text: &str) -> Option<u64> {
     let digits = text.strip_suffix('%').filter(|d| !d.is_empty())?;
-    digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().unwrap_or(u64::MAX))
+    digits
+        .bytes()
+        .all(|b| b.is_ascii_digit())
+        .then(|| digits.parse().unwrap_or(u64::MAX))
 }
 
 /// The number of an int-or-percent.
@@ -209,7 +262,8 @@ pub(super) fn same(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Object(a), Value::Object(b)) => {
             let covered = |a: &Map<String, Value>, b: &Map<String, Value>| {
-                a.iter().all(|(key, value)| same(value, b.get(key).unwrap_or(&Value::Null)))
+                a.iter()
+                    .all(|(key, value)| same(value, b.get(key).unwrap_or(&Value::Null)))
             };
             covered(a, b) && covered(b, a)
         }
@@ -237,6 +291,13 @@ pub(super) fn put(object: &mut Value, key: &str, value: Value) {
 }
 
 /// The items of a list for writing; none if it is no list.
-pub(super) fn items_mut<'a>(object: &'a mut Value, key: &str) -> impl Iterator<Item = &'a mut Value> {
-    object.get_mut(key).and_then(Value::as_array_mut).into_iter().flatten()
+pub(super) fn items_mut<'a>(
+    object: &'a mut Value,
+    key: &str,
+) -> impl Iterator<Item = &'a mut Value> {
+    object
+        .get_mut(key)
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
 }

@@ -32,14 +32,28 @@ pub(super) fn event(object: &Value, report: &mut Report) {
         return;
     }
     let root = Field::new("");
-    for key in ["reportingComponent", "reportingInstance", "action", "reason"] {
+    for key in [
+        "reportingComponent",
+        "reportingInstance",
+        "action",
+        "reason",
+    ] {
         required_text(object, key, &root, report);
     }
     let component = text(object, "reportingComponent");
     report.extend(validate_qualified_name("reportingComponent", component));
-    for (key, most) in [("reportingInstance", 128), ("action", 128), ("reason", 128), ("message", 1024)] {
+    for (key, most) in [
+        ("reportingInstance", 128),
+        ("action", 128),
+        ("reason", 128),
+        ("message", 1024),
+    ] {
         if text(object, key).len() > most {
-            report.invalid(&Field::new(key), "", format!("can have at most {most} characters"));
+            report.invalid(
+                &Field::new(key),
+                "",
+                format!("can have at most {most} characters"),
+            );
         }
     }
 }
@@ -48,7 +62,11 @@ pub(super) fn lease(object: &Value, report: &mut Report) {
     let (spec, field) = (&object["spec"], Field::new("spec"));
     let number = |key: &str| spec.get(key).and_then(Value::as_i64);
     if let Some(seconds) = number("leaseDurationSeconds").filter(|s| *s <= 0) {
-        report.invalid(&field.child("leaseDurationSeconds"), seconds, "must be greater than 0");
+        report.invalid(
+            &field.child("leaseDurationSeconds"),
+            seconds,
+            "must be greater than 0",
+        );
     }
     if let Some(count) = number("leaseTransitions").filter(|c| *c < 0) {
         let why = "must be greater than or equal to 0";
@@ -89,7 +107,13 @@ pub(super) fn priority_class(object: &Value, old: Option<&Value>, report: &mut R
         report.forbidden(&Field::new("value"), why);
     }
     let policies = ["PreemptLowerPriority", "Never"];
-    one_of(object, "preemptionPolicy", &policies, &Field::new(""), report);
+    one_of(
+        object,
+        "preemptionPolicy",
+        &policies,
+        &Field::new(""),
+        report,
+    );
     if old.is_some_and(|old| old.get("value").and_then(Value::as_i64).unwrap_or(0) != value) {
         report.forbidden(&Field::new("value"), "may not be changed in an update.");
     }
@@ -105,7 +129,13 @@ pub(super) fn pod_disruption_budget(object: &Value, report: &mut Report) {
     int_or_percent(spec, "maxUnavailable", true, &field, report);
     selector(spec, "selector", &field, report);
     let policies = ["AlwaysAllow", "IfHealthyBudget"];
-    one_of(spec, "unhealthyPodEvictionPolicy", &policies, &field, report);
+    one_of(
+        spec,
+        "unhealthyPodEvictionPolicy",
+        &policies,
+        &field,
+        report,
+    );
 }
 
 pub(super) fn horizontal_pod_autoscaler(object: &Value, report: &mut Report) {
@@ -113,7 +143,11 @@ pub(super) fn horizontal_pod_autoscaler(object: &Value, report: &mut Report) {
     let number = |key: &str| spec.get(key).and_then(Value::as_i64);
     let (least, most) = (number("minReplicas"), number("maxReplicas").unwrap_or(0));
     if let Some(least) = least.filter(|least| *least < 0) {
-        report.invalid(&field.child("minReplicas"), least, "must be greater than or equal to 1");
+        report.invalid(
+            &field.child("minReplicas"),
+            least,
+            "must be greater than or equal to 1",
+        );
     }
     let at = field.child("maxReplicas");
     match most {
@@ -131,7 +165,11 @@ pub(super) fn horizontal_pod_autoscaler(object: &Value, report: &mut Report) {
     }
     let version = text(target, "apiVersion");
     if !version.contains('/') {
-        report.invalid(&at.child("apiVersion"), version, "apiVersion must specify API group");
+        report.invalid(
+            &at.child("apiVersion"),
+            version,
+            "apiVersion must specify API group",
+        );
     }
     metrics(spec, &field, report);
 }
@@ -152,7 +190,10 @@ fn metrics(spec: &Value, field: &Field, report: &mut Report) {
             continue;
         };
         let Some(given) = present(metric, source) else {
-            report.required(&at.child(source), "must populate information for the given metric source");
+            report.required(
+                &at.child(source),
+                "must populate information for the given metric source",
+            );
             continue;
         };
         for (_, other) in SOURCES.iter().filter(|(_, other)| other != source) {
@@ -162,7 +203,10 @@ fn metrics(spec: &Value, field: &Field, report: &mut Report) {
             }
         }
         if matches!(*source, "resource" | "containerResource") && text(given, "name").is_empty() {
-            report.required(&at.child(source).child("name"), "must specify a resource name");
+            report.required(
+                &at.child(source).child("name"),
+                "must specify a resource name",
+            );
         }
         let (target, at) = (&given["target"], at.child(source).child("target"));
         if text(target, "type").is_empty() {
@@ -174,7 +218,11 @@ fn metrics(spec: &Value, field: &Field, report: &mut Report) {
         }
         let utilization = target.get("averageUtilization").and_then(Value::as_i64);
         if let Some(percent) = utilization.filter(|percent| *percent < 1) {
-            report.invalid(&at.child("averageUtilization"), percent, "must be greater than 0");
+            report.invalid(
+                &at.child("averageUtilization"),
+                percent,
+                "must be greater than 0",
+            );
         }
     }
 }
@@ -182,7 +230,10 @@ fn metrics(spec: &Value, field: &Field, report: &mut Report) {
 pub(super) fn certificate_signing_request(object: &Value, report: &mut Report) {
     let (spec, field) = (&object["spec"], Field::new("spec"));
     let request = STANDARD.decode(text(spec, "request")).unwrap_or_default();
-    if !request.windows(PEM_REQUEST.len()).any(|part| part == PEM_REQUEST) {
+    if !request
+        .windows(PEM_REQUEST.len())
+        .any(|part| part == PEM_REQUEST)
+    {
         let why = "PEM block type must be CERTIFICATE REQUEST";
         report.invalid(&field.child("request"), text(spec, "request"), why);
     }
@@ -192,7 +243,8 @@ pub(super) fn certificate_signing_request(object: &Value, report: &mut Report) {
     match text(spec, "signerName") {
         "" => report.required(&field.child("signerName"), ""),
         name if !name.contains('/') => {
-            let why = "must be a fully qualified domain and path of the form 'example.com/signer-name'";
+            let why =
+                "must be a fully qualified domain and path of the form 'example.com/signer-name'";
             report.invalid(&field.child("signerName"), name, why);
         }
         _ => {}
@@ -203,9 +255,17 @@ pub(super) fn certificate_signing_request(object: &Value, report: &mut Report) {
         let why = "may not specify a duration less than 600 seconds (10 minutes)";
         report.invalid(&field.child("expirationSeconds"), seconds, why);
     }
-    let has = |kind: &str| list(&object["status"], "conditions").iter().any(|c| c["type"] == kind);
+    let has = |kind: &str| {
+        list(&object["status"], "conditions")
+            .iter()
+            .any(|c| c["type"] == kind)
+    };
     if has("Approved") && has("Denied") {
         let at = Field::new("status").child("conditions");
-        report.invalid(&at, "Denied", "Approved and Denied conditions are mutually exclusive");
+        report.invalid(
+            &at,
+            "Denied",
+            "Approved and Denied conditions are mutually exclusive",
+        );
     }
 }

@@ -34,7 +34,11 @@ pub(super) fn config_map(object: &Value, old: Option<&Value>, report: &mut Repor
         match STANDARD.decode(value.as_str().unwrap_or_default()) {
             Ok(bytes) => size += bytes.len(),
             Err(error) => {
-                report.invalid(&at.key(name), value.clone(), format!("must be base64: {error}"));
+                report.invalid(
+                    &at.key(name),
+                    value.clone(),
+                    format!("must be base64: {error}"),
+                );
             }
         }
     }
@@ -72,25 +76,28 @@ fn typed(secret: &Value, data: &Field, report: &mut Report) {
             report.required(&data.key(key), "");
         }
     };
+    let lacks = |key: &str| value(key).is_none();
     match text(secret, "type") {
-        "kubernetes.io/service-account-token" => {
-            if meta(secret).annotation(ACCOUNT).is_none_or(str::is_empty) {
-                report.required(&Field::new("metadata").child("annotations").key(ACCOUNT), "");
-            }
+        "kubernetes.io/service-account-token"
+            if meta(secret).annotation(ACCOUNT).is_none_or(str::is_empty) =>
+        {
+            let at = Field::new("metadata").child("annotations").key(ACCOUNT);
+            report.required(&at, "");
         }
         "kubernetes.io/dockercfg" => json(value(".dockercfg"), ".dockercfg", data, report),
         "kubernetes.io/dockerconfigjson" => {
-            json(value(".dockerconfigjson"), ".dockerconfigjson", data, report);
+            json(
+                value(".dockerconfigjson"),
+                ".dockerconfigjson",
+                data,
+                report,
+            );
         }
-        "kubernetes.io/basic-auth" => {
-            if value("username").is_none() && value("password").is_none() {
-                require(&["username", "password"], report);
-            }
+        "kubernetes.io/basic-auth" if lacks("username") && lacks("password") => {
+            require(&["username", "password"], report);
         }
-        "kubernetes.io/ssh-auth" => {
-            if value("ssh-privatekey").is_none_or(str::is_empty) {
-                report.required(&data.key("ssh-privatekey"), "");
-            }
+        "kubernetes.io/ssh-auth" if value("ssh-privatekey").is_none_or(str::is_empty) => {
+            report.required(&data.key("ssh-privatekey"), "");
         }
         "kubernetes.io/tls" => require(&["tls.crt", "tls.key"], report),
         _ => {}
@@ -102,7 +109,9 @@ fn json(encoded: Option<&str>, key: &str, data: &Field, report: &mut Report) {
         report.required(&data.key(key), "");
         return;
     };
-    let Ok(bytes) = STANDARD.decode(encoded) else { return };
+    let Ok(bytes) = STANDARD.decode(encoded) else {
+        return;
+    };
     if !serde_json::from_slice::<Value>(&bytes).is_ok_and(|value| value.is_object()) {
         report.invalid(&data.key(key), REDACTED, "must be a JSON object");
     }
@@ -128,7 +137,11 @@ fn frozen(object: &Value, old: &Value, data: &[&str], report: &mut Report) {
 fn key(name: &str, field: &Field, report: &mut Report) {
     let known = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     if name.len() > MAX_KEY {
-        report.invalid(&field.key(name), name, format!("must be no more than {MAX_KEY} characters"));
+        report.invalid(
+            &field.key(name),
+            name,
+            format!("must be no more than {MAX_KEY} characters"),
+        );
     }
     if name.is_empty() || !name.bytes().all(known) {
         let why = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')";

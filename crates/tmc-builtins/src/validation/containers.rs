@@ -7,14 +7,19 @@ use tmc_apimachinery::definition::NameRule;
 use tmc_apimachinery::quantity::Quantity;
 
 use super::checks::{
-    PROTOCOLS, items, list, map, non_negative, one_of, port_name, port_number,
-    port_number_or_name, present, required_name, required_text, text, unique,
+    PROTOCOLS, items, list, map, non_negative, one_of, port_name, port_number, port_number_or_name,
+    present, required_name, required_text, text, unique,
 };
 use super::report::{Field, Report};
 
 const HANDLERS: [&str; 5] = ["exec", "httpGet", "tcpSocket", "grpc", "sleep"];
-const ENV_SOURCES: [&str; 5] =
-    ["fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef", "fileKeyRef"];
+const ENV_SOURCES: [&str; 5] = [
+    "fieldRef",
+    "resourceFieldRef",
+    "configMapKeyRef",
+    "secretKeyRef",
+    "fileKeyRef",
+];
 
 /// The containers of a pod; `volumes` are the names that mounts may use.
 pub(super) fn all(spec: &Value, volumes: &HashSet<&str>, field: &Field, report: &mut Report) {
@@ -25,19 +30,40 @@ pub(super) fn all(spec: &Value, volumes: &HashSet<&str>, field: &Field, report: 
     let mut host_ports = HashSet::new();
     for (container, at) in items(spec, "containers", field) {
         common(container, volumes, &at, report);
-        unique(&mut names, text(container, "name"), &at.child("name"), report);
+        unique(
+            &mut names,
+            text(container, "name"),
+            &at.child("name"),
+            report,
+        );
         unique_host_ports(container, &mut host_ports, &at, report);
         probes(container, &at, report);
     }
     for (container, at) in items(spec, "initContainers", field) {
         common(container, volumes, &at, report);
-        unique(&mut names, text(container, "name"), &at.child("name"), report);
-        one_of(container, "restartPolicy", &["Always", "Never", "OnFailure"], &at, report);
+        unique(
+            &mut names,
+            text(container, "name"),
+            &at.child("name"),
+            report,
+        );
+        one_of(
+            container,
+            "restartPolicy",
+            &["Always", "Never", "OnFailure"],
+            &at,
+            report,
+        );
         if text(container, "restartPolicy") == "Always" {
             probes(container, &at, report);
             continue;
         }
-        for key in ["lifecycle", "livenessProbe", "readinessProbe", "startupProbe"] {
+        for key in [
+            "lifecycle",
+            "livenessProbe",
+            "readinessProbe",
+            "startupProbe",
+        ] {
             if present(container, key).is_some() {
                 let why = "may not be set for init containers without restartPolicy=Always";
                 report.forbidden(&at.child(key), why);
@@ -47,7 +73,12 @@ pub(super) fn all(spec: &Value, volumes: &HashSet<&str>, field: &Field, report: 
     for (container, at) in items(spec, "ephemeralContainers", field) {
         required_name(container, "name", NameRule::Label, &at, report);
         required_text(container, "image", &at, report);
-        unique(&mut names, text(container, "name"), &at.child("name"), report);
+        unique(
+            &mut names,
+            text(container, "name"),
+            &at.child("name"),
+            report,
+        );
     }
 }
 
@@ -55,8 +86,20 @@ fn common(container: &Value, volumes: &HashSet<&str>, field: &Field, report: &mu
     required_name(container, "name", NameRule::Label, field, report);
     required_text(container, "image", field, report);
     let policies = ["File", "FallbackToLogsOnError"];
-    one_of(container, "terminationMessagePolicy", &policies, field, report);
-    one_of(container, "imagePullPolicy", &["Always", "IfNotPresent", "Never"], field, report);
+    one_of(
+        container,
+        "terminationMessagePolicy",
+        &policies,
+        field,
+        report,
+    );
+    one_of(
+        container,
+        "imagePullPolicy",
+        &["Always", "IfNotPresent", "Never"],
+        field,
+        report,
+    );
     ports(container, field, report);
     environment(container, field, report);
     mounts(container, volumes, field, report);
@@ -74,7 +117,11 @@ fn ports(container: &Value, field: &Field, report: &mut Report) {
                 unique(&mut names, name, &at.child("name"), report);
             }
         }
-        match port.get("containerPort").and_then(Value::as_i64).unwrap_or(0) {
+        match port
+            .get("containerPort")
+            .and_then(Value::as_i64)
+            .unwrap_or(0)
+        {
             0 => report.required(&at.child("containerPort"), ""),
             number => port_number(number, &at.child("containerPort"), report),
         }
@@ -95,7 +142,11 @@ fn unique_host_ports(
     for (port, at) in items(container, "ports", field) {
         let number = port.get("hostPort").and_then(Value::as_i64).unwrap_or(0);
         if number != 0 {
-            let key = format!("{}/{}/{number}", text(port, "protocol"), text(port, "hostIP"));
+            let key = format!(
+                "{}/{}/{number}",
+                text(port, "protocol"),
+                text(port, "hostIP")
+            );
             unique(seen, &key, &at.child("hostPort"), report);
         }
     }
@@ -111,17 +162,25 @@ fn environment(container: &Value, field: &Field, report: &mut Report) {
             let why = "a valid environment variable name must consist only of printable ASCII characters other than '='";
             report.invalid(&at.child("name"), name, why);
         }
-        let Some(source) = present(variable, "valueFrom") else { continue };
+        let Some(source) = present(variable, "valueFrom") else {
+            continue;
+        };
         let at = at.child("valueFrom");
-        let given: Vec<&str> =
-            ENV_SOURCES.into_iter().filter(|key| present(source, key).is_some()).collect();
+        let given: Vec<&str> = ENV_SOURCES
+            .into_iter()
+            .filter(|key| present(source, key).is_some())
+            .collect();
         if given.is_empty() {
             let why = "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`";
             report.invalid(&at, "", why);
         } else if !text(variable, "value").is_empty() {
             report.invalid(&at, "", "may not be specified when `value` is not empty");
         } else if given.len() > 1 {
-            report.invalid(&at, "", "may not have more than one field specified at a time");
+            report.invalid(
+                &at,
+                "",
+                "may not have more than one field specified at a time",
+            );
         }
         for key in ["configMapKeyRef", "secretKeyRef"] {
             if let Some(reference) = present(source, key) {
@@ -141,10 +200,22 @@ fn environment(container: &Value, field: &Field, report: &mut Report) {
                 required_text(reference, "name", &at.child(key), report);
             }
         }
-        match both.iter().filter(|(_, reference)| reference.is_some()).count() {
-            0 => report.invalid(&all, "", "must specify one of: `configMapRef` or `secretRef`"),
+        match both
+            .iter()
+            .filter(|(_, reference)| reference.is_some())
+            .count()
+        {
+            0 => report.invalid(
+                &all,
+                "",
+                "must specify one of: `configMapRef` or `secretRef`",
+            ),
             1 => {}
-            _ => report.invalid(&all, "", "may not have more than one field specified at a time"),
+            _ => report.invalid(
+                &all,
+                "",
+                "may not have more than one field specified at a time",
+            ),
         }
     }
 }
@@ -197,7 +268,11 @@ pub(super) fn resources(resources: &Value, field: &Field, report: &mut Report) {
             if !standard && !name.contains('/') && !name.starts_with("hugepages-") {
                 let why = "must be a standard resource type or fully qualified";
                 report.invalid(&at, name.as_str(), why);
-                report.invalid(&at, name.as_str(), "must be a standard resource for containers");
+                report.invalid(
+                    &at,
+                    name.as_str(),
+                    "must be a standard resource for containers",
+                );
             }
         }
     }
@@ -212,9 +287,15 @@ pub(super) fn resources(resources: &Value, field: &Field, report: &mut Report) {
             }
             continue;
         };
-        let (Some(asked), Some(most)) = (parse(request), parse(limit)) else { continue };
+        let (Some(asked), Some(most)) = (parse(request), parse(limit)) else {
+            continue;
+        };
         if !overcommitted && asked != most {
-            report.invalid(&at, asked.to_string(), format!("must be equal to {name} limit of {most}"));
+            report.invalid(
+                &at,
+                asked.to_string(),
+                format!("must be equal to {name} limit of {most}"),
+            );
         } else if asked > most {
             let why = format!("must be less than or equal to {name} limit of {most}");
             report.invalid(&at, asked.to_string(), why);
@@ -224,7 +305,9 @@ pub(super) fn resources(resources: &Value, field: &Field, report: &mut Report) {
 
 fn probes(container: &Value, field: &Field, report: &mut Report) {
     for key in ["livenessProbe", "readinessProbe", "startupProbe"] {
-        let Some(probe) = present(container, key) else { continue };
+        let Some(probe) = present(container, key) else {
+            continue;
+        };
         let at = field.child(key);
         handler(probe, &at, report);
         let counts = [
@@ -250,13 +333,18 @@ fn probes(container: &Value, field: &Field, report: &mut Report) {
 }
 
 fn handler(probe: &Value, field: &Field, report: &mut Report) {
-    let given: Vec<&str> =
-        HANDLERS.into_iter().filter(|key| present(probe, key).is_some()).collect();
+    let given: Vec<&str> = HANDLERS
+        .into_iter()
+        .filter(|key| present(probe, key).is_some())
+        .collect();
     if given.is_empty() {
         report.required(field, "must specify a handler type");
     }
     for more in given.iter().skip(1) {
-        report.forbidden(&field.child(more), "may not specify more than 1 handler type");
+        report.forbidden(
+            &field.child(more),
+            "may not specify more than 1 handler type",
+        );
     }
     let Some(first) = given.first() else { return };
     let (action, at) = (&probe[*first], field.child(first));

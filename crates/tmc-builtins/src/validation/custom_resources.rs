@@ -40,7 +40,13 @@ pub(super) fn definition(object: &Value, old: Option<&Value>, report: &mut Repor
     }
 }
 
-fn check_group(object: &Value, group: &str, old: Option<&Value>, field: &Field, report: &mut Report) {
+fn check_group(
+    object: &Value,
+    group: &str,
+    old: Option<&Value>,
+    field: &Field,
+    report: &mut Report,
+) {
     if group.is_empty() {
         report.required(field, "");
         return;
@@ -54,7 +60,11 @@ fn check_group(object: &Value, group: &str, old: Option<&Value>, field: &Field, 
     let protected = ["k8s.io", "kubernetes.io"]
         .iter()
         .any(|domain| group == *domain || group.ends_with(&format!(".{domain}")));
-    let approved = |object: &Value| meta(object).annotation(APPROVAL).is_some_and(|a| !a.is_empty());
+    let approved = |object: &Value| {
+        meta(object)
+            .annotation(APPROVAL)
+            .is_some_and(|a| !a.is_empty())
+    };
     if protected && !approved(object) && old.is_none_or(approved) {
         let at = Field::new("metadata").child("annotations").key(APPROVAL);
         let why = "protected groups must have approval annotation \"api-approved.kubernetes.io\", see https://github.com/kubernetes/enhancements/pull/1111";
@@ -70,21 +80,37 @@ fn names(names: &Value, field: &Field, report: &mut Report) {
             continue;
         }
         let mixed = matches!(key, "kind" | "listKind");
-        let checked = if mixed { name.to_lowercase() } else { name.to_owned() };
+        let checked = if mixed {
+            name.to_lowercase()
+        } else {
+            name.to_owned()
+        };
         let faults = name_faults(&checked, NameRule::Dns1035).join(",");
         if faults.is_empty() {
             continue;
         }
-        let prefix = if mixed { "may have mixed case, but should otherwise match: " } else { "" };
+        let prefix = if mixed {
+            "may have mixed case, but should otherwise match: "
+        } else {
+            ""
+        };
         report.invalid(&field.child(key), name, format!("{prefix}{faults}"));
     }
     let kind = text(names, "kind");
     if !kind.is_empty() && kind == text(names, "listKind") {
-        report.invalid(&field.child("listKind"), kind, "kind and listKind may not be the same");
+        report.invalid(
+            &field.child("listKind"),
+            kind,
+            "kind and listKind may not be the same",
+        );
     }
     for key in ["shortNames", "categories"] {
         let at = field.child(key);
-        for (index, name) in list(names, key).iter().filter_map(Value::as_str).enumerate() {
+        for (index, name) in list(names, key)
+            .iter()
+            .filter_map(Value::as_str)
+            .enumerate()
+        {
             let faults = name_faults(name, NameRule::Dns1035);
             if !faults.is_empty() {
                 report.invalid(&at.index(index), name, faults.join(","));
@@ -112,9 +138,16 @@ fn versions(spec: &Value, old: Option<&Value>, field: &Field, report: &mut Repor
             report.invalid(&at.child("name"), name, faults.join(","));
         }
         let before = old.and_then(|old| {
-            list(old, "versions").iter().find(|v| text(v, "name") == name)
+            list(old, "versions")
+                .iter()
+                .find(|v| text(v, "name") == name)
         });
-        schema(version, before, &at.child("schema").child("openAPIV3Schema"), report);
+        schema(
+            version,
+            before,
+            &at.child("schema").child("openAPIV3Schema"),
+            report,
+        );
         columns(version, &at, report);
         subresources(version, &at, report);
     }
@@ -122,23 +155,36 @@ fn versions(spec: &Value, old: Option<&Value>, field: &Field, report: &mut Repor
 
 /// Only names: whole versions would make a message of many pages.
 fn names_of(versions: &[Value]) -> Vec<Value> {
-    versions.iter().map(|version| version["name"].clone()).collect()
+    versions
+        .iter()
+        .map(|version| version["name"].clone())
+        .collect()
 }
 
 fn schema(version: &Value, before: Option<&Value>, field: &Field, report: &mut Report) {
     let source = |version: &'_ Value| {
-        version.pointer("/schema/openAPIV3Schema").filter(|s| !s.is_null()).cloned()
+        version
+            .pointer("/schema/openAPIV3Schema")
+            .filter(|s| !s.is_null())
+            .cloned()
     };
     let Some(given) = source(version) else {
         report.required(field, "");
         return;
     };
-    if before.and_then(source).is_some_and(|before| before == given) {
+    if before
+        .and_then(source)
+        .is_some_and(|before| before == given)
+    {
         return;
     }
     if let Err(causes) = Schema::compile(&given) {
         for mut cause in causes {
-            let dot = if cause.field.is_empty() || cause.field.starts_with('[') { "" } else { "." };
+            let dot = if cause.field.is_empty() || cause.field.starts_with('[') {
+                ""
+            } else {
+                "."
+            };
             cause.field = format!("{field}{dot}{}", cause.field);
             report.push(cause);
         }
@@ -165,7 +211,9 @@ fn columns(version: &Value, field: &Field, report: &mut Report) {
 }
 
 fn subresources(version: &Value, field: &Field, report: &mut Report) {
-    let Some(scale) = present(&version["subresources"], "scale") else { return };
+    let Some(scale) = present(&version["subresources"], "scale") else {
+        return;
+    };
     let at = field.child("subresources").child("scale");
     for (key, parent, needed) in [
         ("specReplicasPath", ".spec", true),
@@ -181,14 +229,21 @@ fn subresources(version: &Value, field: &Field, report: &mut Report) {
         } else if needed && !inside(parent) {
             report.invalid(&at, path, format!("should be a json path under {parent}"));
         } else if !needed && !inside(".spec") && !inside(".status") {
-            report.invalid(&at, path, "should be a json path under either .spec or .status");
+            report.invalid(
+                &at,
+                path,
+                "should be a json path under either .spec or .status",
+            );
         }
     }
 }
 
 /// A version under which objects were stored stays until none are.
 fn stored_versions(spec: &Value, old: &Value, report: &mut Report) {
-    let kept: HashSet<&str> = list(spec, "versions").iter().map(|v| text(v, "name")).collect();
+    let kept: HashSet<&str> = list(spec, "versions")
+        .iter()
+        .map(|v| text(v, "name"))
+        .collect();
     let stored = list(&old["status"], "storedVersions");
     let at = Field::new("status").child("storedVersions");
     for (index, version) in stored.iter().filter_map(Value::as_str).enumerate() {

@@ -29,14 +29,20 @@ fn ingress(spec: &Value, field: &Field, report: &mut Report) {
     let default = present(spec, "defaultBackend");
     if list(spec, "rules").is_empty() && default.is_none() {
         let rules = spec.get("rules").cloned().unwrap_or(Value::Null);
-        report.invalid(field, rules, "either `defaultBackend` or `rules` must be specified");
+        report.invalid(
+            field,
+            rules,
+            "either `defaultBackend` or `rules` must be specified",
+        );
     }
     if let Some(default) = default {
         backend(default, &field.child("defaultBackend"), report);
     }
     for (rule, at) in items(spec, "rules", field) {
         host(text(rule, "host"), &at.child("host"), report);
-        let Some(http) = present(rule, "http") else { continue };
+        let Some(http) = present(rule, "http") else {
+            continue;
+        };
         let at = at.child("http");
         if list(http, "paths").is_empty() {
             report.required(&at.child("paths"), "");
@@ -47,7 +53,11 @@ fn ingress(spec: &Value, field: &Field, report: &mut Report) {
     }
     for (tls, at) in items(spec, "tls", field) {
         let hosts = at.child("hosts");
-        for (index, name) in list(tls, "hosts").iter().filter_map(Value::as_str).enumerate() {
+        for (index, name) in list(tls, "hosts")
+            .iter()
+            .filter_map(Value::as_str)
+            .enumerate()
+        {
             host(name, &hosts.index(index), report);
         }
         optional_name(tls, "secretName", NameRule::Subdomain, &at, report);
@@ -151,7 +161,9 @@ fn ingress_class(spec: &Value, field: &Field, report: &mut Report) {
         let why = "must be a domain-prefixed path (such as \"acme.io/foo\")";
         report.invalid(&field.child("controller"), controller, why);
     }
-    let Some(parameters) = present(spec, "parameters") else { return };
+    let Some(parameters) = present(spec, "parameters") else {
+        return;
+    };
     let at = field.child("parameters");
     required_text(parameters, "kind", &at, report);
     required_text(parameters, "name", &at, report);
@@ -185,7 +197,11 @@ fn network_policy(spec: &Value, field: &Field, report: &mut Report) {
     let types = list(spec, "policyTypes");
     let at = field.child("policyTypes");
     if types.len() > 2 {
-        report.invalid(&at, types.to_vec(), "may not specify more than two policyTypes");
+        report.invalid(
+            &at,
+            types.to_vec(),
+            "may not specify more than two policyTypes",
+        );
         return;
     }
     for (index, kind) in types.iter().filter_map(Value::as_str).enumerate() {
@@ -202,14 +218,22 @@ fn policy_port(port: &Value, field: &Field, report: &mut Report) {
     port_number_or_name(&port["port"], &field.child("port"), report);
     match (present(port, "port"), end) {
         (None, Some(end)) => {
-            report.invalid(&at, end, "may not be specified when `port` is not specified");
+            report.invalid(
+                &at,
+                end,
+                "may not be specified when `port` is not specified",
+            );
         }
         (Some(Value::String(_)), Some(end)) => {
             report.invalid(&at, end, "may not be specified when `port` is non-numeric");
         }
         (Some(first), Some(end)) => {
             if first.as_i64().is_some_and(|first| end < first) {
-                report.invalid(&at, first.clone(), "must be greater than or equal to `port`");
+                report.invalid(
+                    &at,
+                    first.clone(),
+                    "must be greater than or equal to `port`",
+                );
             }
             port_number(end, &at, report);
         }
@@ -243,7 +267,11 @@ fn ip_block(block: &Value, field: &Field, report: &mut Report) {
         report.invalid(&field.child("cidr"), cidr, CIDR);
     }
     let at = field.child("except");
-    for (index, except) in list(block, "except").iter().filter_map(Value::as_str).enumerate() {
+    for (index, except) in list(block, "except")
+        .iter()
+        .filter_map(Value::as_str)
+        .enumerate()
+    {
         let at = at.index(index);
         match (outer, parse_cidr(except)) {
             (_, None) => report.invalid(&at, except, CIDR),
@@ -288,15 +316,24 @@ fn endpoint_ip(ip: &str, field: &Field, report: &mut Report) {
     };
     let (local, multicast) = match address {
         IpAddr::V4(v4) => (v4.is_link_local(), v4.octets()[..3] == [224, 0, 0]),
-        IpAddr::V6(v6) => (v6.is_unicast_link_local(), v6.segments()[0] & 0xff0f == 0xff02),
+        IpAddr::V6(v6) => (
+            v6.is_unicast_link_local(),
+            v6.segments()[0] & 0xff0f == 0xff02,
+        ),
     };
     let faults = [
-        (address.is_unspecified(), format!("may not be unspecified ({ip})")),
+        (
+            address.is_unspecified(),
+            format!("may not be unspecified ({ip})"),
+        ),
         (
             address.is_loopback(),
             "may not be in the loopback range (127.0.0.0/8, ::1/128)".to_owned(),
         ),
-        (local, "may not be in the link-local range (169.254.0.0/16, fe80::/10)".to_owned()),
+        (
+            local,
+            "may not be in the link-local range (169.254.0.0/16, fe80::/10)".to_owned(),
+        ),
         (
             multicast,
             "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)".to_owned(),
@@ -338,10 +375,19 @@ pub(super) fn endpoint_slice(object: &Value, report: &mut Report) {
     if family.is_empty() {
         report.required(&Field::new("addressType"), "");
     } else {
-        one_of(object, "addressType", &["FQDN", "IPv4", "IPv6"], &root, report);
+        one_of(
+            object,
+            "addressType",
+            &["FQDN", "IPv4", "IPv6"],
+            &root,
+            report,
+        );
     }
     if list(object, "endpoints").len() > MAX_ENDPOINTS {
-        report.forbidden(&Field::new("endpoints"), format!("must have at most {MAX_ENDPOINTS} items"));
+        report.forbidden(
+            &Field::new("endpoints"),
+            format!("must have at most {MAX_ENDPOINTS} items"),
+        );
         return;
     }
     for (endpoint, at) in items(object, "endpoints", &root) {

@@ -7,8 +7,8 @@ use tmc_apimachinery::definition::NameRule;
 use tmc_apimachinery::meta::validate_qualified_name;
 
 use super::checks::{
-    annotations, items, items_mut, labels, list, map, one_of, optional_name, present, put, required_name,
-    required_text, same, selector, text,
+    annotations, items, items_mut, labels, list, map, one_of, optional_name, present, put,
+    required_name, required_text, same, selector, text,
 };
 use super::containers;
 use super::report::{Field, Report};
@@ -53,10 +53,22 @@ fn pod_spec(spec: &Value, claims: &[&str], field: &Field, report: &mut Report) {
     let mut volumes = volumes(spec, field, report);
     volumes.extend(claims);
     containers::all(spec, &volumes, field, report);
-    one_of(spec, "restartPolicy", &["Always", "OnFailure", "Never"], field, report);
+    one_of(
+        spec,
+        "restartPolicy",
+        &["Always", "OnFailure", "Never"],
+        field,
+        report,
+    );
     let policies = ["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
     one_of(spec, "dnsPolicy", &policies, field, report);
-    one_of(spec, "preemptionPolicy", &["PreemptLowerPriority", "Never"], field, report);
+    one_of(
+        spec,
+        "preemptionPolicy",
+        &["PreemptLowerPriority", "Never"],
+        field,
+        report,
+    );
     labels(spec, "nodeSelector", field, report);
     for (secret, at) in items(spec, "imagePullSecrets", field) {
         required_text(secret, "name", &at, report);
@@ -113,7 +125,10 @@ fn volume_source(volume: &Value, field: &Field, report: &mut Report) {
         report.required(field, "must specify a volume type");
     }
     for more in sources.iter().skip(1) {
-        report.forbidden(&field.child(more), "may not specify more than 1 volume type");
+        report.forbidden(
+            &field.child(more),
+            "may not specify more than 1 volume type",
+        );
     }
     let source = |key: &str| present(volume, key).map(|source| (source, field.child(key)));
     if let Some((secret, at)) = source("secret") {
@@ -128,11 +143,17 @@ fn volume_source(volume: &Value, field: &Field, report: &mut Report) {
     if let Some((path, at)) = source("hostPath") {
         required_text(path, "path", &at, report);
         if text(path, "path").split('/').any(|part| part == "..") {
-            report.invalid(&at.child("path"), text(path, "path"), "must not contain '..'");
+            report.invalid(
+                &at.child("path"),
+                text(path, "path"),
+                "must not contain '..'",
+            );
         }
     }
     for key in ["secret", "configMap", "downwardAPI", "projected"] {
-        let Some((source, at)) = source(key) else { continue };
+        let Some((source, at)) = source(key) else {
+            continue;
+        };
         file_mode(source, "defaultMode", &at, report);
         for (item, at) in items(source, "items", &at) {
             file_mode(item, "mode", &at, report);
@@ -183,7 +204,10 @@ fn tolerations(spec: &Value, field: &Field, report: &mut Report) {
 
 fn spread(spec: &Value, field: &Field, report: &mut Report) {
     for (constraint, at) in items(spec, "topologySpreadConstraints", field) {
-        let skew = constraint.get("maxSkew").and_then(Value::as_i64).unwrap_or(0);
+        let skew = constraint
+            .get("maxSkew")
+            .and_then(Value::as_i64)
+            .unwrap_or(0);
         if skew <= 0 {
             report.invalid(&at.child("maxSkew"), skew, "must be greater than zero");
         }
@@ -199,12 +223,24 @@ fn spread(spec: &Value, field: &Field, report: &mut Report) {
 fn affinity(affinity: &Value, field: &Field, report: &mut Report) {
     for kind in ["podAffinity", "podAntiAffinity"] {
         let at = field.child(kind);
-        for (term, at) in items(&affinity[kind], "requiredDuringSchedulingIgnoredDuringExecution", &at) {
+        for (term, at) in items(
+            &affinity[kind],
+            "requiredDuringSchedulingIgnoredDuringExecution",
+            &at,
+        ) {
             affinity_term(term, &at, report);
         }
-        for (weighted, at) in items(&affinity[kind], "preferredDuringSchedulingIgnoredDuringExecution", &at) {
+        for (weighted, at) in items(
+            &affinity[kind],
+            "preferredDuringSchedulingIgnoredDuringExecution",
+            &at,
+        ) {
             weight(weighted, &at, report);
-            affinity_term(&weighted["podAffinityTerm"], &at.child("podAffinityTerm"), report);
+            affinity_term(
+                &weighted["podAffinityTerm"],
+                &at.child("podAffinityTerm"),
+                report,
+            );
         }
     }
     let at = field.child("nodeAffinity");
@@ -215,7 +251,9 @@ fn affinity(affinity: &Value, field: &Field, report: &mut Report) {
     if let Some(required) = present(node, "requiredDuringSchedulingIgnoredDuringExecution")
         && list(required, "nodeSelectorTerms").is_empty()
     {
-        let at = at.child("requiredDuringSchedulingIgnoredDuringExecution").child("nodeSelectorTerms");
+        let at = at
+            .child("requiredDuringSchedulingIgnoredDuringExecution")
+            .child("nodeSelectorTerms");
         report.required(&at, "must have at least one node selector term");
     }
 }
@@ -259,7 +297,10 @@ fn update(new: &Value, old: &Value, field: &Field, report: &mut Report) {
     }
     for key in ["containers", "initContainers"] {
         if list(new, key).len() != list(old, key).len() {
-            report.forbidden(&field.child(key), "pod updates may not add or remove containers");
+            report.forbidden(
+                &field.child(key),
+                "pod updates may not add or remove containers",
+            );
             return;
         }
     }
@@ -270,17 +311,25 @@ fn update(new: &Value, old: &Value, field: &Field, report: &mut Report) {
         }
     }
     let mut keys = vec!["activeDeadlineSeconds"];
-    if list(old, "tolerations").iter().all(|t| list(new, "tolerations").contains(t)) {
+    if list(old, "tolerations")
+        .iter()
+        .all(|t| list(new, "tolerations").contains(t))
+    {
         keys.push("tolerations");
     }
-    if list(new, "schedulingGates").iter().all(|g| list(old, "schedulingGates").contains(g)) {
+    if list(new, "schedulingGates")
+        .iter()
+        .all(|g| list(old, "schedulingGates").contains(g))
+    {
         keys.push("schedulingGates");
     }
     // There is no binding here: who schedules writes the node, once.
     if text(old, "nodeName").is_empty() {
         keys.push("nodeName");
     }
-    let negative = old["terminationGracePeriodSeconds"].as_i64().is_some_and(|s| s < 0);
+    let negative = old["terminationGracePeriodSeconds"]
+        .as_i64()
+        .is_some_and(|s| s < 0);
     if negative && new["terminationGracePeriodSeconds"] == 1 {
         keys.push("terminationGracePeriodSeconds");
     }

@@ -52,7 +52,9 @@ fn rules(role: &Value, namespaced: bool, report: &mut Report) {
 }
 
 fn aggregation(role: &Value, report: &mut Report) {
-    let Some(rule) = present(role, "aggregationRule") else { return };
+    let Some(rule) = present(role, "aggregationRule") else {
+        return;
+    };
     let field = Field::new("aggregationRule");
     if list(rule, "clusterRoleSelectors").is_empty() {
         let why = "at least one clusterRoleSelector required if aggregationRule is non-nil";

@@ -18,7 +18,11 @@ impl Field {
     }
 
     pub(crate) fn child(&self, name: &str) -> Self {
-        Self(if self.0.is_empty() { name.to_owned() } else { format!("{}.{name}", self.0) })
+        Self(if self.0.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{}.{name}", self.0)
+        })
     }
 
     pub(crate) fn index(&self, index: usize) -> Self {
@@ -79,7 +83,11 @@ impl Report {
     }
 
     pub(crate) fn not_supported(&mut self, field: &Field, value: &str, supported: &[&str]) {
-        self.push(Cause::not_supported(field.as_str(), &value.into(), supported));
+        self.push(Cause::not_supported(
+            field.as_str(),
+            &value.into(),
+            supported,
+        ));
     }
 
     pub(crate) fn duplicate(&mut self, field: &Field, value: impl Into<Value>) {

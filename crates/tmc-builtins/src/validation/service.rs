@@ -37,8 +37,20 @@ pub(super) fn service(object: &Value, old: Option<&Value>, report: &mut Report) 
     addresses(spec, &field, report);
     let types = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
     one_of(spec, "type", &types, &field, report);
-    one_of(spec, "internalTrafficPolicy", &["Cluster", "Local"], &field, report);
-    one_of(spec, "externalTrafficPolicy", &["Cluster", "Local"], &field, report);
+    one_of(
+        spec,
+        "internalTrafficPolicy",
+        &["Cluster", "Local"],
+        &field,
+        report,
+    );
+    one_of(
+        spec,
+        "externalTrafficPolicy",
+        &["Cluster", "Local"],
+        &field,
+        report,
+    );
     let policies = ["PreferDualStack", "RequireDualStack", "SingleStack"];
     one_of(spec, "ipFamilyPolicy", &policies, &field, report);
     if let Some(old) = old {
@@ -49,7 +61,10 @@ pub(super) fn service(object: &Value, old: Option<&Value>, report: &mut Report) 
 fn external_name(spec: &Value, field: &Field, report: &mut Report) {
     for key in ["clusterIPs", "ipFamilies"] {
         if !list(spec, key).is_empty() {
-            report.forbidden(&field.child(key), "may not be set for ExternalName services");
+            report.forbidden(
+                &field.child(key),
+                "may not be set for ExternalName services",
+            );
         }
     }
     let at = field.child("externalName");
@@ -96,14 +111,27 @@ fn ports(spec: &Value, kind: &str, field: &Field, report: &mut Report) {
 }
 
 fn session_affinity(spec: &Value, field: &Field, report: &mut Report) {
-    one_of(spec, "sessionAffinity", &["ClientIP", "None"], field, report);
+    one_of(
+        spec,
+        "sessionAffinity",
+        &["ClientIP", "None"],
+        field,
+        report,
+    );
     let timeout = spec.pointer("/sessionAffinityConfig/clientIP/timeoutSeconds");
     if let Some(seconds) = timeout.and_then(Value::as_i64)
         && text(spec, "sessionAffinity") == "ClientIP"
         && !(1..=MAX_TIMEOUT).contains(&seconds)
     {
-        let at = field.child("sessionAffinityConfig").child("clientIP").child("timeoutSeconds");
-        report.invalid(&at, seconds, format!("must be greater than 0 and less than {MAX_TIMEOUT}"));
+        let at = field
+            .child("sessionAffinityConfig")
+            .child("clientIP")
+            .child("timeoutSeconds");
+        report.invalid(
+            &at,
+            seconds,
+            format!("must be greater than 0 and less than {MAX_TIMEOUT}"),
+        );
     }
 }
 
@@ -132,7 +160,11 @@ fn addresses(spec: &Value, field: &Field, report: &mut Report) {
         }
     }
     let mut families = HashSet::new();
-    for (index, family) in list(spec, "ipFamilies").iter().filter_map(Value::as_str).enumerate() {
+    for (index, family) in list(spec, "ipFamilies")
+        .iter()
+        .filter_map(Value::as_str)
+        .enumerate()
+    {
         let at = field.child("ipFamilies").index(index);
         if !matches!(family, "IPv4" | "IPv6") {
             report.not_supported(&at, family, &["IPv4", "IPv6"]);
@@ -149,6 +181,10 @@ fn update(spec: &Value, old: &Value, field: &Field, report: &mut Report) {
     let changed = !was.is_empty() && !is.is_empty() && was != is;
     if changed && !external(spec) && !external(old) {
         let all = list(spec, "clusterIPs").to_vec();
-        report.invalid(&field.child("clusterIPs").index(0), all, "may not change once set");
+        report.invalid(
+            &field.child("clusterIPs").index(0),
+            all,
+            "may not change once set",
+        );
     }
 }

@@ -7,20 +7,31 @@ use tmc_apimachinery::definition::NameRule;
 use tmc_apimachinery::quantity::Quantity;
 use tmc_apimachinery::status::Cause;
 
-use super::checks::{items, list, map, one_of, optional_name, present, put, same, selector, text, unique};
+use super::checks::{
+    items, list, map, one_of, optional_name, present, put, same, selector, text, unique,
+};
 use super::report::{Field, Report};
 
-const MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
+const MODES: [&str; 4] = [
+    "ReadOnlyMany",
+    "ReadWriteMany",
+    "ReadWriteOnce",
+    "ReadWriteOncePod",
+];
 const VOLUME_MODES: &[&str] = &["Block", "Filesystem"];
 const CLASS_ANNOTATION: &str = "volume.beta.kubernetes.io/storage-class";
 
 fn quantity(value: Option<&Value>) -> Option<Quantity> {
-    value.and_then(Value::as_str).and_then(|text| Quantity::parse(text).ok())
+    value
+        .and_then(Value::as_str)
+        .and_then(|text| Quantity::parse(text).ok())
 }
 
 fn access_modes(spec: &Value, field: &Field, report: &mut Report) {
-    let modes: Vec<&str> =
-        list(spec, "accessModes").iter().filter_map(Value::as_str).collect();
+    let modes: Vec<&str> = list(spec, "accessModes")
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
     let at = field.child("accessModes");
     for mode in modes.iter().filter(|mode| !MODES.contains(mode)) {
         report.not_supported(&at, mode, &MODES);
@@ -33,7 +44,10 @@ fn access_modes(spec: &Value, field: &Field, report: &mut Report) {
 /// The spec of a claim, also of one that a template makes.
 pub(super) fn claim_spec(spec: &Value, field: &Field, report: &mut Report) {
     if list(spec, "accessModes").is_empty() {
-        report.required(&field.child("accessModes"), "at least 1 access mode is required");
+        report.required(
+            &field.child("accessModes"),
+            "at least 1 access mode is required",
+        );
     }
     access_modes(spec, field, report);
     selector(spec, "selector", field, report);
@@ -47,7 +61,13 @@ pub(super) fn claim_spec(spec: &Value, field: &Field, report: &mut Report) {
         }
     }
     optional_name(spec, "storageClassName", NameRule::Subdomain, field, report);
-    optional_name(spec, "volumeAttributesClassName", NameRule::Subdomain, field, report);
+    optional_name(
+        spec,
+        "volumeAttributesClassName",
+        NameRule::Subdomain,
+        field,
+        report,
+    );
     one_of(spec, "volumeMode", VOLUME_MODES, field, report);
 }
 
@@ -56,10 +76,14 @@ pub(super) fn persistent_volume_claim(object: &Value, old: Option<&Value>, repor
     claim_spec(spec, &field, report);
     let Some(old) = old else { return };
     let old_spec = &old["spec"];
-    let bound = object.pointer("/status/phase").is_some_and(|phase| phase == "Bound");
+    let bound = object
+        .pointer("/status/phase")
+        .is_some_and(|phase| phase == "Bound");
     let fixed = |spec: &Value| {
         let mut spec = spec.clone();
-        let annotated = old.pointer("/metadata/annotations").is_some_and(|a| a.get(CLASS_ANNOTATION).is_some());
+        let annotated = old
+            .pointer("/metadata/annotations")
+            .is_some_and(|a| a.get(CLASS_ANNOTATION).is_some());
         // A class may be set where there was none; an annotation may become the field.
         if old_spec.get("storageClassName").is_none_or(Value::is_null) || annotated {
             put(&mut spec, "storageClassName", Value::Null);
@@ -69,7 +93,10 @@ pub(super) fn persistent_volume_claim(object: &Value, old: Option<&Value>, repor
         }
         if bound {
             put(&mut spec, "volumeAttributesClassName", Value::Null);
-            if let Some(requests) = spec.pointer_mut("/resources/requests").and_then(Value::as_object_mut) {
+            if let Some(requests) = spec
+                .pointer_mut("/resources/requests")
+                .and_then(Value::as_object_mut)
+            {
                 requests.remove("storage");
             }
         }
@@ -104,9 +131,21 @@ pub(super) fn persistent_volume(object: &Value, report: &mut Report) {
         report.push(Cause::not_supported("spec.capacity", given, &["storage"]));
     }
     let policies = ["Delete", "Recycle", "Retain"];
-    one_of(spec, "persistentVolumeReclaimPolicy", &policies, &field, report);
+    one_of(
+        spec,
+        "persistentVolumeReclaimPolicy",
+        &policies,
+        &field,
+        report,
+    );
     one_of(spec, "volumeMode", VOLUME_MODES, &field, report);
-    optional_name(spec, "storageClassName", NameRule::Subdomain, &field, report);
+    optional_name(
+        spec,
+        "storageClassName",
+        NameRule::Subdomain,
+        &field,
+        report,
+    );
 }
 
 pub(super) fn storage_class(object: &Value, report: &mut Report) {
@@ -114,8 +153,20 @@ pub(super) fn storage_class(object: &Value, report: &mut Report) {
     if text(object, "provisioner").is_empty() {
         report.required(&Field::new("provisioner"), "");
     }
-    one_of(object, "reclaimPolicy", &["Delete", "Retain"], &root, report);
-    one_of(object, "volumeBindingMode", &["Immediate", "WaitForFirstConsumer"], &root, report);
+    one_of(
+        object,
+        "reclaimPolicy",
+        &["Delete", "Retain"],
+        &root,
+        report,
+    );
+    one_of(
+        object,
+        "volumeBindingMode",
+        &["Immediate", "WaitForFirstConsumer"],
+        &root,
+        report,
+    );
 }
 
 pub(super) fn limit_range(object: &Value, report: &mut Report) {
@@ -125,7 +176,10 @@ pub(super) fn limit_range(object: &Value, report: &mut Report) {
         unique(&mut kinds, kind, &at.child("type"), report);
         if kind == "Pod" {
             for key in ["default", "defaultRequest"] {
-                if present(limit, key).and_then(Value::as_object).is_some_and(|m| !m.is_empty()) {
+                if present(limit, key)
+                    .and_then(Value::as_object)
+                    .is_some_and(|m| !m.is_empty())
+                {
                     let why = "may not be specified when `type` is 'Pod'";
                     report.forbidden(&at.child(key), why);
                 }
@@ -150,7 +204,12 @@ const fn order(
     field: &'static str,
     shown: &'static str,
 ) -> Order {
-    Order { low, high, field, shown }
+    Order {
+        low,
+        high,
+        field,
+        shown,
+    }
 }
 
 const MIN: (&str, &str) = ("min", "min value");
@@ -162,13 +221,24 @@ const ORDERS: [Order; 6] = [
     order(MIN, MAX, "min", "min"),
     order(MIN, REQUEST, "defaultRequest", "defaultRequest"),
     order(REQUEST, MAX, "defaultRequest", "defaultRequest"),
-    order(REQUEST, ("default", "default limit value"), "defaultRequest", "defaultRequest"),
+    order(
+        REQUEST,
+        ("default", "default limit value"),
+        "defaultRequest",
+        "defaultRequest",
+    ),
     order(MIN, DEFAULT, "default", "min"),
     order(DEFAULT, MAX, "default", "max"),
 ];
 
 fn amounts(limit: &Value, field: &Field, report: &mut Report) {
-    for Order { low, high, field: at, shown } in ORDERS {
+    for Order {
+        low,
+        high,
+        field: at,
+        shown,
+    } in ORDERS
+    {
         for (name, value) in map(limit, low.0) {
             let pair = (quantity(Some(value)), quantity(limit[high.0].get(name)));
             if let (Some(least), Some(most)) = pair

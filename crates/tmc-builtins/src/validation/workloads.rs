@@ -46,7 +46,10 @@ fn selected_template(spec: &Value, kind: &str, field: &Field, report: &mut Repor
     if let Ok(parsed) = LabelSelector::from_object(given)
         && !parsed.matches_object(template)
     {
-        let labels = template.pointer("/metadata/labels").cloned().unwrap_or_else(|| json!({}));
+        let labels = template
+            .pointer("/metadata/labels")
+            .cloned()
+            .unwrap_or_else(|| json!({}));
         let at = field.child("template").child("metadata").child("labels");
         report.invalid(&at, labels, "`selector` does not match template `labels`");
     }
@@ -54,7 +57,10 @@ fn selected_template(spec: &Value, kind: &str, field: &Field, report: &mut Repor
 
 /// Pods of controllers that keep them running always restart and never end.
 fn only_always(spec: &Value, kind: &str, field: &Field, report: &mut Report) {
-    let (pod, at) = (&spec["template"]["spec"], field.child("template").child("spec"));
+    let (pod, at) = (
+        &spec["template"]["spec"],
+        field.child("template").child("spec"),
+    );
     let policy = text(pod, "restartPolicy");
     if !matches!(policy, "" | "Always") {
         report.not_supported(&at.child("restartPolicy"), policy, &["Always"]);
@@ -66,13 +72,21 @@ fn only_always(spec: &Value, kind: &str, field: &Field, report: &mut Report) {
 }
 
 fn deployment(spec: &Value, field: &Field, report: &mut Report) {
-    let counts = ["replicas", "minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds"];
+    let counts = [
+        "replicas",
+        "minReadySeconds",
+        "revisionHistoryLimit",
+        "progressDeadlineSeconds",
+    ];
     non_negative(spec, &counts, field, report);
     selected_template(spec, "deployment", field, report);
     pod::template(&spec["template"], &field.child("template"), report);
     only_always(spec, "ReplicaSet", field, report);
     deployment_strategy(&spec["strategy"], &field.child("strategy"), report);
-    let ready = spec.get("minReadySeconds").and_then(Value::as_i64).unwrap_or(0);
+    let ready = spec
+        .get("minReadySeconds")
+        .and_then(Value::as_i64)
+        .unwrap_or(0);
     if let Some(deadline) = spec.get("progressDeadlineSeconds").and_then(Value::as_i64)
         && deadline <= ready
     {
@@ -85,7 +99,10 @@ fn deployment_strategy(strategy: &Value, field: &Field, report: &mut Report) {
     let at = field.child("rollingUpdate");
     match text(strategy, "type") {
         "Recreate" if present(strategy, "rollingUpdate").is_some() => {
-            report.forbidden(&at, "may not be specified when strategy `type` is 'Recreate'");
+            report.forbidden(
+                &at,
+                "may not be specified when strategy `type` is 'Recreate'",
+            );
         }
         "Recreate" => {}
         "RollingUpdate" => {
@@ -94,7 +111,11 @@ fn deployment_strategy(strategy: &Value, field: &Field, report: &mut Report) {
             int_or_percent(update, "maxSurge", false, &at, report);
             if amount(update, "maxUnavailable") == 0 && amount(update, "maxSurge") == 0 {
                 let why = "may not be 0 when `maxSurge` is 0";
-                report.invalid(&at.child("maxUnavailable"), update["maxUnavailable"].clone(), why);
+                report.invalid(
+                    &at.child("maxUnavailable"),
+                    update["maxUnavailable"].clone(),
+                    why,
+                );
             }
         }
         other => report.not_supported(field, other, &["Recreate", "RollingUpdate"]),
@@ -102,7 +123,12 @@ fn deployment_strategy(strategy: &Value, field: &Field, report: &mut Report) {
 }
 
 fn daemon_set(spec: &Value, field: &Field, report: &mut Report) {
-    non_negative(spec, &["minReadySeconds", "revisionHistoryLimit"], field, report);
+    non_negative(
+        spec,
+        &["minReadySeconds", "revisionHistoryLimit"],
+        field,
+        report,
+    );
     selected_template(spec, "daemonset", field, report);
     pod::template(&spec["template"], &field.child("template"), report);
     only_always(spec, "DaemonSet", field, report);
@@ -113,14 +139,19 @@ fn daemon_set(spec: &Value, field: &Field, report: &mut Report) {
             let (update, at) = (&strategy["rollingUpdate"], at.child("rollingUpdate"));
             int_or_percent(update, "maxUnavailable", true, &at, report);
             int_or_percent(update, "maxSurge", true, &at, report);
-            match (amount(update, "maxUnavailable") != 0, amount(update, "maxSurge") != 0) {
+            match (
+                amount(update, "maxUnavailable") != 0,
+                amount(update, "maxSurge") != 0,
+            ) {
                 (true, true) => report.invalid(
                     &at.child("maxSurge"),
                     update["maxSurge"].clone(),
                     "may not be set when maxUnavailable is non-zero",
                 ),
-                (false, false) => report
-                    .required(&at.child("maxUnavailable"), "cannot be 0 when maxSurge is 0"),
+                (false, false) => report.required(
+                    &at.child("maxUnavailable"),
+                    "cannot be 0 when maxSurge is 0",
+                ),
                 _ => {}
             }
         }
@@ -134,14 +165,28 @@ fn stateful_set(spec: &Value, old: Option<&Value>, field: &Field, report: &mut R
         let why = "must be 'OrderedReady' or 'Parallel'";
         report.invalid(&field.child("podManagementPolicy"), policy, why);
     }
-    stateful_strategy(&spec["updateStrategy"], &field.child("updateStrategy"), report);
+    stateful_strategy(
+        &spec["updateStrategy"],
+        &field.child("updateStrategy"),
+        report,
+    );
     let retention = &spec["persistentVolumeClaimRetentionPolicy"];
     for key in ["whenDeleted", "whenScaled"] {
         let at = field.child("persistentVolumeClaimRetentionPolicy");
         super::checks::one_of(retention, key, &["Retain", "Delete"], &at, report);
     }
-    non_negative(spec, &["replicas", "minReadySeconds", "revisionHistoryLimit"], field, report);
-    non_negative(&spec["ordinals"], &["start"], &field.child("ordinals"), report);
+    non_negative(
+        spec,
+        &["replicas", "minReadySeconds", "revisionHistoryLimit"],
+        field,
+        report,
+    );
+    non_negative(
+        &spec["ordinals"],
+        &["start"],
+        &field.child("ordinals"),
+        report,
+    );
     if old.is_none() {
         optional_name(spec, "serviceName", NameRule::Label, field, report);
         for (claim, at) in items(spec, "volumeClaimTemplates", field) {
@@ -161,7 +206,10 @@ fn stateful_set(spec: &Value, old: Option<&Value>, field: &Field, report: &mut R
 }
 
 fn stateful_strategy(strategy: &Value, field: &Field, report: &mut Report) {
-    let (update, at) = (present(strategy, "rollingUpdate"), field.child("rollingUpdate"));
+    let (update, at) = (
+        present(strategy, "rollingUpdate"),
+        field.child("rollingUpdate"),
+    );
     match (text(strategy, "type"), update) {
         ("OnDelete", Some(update)) => {
             let why = "only allowed for updateStrategy 'RollingUpdate'";
@@ -170,7 +218,8 @@ fn stateful_strategy(strategy: &Value, field: &Field, report: &mut Report) {
         ("RollingUpdate", Some(update)) => {
             non_negative(update, &["partition"], &at, report);
             int_or_percent(update, "maxUnavailable", true, &at, report);
-            if present(update, "maxUnavailable").is_some() && amount(update, "maxUnavailable") == 0 {
+            if present(update, "maxUnavailable").is_some() && amount(update, "maxUnavailable") == 0
+            {
                 let value = update["maxUnavailable"].clone();
                 report.invalid(&at.child("maxUnavailable"), value, "cannot be 0");
             }
@@ -200,7 +249,12 @@ fn stateful_update(spec: &Value, old: &Value, field: &Field, report: &mut Report
         if let Some(members) = spec.as_object_mut() {
             members.retain(|key, _| !STATEFUL_MUTABLE.contains(&key.as_str()));
             // The status of a claim template is filled by versions differently and means nothing.
-            for claim in members.get_mut("volumeClaimTemplates").and_then(Value::as_array_mut).into_iter().flatten() {
+            for claim in members
+                .get_mut("volumeClaimTemplates")
+                .and_then(Value::as_array_mut)
+                .into_iter()
+                .flatten()
+            {
                 if let Some(claim) = claim.as_object_mut() {
                     claim.remove("status");
                 }
@@ -217,7 +271,9 @@ fn stateful_update(spec: &Value, old: &Value, field: &Field, report: &mut Report
 pub(super) fn replication_controller(object: &Value, report: &mut Report) {
     let (spec, field) = (&object["spec"], Field::new("spec"));
     non_negative(spec, &["replicas", "minReadySeconds"], &field, report);
-    let selector = spec["selector"].as_object().filter(|selector| !selector.is_empty());
+    let selector = spec["selector"]
+        .as_object()
+        .filter(|selector| !selector.is_empty());
     let Some(selector) = selector else {
         report.required(&field.child("selector"), "");
         return;
@@ -227,9 +283,16 @@ pub(super) fn replication_controller(object: &Value, report: &mut Report) {
         return;
     };
     let labels = &template["metadata"]["labels"];
-    if selector.iter().any(|(key, value)| labels.get(key) != Some(value)) {
+    if selector
+        .iter()
+        .any(|(key, value)| labels.get(key) != Some(value))
+    {
         let at = field.child("template").child("metadata").child("labels");
-        report.invalid(&at, labels.clone(), "`selector` does not match template `labels`");
+        report.invalid(
+            &at,
+            labels.clone(),
+            "`selector` does not match template `labels`",
+        );
     }
     pod::template(template, &field.child("template"), report);
     only_always(spec, "ReplicationController", &field, report);

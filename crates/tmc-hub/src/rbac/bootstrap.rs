@@ -23,18 +23,35 @@ fn access() -> Value {
 
 /// Rules for what an application uses, with the verbs given; RBAC only for administrators.
 fn application(verbs: &[&str]) -> Vec<Value> {
-    let on = |groups: &[&str], resources: &[&str]| {
-        json!({"verbs": verbs, "apiGroups": groups, "resources": resources})
-    };
+    let on = |groups: &[&str], resources: &[&str]| json!({"verbs": verbs, "apiGroups": groups, "resources": resources});
     vec![
-        on(&[""], &[
-            "configmaps", "endpoints", "persistentvolumeclaims", "pods", "podtemplates",
-            "replicationcontrollers", "replicationcontrollers/scale", "serviceaccounts", "services",
-        ]),
-        on(&["apps"], &[
-            "controllerrevisions", "daemonsets", "deployments", "deployments/scale", "replicasets",
-            "replicasets/scale", "statefulsets", "statefulsets/scale",
-        ]),
+        on(
+            &[""],
+            &[
+                "configmaps",
+                "endpoints",
+                "persistentvolumeclaims",
+                "pods",
+                "podtemplates",
+                "replicationcontrollers",
+                "replicationcontrollers/scale",
+                "serviceaccounts",
+                "services",
+            ],
+        ),
+        on(
+            &["apps"],
+            &[
+                "controllerrevisions",
+                "daemonsets",
+                "deployments",
+                "deployments/scale",
+                "replicasets",
+                "replicasets/scale",
+                "statefulsets",
+                "statefulsets/scale",
+            ],
+        ),
         on(&["batch"], &["cronjobs", "jobs"]),
         on(&["autoscaling"], &["horizontalpodautoscalers"]),
         on(&["networking.k8s.io"], &["ingresses", "networkpolicies"]),
@@ -60,10 +77,21 @@ fn edit_rules() -> Vec<Value> {
     let mut all = read_only();
     let verbs = ["create", "delete", "deletecollection", "patch", "update"];
     all.extend(application(&verbs));
-    let full = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+    let full = [
+        "create",
+        "delete",
+        "deletecollection",
+        "get",
+        "list",
+        "patch",
+        "update",
+        "watch",
+    ];
     all.push(json!({"verbs": full, "apiGroups": [""], "resources": ["secrets"]}));
     all.push(json!({"verbs": full, "apiGroups": [""], "resources": ["namespaces"]}));
-    all.push(json!({"verbs": full, "apiGroups": ["scheduling.kcp.io"], "resources": ["placements"]}));
+    all.push(
+        json!({"verbs": full, "apiGroups": ["scheduling.kcp.io"], "resources": ["placements"]}),
+    );
     all.push(json!({"verbs": ["create", "patch"], "apiGroups": [""], "resources": ["events"]}));
     all
 }
@@ -76,7 +104,16 @@ static CLUSTER_ADMIN: LazyLock<Rules> = LazyLock::new(|| {
 });
 static ADMIN: LazyLock<Rules> = LazyLock::new(|| {
     let mut all = edit_rules();
-    let full = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+    let full = [
+        "create",
+        "delete",
+        "deletecollection",
+        "get",
+        "list",
+        "patch",
+        "update",
+        "watch",
+    ];
     all.push(json!({"verbs": full, "apiGroups": ["rbac.authorization.k8s.io"], "resources": ["roles", "rolebindings"]}));
     all.push(json!({"verbs": ["create"], "apiGroups": ["authorization.k8s.io"], "resources": ["localsubjectaccessreviews"]}));
     rules(&Value::Array(all))

@@ -18,13 +18,20 @@ pub(crate) fn check(core: &Core, place: &Place, object: &Value) -> Result<()> {
     }
     let name = meta(object).name();
     let (wanted, verb, role, role_name) = match place.definition.gvk.kind.as_str() {
-        "Role" | "ClusterRole" => {
-            (Rule::list(&object["rules"]), "escalate", place.definition.plural.clone(), name)
-        }
+        "Role" | "ClusterRole" => (
+            Rule::list(&object["rules"]),
+            "escalate",
+            place.definition.plural.clone(),
+            name,
+        ),
         "RoleBinding" | "ClusterRoleBinding" => {
             let kind = object["roleRef"]["kind"].as_str().unwrap_or_default();
             let role_name = object["roleRef"]["name"].as_str().unwrap_or_default();
-            let plural = if kind == "Role" { "roles" } else { "clusterroles" };
+            let plural = if kind == "Role" {
+                "roles"
+            } else {
+                "clusterroles"
+            };
             let rules = core
                 .role_rules(&place.cluster, kind, &place.namespace, role_name)
                 .ok_or_else(|| {
@@ -53,13 +60,21 @@ pub(crate) fn check(core: &Core, place: &Place, object: &Value) -> Result<()> {
     if core.rbac.permits(core, &place.cluster, &attributes) {
         return Ok(());
     }
-    let held = core.rbac.rules_for(core, &place.cluster, &place.user, &place.namespace);
-    let held: Vec<Rule> = held.iter().flat_map(|rules| rules.iter().cloned()).collect();
+    let held = core
+        .rbac
+        .rules_for(core, &place.cluster, &place.user, &place.namespace);
+    let held: Vec<Rule> = held
+        .iter()
+        .flat_map(|rules| rules.iter().cloned())
+        .collect();
     let missing = uncovered(&held, &wanted);
     if missing.is_empty() {
         return Ok(());
     }
-    let list: Vec<String> = missing.iter().map(|rule| rule.to_value().to_string()).collect();
+    let list: Vec<String> = missing
+        .iter()
+        .map(|rule| rule.to_value().to_string())
+        .collect();
     let why = format!(
         "user \"{}\" is attempting to grant RBAC permissions not currently held: {}",
         place.user.name,

@@ -48,7 +48,9 @@ impl Subject {
             "Group" => Some(Self::Group(name)),
             "ServiceAccount" => {
                 let namespace = subject["namespace"].as_str().unwrap_or(default_namespace);
-                Some(Self::User(format!("system:serviceaccount:{namespace}:{name}")))
+                Some(Self::User(format!(
+                    "system:serviceaccount:{namespace}:{name}"
+                )))
             }
             _ => None,
         }
@@ -110,7 +112,12 @@ impl Rbac {
 
     /// Whether rules in the workspace permit what is asked. Does not ask whether the user may enter
     /// the workspace.
-    pub(crate) fn permits(&self, core: &Core, cluster: &ClusterName, attributes: &Attributes) -> bool {
+    pub(crate) fn permits(
+        &self,
+        core: &Core,
+        cluster: &ClusterName,
+        attributes: &Attributes,
+    ) -> bool {
         let namespace = match &attributes.target {
             Target::Resource(target) => target.namespace.as_str(),
             Target::Path(_) => "",
@@ -123,12 +130,17 @@ impl Rbac {
 
 /// Whether a user bypasses RBAC. Guards on what is written apply to them all the same.
 pub(crate) fn is_privileged(user: &UserInfo) -> bool {
-    [GROUP_MASTERS, GROUP_KCP_ADMIN, GROUP_CONTROLLERS].iter().any(|group| user.in_group(group))
+    [GROUP_MASTERS, GROUP_KCP_ADMIN, GROUP_CONTROLLERS]
+        .iter()
+        .any(|group| user.in_group(group))
 }
 
 /// Whether an identity may be used in a logical cluster at all.
 fn in_scope(user: &UserInfo, cluster: &ClusterName) -> bool {
-    let mut scopes = user.groups.iter().filter_map(|g| g.strip_prefix(SCOPE_GROUP_PREFIX));
+    let mut scopes = user
+        .groups
+        .iter()
+        .filter_map(|g| g.strip_prefix(SCOPE_GROUP_PREFIX));
     scopes.all(|scope| scope == cluster.as_str())
 }
 
@@ -190,8 +202,11 @@ impl Core {
         namespace: &str,
         name: &str,
     ) -> Option<Arc<Vec<Rule>>> {
-        let (plural, namespace) =
-            if kind == "Role" { ("roles", namespace) } else { ("clusterroles", "") };
+        let (plural, namespace) = if kind == "Role" {
+            ("roles", namespace)
+        } else {
+            ("clusterroles", "")
+        };
         match self.read(&GroupResource::new(GROUP, plural), cluster, namespace, name) {
             Some(role) => Some(Arc::new(Rule::list(&role["rules"]))),
             None if kind == "ClusterRole" => bootstrap::cluster_role(name),
@@ -204,15 +219,25 @@ fn compile(core: &Core, cluster: &ClusterName) -> Index {
     let mut index = Index::default();
     for plural in ["clusterrolebindings", "rolebindings"] {
         for binding in core.read_all(&GroupResource::new(GROUP, plural), cluster, "") {
-            let namespace = tmc_apimachinery::meta::meta(&binding).namespace().to_owned();
+            let namespace = tmc_apimachinery::meta::meta(&binding)
+                .namespace()
+                .to_owned();
             let role = &binding["roleRef"];
             let kind = role["kind"].as_str().unwrap_or_default();
             let name = role["name"].as_str().unwrap_or_default();
             // A binding to a role that does not exist grants nothing until it does.
-            let Some(rules) = core.role_rules(cluster, kind, &namespace, name) else { continue };
+            let Some(rules) = core.role_rules(cluster, kind, &namespace, name) else {
+                continue;
+            };
             let subjects = binding["subjects"].as_array().into_iter().flatten();
-            let subjects = subjects.filter_map(|s| Subject::read(s, &namespace)).collect();
-            index.grants.push(Grant { subjects, namespace, rules });
+            let subjects = subjects
+                .filter_map(|s| Subject::read(s, &namespace))
+                .collect();
+            index.grants.push(Grant {
+                subjects,
+                namespace,
+                rules,
+            });
         }
     }
     index

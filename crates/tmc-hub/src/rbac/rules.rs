@@ -61,7 +61,10 @@ impl Rule {
             format!("{}/{}", target.resource, target.subresource)
         };
         holds(&self.groups, &target.group)
-            && self.resources.iter().any(|r| resource_matches(r, &resource, &target.subresource))
+            && self
+                .resources
+                .iter()
+                .any(|r| resource_matches(r, &resource, &target.subresource))
             && (self.names.is_empty() || self.names.contains(&target.name))
     }
 
@@ -74,13 +77,17 @@ impl Rule {
         let resources = |theirs: &[String]| {
             theirs.iter().all(|theirs| {
                 let sub = theirs.split_once('/').map_or("", |(_, sub)| sub);
-                self.resources.iter().any(|mine| resource_matches(mine, theirs, sub))
+                self.resources
+                    .iter()
+                    .any(|mine| resource_matches(mine, theirs, sub))
             })
         };
         let names = self.names.is_empty()
             || (!other.names.is_empty() && other.names.iter().all(|n| self.names.contains(n)));
         let paths = other.paths.iter().all(|theirs| {
-            self.paths.iter().any(|mine| mine == theirs || path_matches(mine, theirs))
+            self.paths
+                .iter()
+                .any(|mine| mine == theirs || path_matches(mine, theirs))
         });
         all(&self.verbs, &other.verbs)
             && all(&self.groups, &other.groups)
@@ -123,7 +130,9 @@ impl Rule {
 /// The part of `wanted` that `held` does not cover.
 pub(crate) fn uncovered(held: &[Rule], wanted: &[Rule]) -> Vec<Rule> {
     let atoms = wanted.iter().flat_map(Rule::atoms);
-    atoms.filter(|atom| !held.iter().any(|rule| rule.covers_atom(atom))).collect()
+    atoms
+        .filter(|atom| !held.iter().any(|rule| rule.covers_atom(atom)))
+        .collect()
 }
 
 fn holds(list: &[String], wanted: &str) -> bool {
@@ -169,7 +178,9 @@ mod tests {
 
     #[test]
     fn a_rule_permits_exactly_its_verbs_groups_resources_and_names() {
-        let some = rule(json!({"verbs": ["get"], "apiGroups": ["apps"], "resources": ["deployments", "*/scale"], "resourceNames": ["web"]}));
+        let some = rule(
+            json!({"verbs": ["get"], "apiGroups": ["apps"], "resources": ["deployments", "*/scale"], "resourceNames": ["web"]}),
+        );
         for (attributes, expected) in [
             (asks("get", "apps", "deployments", "", "web"), true),
             (asks("get", "apps", "deployments", "scale", "web"), true),
@@ -186,24 +197,39 @@ mod tests {
     #[test]
     fn a_path_rule_matches_exactly_or_below_a_star() {
         let paths = rule(json!({"verbs": ["get"], "nonResourceURLs": ["/metrics", "/api/*"]}));
-        let get = |path: &str| Attributes { target: Target::Path(path.into()), ..asks("get", "", "", "", "") };
+        let get = |path: &str| Attributes {
+            target: Target::Path(path.into()),
+            ..asks("get", "", "", "", "")
+        };
         assert!(paths.permits(&get("/metrics")) && paths.permits(&get("/api/v1")));
         assert!(!paths.permits(&get("/metrics/x")) && !paths.permits(&get("/apis")));
     }
 
     #[test]
     fn what_is_not_covered_is_named_piece_by_piece() {
-        let held = [rule(json!({"verbs": ["get", "list"], "apiGroups": [""], "resources": ["pods"]}))];
-        let wanted = [rule(json!({"verbs": ["get", "delete"], "apiGroups": [""], "resources": ["pods", "secrets"]}))];
+        let held = [rule(
+            json!({"verbs": ["get", "list"], "apiGroups": [""], "resources": ["pods"]}),
+        )];
+        let wanted = [rule(
+            json!({"verbs": ["get", "delete"], "apiGroups": [""], "resources": ["pods", "secrets"]}),
+        )];
         let missing = uncovered(&held, &wanted);
-        assert_eq!(missing.len(), 3, "delete pods, get secrets, delete secrets: {missing:?}");
+        assert_eq!(
+            missing.len(),
+            3,
+            "delete pods, get secrets, delete secrets: {missing:?}"
+        );
         assert!(uncovered(&held, &held).is_empty());
     }
 
     #[test]
     fn a_rule_for_one_name_does_not_cover_the_rule_for_all_names() {
-        let one = [rule(json!({"verbs": ["get"], "apiGroups": [""], "resources": ["pods"], "resourceNames": ["a"]}))];
-        let all = [rule(json!({"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}))];
+        let one = [rule(
+            json!({"verbs": ["get"], "apiGroups": [""], "resources": ["pods"], "resourceNames": ["a"]}),
+        )];
+        let all = [rule(
+            json!({"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}),
+        )];
         assert!(!uncovered(&one, &all).is_empty());
         assert!(uncovered(&all, &one).is_empty());
     }

@@ -58,10 +58,13 @@ impl Extracted {
             deletion_timestamp: Option<serde::de::IgnoredAny>,
         }
         let envelope = serde_json::from_slice::<Envelope>(bytes);
-        envelope.map_or_else(|_| Self::default(), |envelope| Self {
-            labels: envelope.metadata.labels,
-            deleting: envelope.metadata.deletion_timestamp.is_some(),
-        })
+        envelope.map_or_else(
+            |_| Self::default(),
+            |envelope| Self {
+                labels: envelope.metadata.labels,
+                deleting: envelope.metadata.deletion_timestamp.is_some(),
+            },
+        )
     }
 }
 
@@ -156,7 +159,8 @@ impl Core {
         namespace: &str,
         name: &str,
     ) -> Option<Arc<Entry>> {
-        self.store.get(&keys::object_key(resource, cluster, namespace, name))
+        self.store
+            .get(&keys::object_key(resource, cluster, namespace, name))
     }
 
     /// One object, decoded.
@@ -182,7 +186,10 @@ impl Core {
         let prefix = keys::list_prefix(resource, &scope, namespace);
         let page = self.store.range(&prefix, None, None, 0);
         let entries = page.map(|p| p.entries).unwrap_or_default();
-        entries.iter().filter_map(|e| serde_json::from_slice(&e.value).ok()).collect()
+        entries
+            .iter()
+            .filter_map(|e| serde_json::from_slice(&e.value).ok())
+            .collect()
     }
 }
 
@@ -232,7 +239,9 @@ impl ResourceStore for HubStore {
         object: Value,
         options: &WriteOptions,
     ) -> Result<Written> {
-        self.0.update_object(&Place::of(request)?, name, object, options).await
+        self.0
+            .update_object(&Place::of(request)?, name, object, options)
+            .await
     }
 
     async fn delete(
@@ -241,7 +250,9 @@ impl ResourceStore for HubStore {
         name: &str,
         options: &DeleteOptions,
     ) -> Result<Deleted> {
-        self.0.delete_object(&Place::of(request)?, name, options).await
+        self.0
+            .delete_object(&Place::of(request)?, name, options)
+            .await
     }
 
     async fn delete_collection(

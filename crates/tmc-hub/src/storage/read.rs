@@ -27,11 +27,16 @@ impl ContinueToken {
     }
 
     fn decode(text: &str, prefix: &str) -> Result<Self> {
-        let bad = || ApiError::bad_request("continue key is not valid: it was not made for this list");
+        let bad =
+            || ApiError::bad_request("continue key is not valid: it was not made for this list");
         let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| bad())?;
         let token: Self = serde_json::from_slice(&bytes).map_err(|_| bad())?;
         // A forged token must not open another resource's or workspace's range.
-        if token.after.starts_with(prefix) { Ok(token) } else { Err(bad()) }
+        if token.after.starts_with(prefix) {
+            Ok(token)
+        } else {
+            Err(bad())
+        }
     }
 }
 
@@ -50,9 +55,14 @@ impl Core {
         options: &ListOptions,
     ) -> Result<Page> {
         let definition = &request.definition;
-        options.fields.check_supported(&definition.selectable_fields)?;
-        let prefix =
-            keys::list_prefix(&definition.group_resource(), &request.scope, &request.namespace);
+        options
+            .fields
+            .check_supported(&definition.selectable_fields)?;
+        let prefix = keys::list_prefix(
+            &definition.group_resource(),
+            &request.scope,
+            &request.namespace,
+        );
         let token = options
             .continue_token
             .as_deref()
@@ -63,7 +73,11 @@ impl Core {
         let mut page = Page::default();
         // A selective filter may skip whole batches: go on until the page is full or the range ends.
         loop {
-            let batch = if options.limit == 0 { 0 } else { options.limit.max(64) };
+            let batch = if options.limit == 0 {
+                0
+            } else {
+                options.limit.max(64)
+            };
             let found = self
                 .store
                 .range(&prefix, at, after.as_deref(), batch)
@@ -79,7 +93,11 @@ impl Core {
                 if options.limit > 0 && page.items.len() == options.limit {
                     if entries.peek().is_some() || found.more {
                         let after = entry.key.to_string();
-                        page.continue_token = ContinueToken { rv: found.revision, after }.encode();
+                        page.continue_token = ContinueToken {
+                            rv: found.revision,
+                            after,
+                        }
+                        .encode();
                         page.remaining = self.remaining(&prefix, options, &page, entry);
                     }
                     return Ok(page);
@@ -134,21 +152,27 @@ impl Core {
         definition: &tmc_apimachinery::definition::ResourceDefinition,
     ) -> Object {
         if definition.gvk.version == definition.storage_version {
-            return Object { bytes: entry.value.clone() };
+            return Object {
+                bytes: entry.value.clone(),
+            };
         }
         match serde_json::from_slice::<Value>(&entry.value) {
             Ok(mut value) => {
                 value["apiVersion"] = definition.api_version().into();
                 Object::from_value(&value)
             }
-            Err(_) => Object { bytes: entry.value.clone() },
+            Err(_) => Object {
+                bytes: entry.value.clone(),
+            },
         }
     }
 }
 
 /// Whether an entry is inside a request's namespace and selectors.
 pub(super) fn selected(request: &ResourceRequest, options: &ListOptions, entry: &Entry) -> bool {
-    let Some(at) = keys::locate(&entry.key) else { return false };
+    let Some(at) = keys::locate(&entry.key) else {
+        return false;
+    };
     (request.namespace.is_empty() || request.namespace == at.namespace)
         && options.labels.matches(&entry.meta.labels)
         && fields_match(&options.fields, entry, &at)
@@ -159,15 +183,19 @@ fn fields_match(selector: &FieldSelector, entry: &Entry, at: &keys::Location<'_>
         return true;
     }
     let mut parsed: Option<Value> = None;
-    let needs_object =
-        selector.terms().iter().any(|t| t.path != "metadata.name" && t.path != "metadata.namespace");
+    let needs_object = selector
+        .terms()
+        .iter()
+        .any(|t| t.path != "metadata.name" && t.path != "metadata.namespace");
     if needs_object {
         parsed = serde_json::from_slice(&entry.value).ok();
     }
     selector.matches(|path| match path {
         "metadata.name" => at.name.to_owned(),
         "metadata.namespace" => at.namespace.to_owned(),
-        path => parsed.as_ref().map_or_else(String::new, |object| field_text(object, path)),
+        path => parsed
+            .as_ref()
+            .map_or_else(String::new, |object| field_text(object, path)),
     })
 }
 

@@ -21,7 +21,9 @@ fn is_namespace(definition: &ResourceDefinition) -> bool {
 
 /// Takes away what a creator may not set: the status of kinds that have a status subresource.
 pub(super) fn before_create(definition: &ResourceDefinition, object: &mut Value) {
-    if definition.subresources.status && let Some(members) = object.as_object_mut() {
+    if definition.subresources.status
+        && let Some(members) = object.as_object_mut()
+    {
         members.remove("status");
     }
     if is_namespace(definition) {
@@ -37,10 +39,18 @@ pub(super) fn after_default(core: &Core, place: &Place, object: &mut Value, old:
         let name = meta(object).name().to_owned();
         tmc_apimachinery::meta::set_label(object, "kubernetes.io/metadata.name", &name);
     }
-    if is(definition, "apiextensions.k8s.io", "CustomResourceDefinition") {
+    if is(
+        definition,
+        "apiextensions.k8s.io",
+        "CustomResourceDefinition",
+    ) {
         crate::custom_resources::complete(object, core.environment.now());
     }
-    if is(definition, "certificates.k8s.io", "CertificateSigningRequest") {
+    if is(
+        definition,
+        "certificates.k8s.io",
+        "CertificateSigningRequest",
+    ) {
         crate::identities::complete(core, place, object, old);
     }
     crate::workspaces::keep_assigned(place, object, old);
@@ -119,7 +129,9 @@ fn keep_server_metadata(old: &Value, new: &mut Value) {
 }
 
 fn copy_member(from: &Value, to: &mut Value, key: &str) {
-    let Some(members) = to.as_object_mut() else { return };
+    let Some(members) = to.as_object_mut() else {
+        return;
+    };
     match from.get(key) {
         Some(value) => members.insert(key.to_owned(), value.clone()),
         None => members.remove(key),
@@ -132,8 +144,11 @@ fn check_new_finalizers(place: &Place, old: &Value, new: &Value) -> Result<()> {
         return Ok(());
     }
     let had = meta(old).finalizers();
-    let added: Vec<&str> =
-        meta(new).finalizers().into_iter().filter(|name| !had.contains(name)).collect();
+    let added: Vec<&str> = meta(new)
+        .finalizers()
+        .into_iter()
+        .filter(|name| !had.contains(name))
+        .collect();
     if added.is_empty() {
         return Ok(());
     }
@@ -142,7 +157,12 @@ fn check_new_finalizers(place: &Place, old: &Value, new: &Value) -> Result<()> {
     );
     let gvk = &place.definition.gvk;
     let cause = Cause::forbidden("metadata.finalizers", why);
-    Err(ApiError::invalid(&gvk.group, &gvk.kind, meta(new).name(), vec![cause]))
+    Err(ApiError::invalid(
+        &gvk.group,
+        &gvk.kind,
+        meta(new).name(),
+        vec![cause],
+    ))
 }
 
 /// Counts a change of anything but metadata and status.

@@ -33,9 +33,14 @@ impl Core {
         options: &ListOptions,
     ) -> Result<WatchStream> {
         let definition = &request.definition;
-        options.fields.check_supported(&definition.selectable_fields)?;
-        let prefix =
-            keys::list_prefix(&definition.group_resource(), &request.scope, &request.namespace);
+        options
+            .fields
+            .check_supported(&definition.selectable_fields)?;
+        let prefix = keys::list_prefix(
+            &definition.group_resource(),
+            &request.scope,
+            &request.namespace,
+        );
         let from = options.resource_version.unwrap_or(0);
         let current = self.store.revision();
         if from > current {
@@ -43,10 +48,20 @@ impl Core {
         }
         let mut ready = VecDeque::new();
         let start = if from == 0 || options.send_initial_events {
-            let page = self.store.range(&prefix, None, None, 0).map_err(ApiError::internal)?;
-            for entry in page.entries.iter().filter(|e| selected(request, options, e)) {
+            let page = self
+                .store
+                .range(&prefix, None, None, 0)
+                .map_err(ApiError::internal)?;
+            for entry in page
+                .entries
+                .iter()
+                .filter(|e| selected(request, options, e))
+            {
                 let object = self.present(entry, definition);
-                ready.push_back(WatchEvent { kind: EventKind::Added, object });
+                ready.push_back(WatchEvent {
+                    kind: EventKind::Added,
+                    object,
+                });
             }
             if options.send_initial_events {
                 ready.push_back(bookmark(request, page.revision, true));
@@ -55,10 +70,9 @@ impl Core {
         } else {
             from
         };
-        let watcher = self
-            .store
-            .watch(&prefix, start)
-            .map_err(|_| ApiError::expired(format!("too old resource version: {from} ({current})")))?;
+        let watcher = self.store.watch(&prefix, start).map_err(|_| {
+            ApiError::expired(format!("too old resource version: {from} ({current})"))
+        })?;
         let cursor = Cursor {
             core: self.clone(),
             request: request.clone(),
@@ -91,9 +105,15 @@ impl Cursor {
                 }
             };
             let events = batch.map_err(|_| {
-                ApiError::expired(format!("too old resource version: {}", self.watcher.progress()))
+                ApiError::expired(format!(
+                    "too old resource version: {}",
+                    self.watcher.progress()
+                ))
             })?;
-            let translated: Vec<_> = events.iter().filter_map(|event| self.translate(event)).collect();
+            let translated: Vec<_> = events
+                .iter()
+                .filter_map(|event| self.translate(event))
+                .collect();
             self.ready.extend(translated);
         }
     }
@@ -143,5 +163,8 @@ fn bookmark(request: &ResourceRequest, revision: u64, initial_end: bool) -> Watc
         "kind": request.definition.gvk.kind,
         "metadata": metadata,
     });
-    WatchEvent { kind: EventKind::Bookmark, object: Object::from_value(&object) }
+    WatchEvent {
+        kind: EventKind::Bookmark,
+        object: Object::from_value(&object),
+    }
 }

@@ -28,14 +28,20 @@ impl Core {
         options: &WriteOptions,
     ) -> Result<Written> {
         let warnings = self.decode(place, &mut object, options)?;
-        let generated = meta(&object).name().is_empty() && !meta(&object).generate_name().is_empty();
+        let generated =
+            meta(&object).name().is_empty() && !meta(&object).generate_name().is_empty();
         for attempt in 1.. {
             let tried = self.create_once(place, object.clone(), options).await;
             match tried {
-                Err(error)
-                    if generated && error.code == 409 && attempt < GENERATE_TRIES => {}
+                Err(error) if generated && error.code == 409 && attempt < GENERATE_TRIES => {}
                 Err(error) => return Err(error),
-                Ok(object) => return Ok(Written { object, created: true, warnings }),
+                Ok(object) => {
+                    return Ok(Written {
+                        object,
+                        created: true,
+                        warnings,
+                    });
+                }
             }
         }
         Err(ApiError::internal("no free generated name"))
@@ -51,7 +57,8 @@ impl Core {
         let name = meta(&object).name().to_owned();
         let definition = &place.definition;
         strategy::before_create(definition, &mut object);
-        let request = self.admission_request(place, Operation::Create, &name, options.dry_run, None);
+        let request =
+            self.admission_request(place, Operation::Create, &name, options.dry_run, None);
         self.admission.mutate(&request, &mut object).await?;
         self.default(place, &mut object);
         self.stamp_cluster(place, &mut object);
@@ -92,7 +99,13 @@ impl Core {
             match self.update_once(place, name, object.clone(), options).await {
                 Err(error) if error.code == 409 && is_race(&error) && !conditional => {}
                 Err(error) => return Err(error),
-                Ok(object) => return Ok(Written { object, created: false, warnings }),
+                Ok(object) => {
+                    return Ok(Written {
+                        object,
+                        created: false,
+                        warnings,
+                    });
+                }
             }
         }
         Err(ApiError::stale(&place.resource(), name))
@@ -107,9 +120,18 @@ impl Core {
     ) -> Result<Object> {
         let resource = place.resource();
         let key = place.key(name);
-        let entry = self.store.get(&key).ok_or_else(|| ApiError::not_found(&resource, name))?;
+        let entry = self
+            .store
+            .get(&key)
+            .ok_or_else(|| ApiError::not_found(&resource, name))?;
         let old: Value = serde_json::from_slice(&entry.value).map_err(ApiError::internal)?;
-        check_preconditions(place, name, &old, meta(&object).uid(), meta(&object).resource_version())?;
+        check_preconditions(
+            place,
+            name,
+            &old,
+            meta(&object).uid(),
+            meta(&object).resource_version(),
+        )?;
         let mut new = strategy::merge_update(place, &old, object)?;
         let request =
             self.admission_request(place, Operation::Update, name, options.dry_run, Some(&old));
@@ -130,11 +152,14 @@ impl Core {
         }
         let gone = strategy::deletion_complete(&place.definition, &new);
         let expect = Expect::Revision(entry.revision);
-        let event = self.commit(key, expect, new, gone).await.map_err(|error| match error {
-            CommitError::Conflict { current: None } => ApiError::not_found(&resource, name),
-            CommitError::Conflict { .. } => ApiError::stale(&resource, name),
-            other => commit_failed(&other),
-        })?;
+        let event = self
+            .commit(key, expect, new, gone)
+            .await
+            .map_err(|error| match error {
+                CommitError::Conflict { current: None } => ApiError::not_found(&resource, name),
+                CommitError::Conflict { .. } => ApiError::stale(&resource, name),
+                other => commit_failed(&other),
+            })?;
         Ok(self.present(&event.entry, &place.definition))
     }
 
@@ -147,7 +172,10 @@ impl Core {
         let resource = place.resource();
         let key = place.key(name);
         for _ in 0..UPDATE_TRIES {
-            let entry = self.store.get(&key).ok_or_else(|| ApiError::not_found(&resource, name))?;
+            let entry = self
+                .store
+                .get(&key)
+                .ok_or_else(|| ApiError::not_found(&resource, name))?;
             let old: Value = serde_json::from_slice(&entry.value).map_err(ApiError::internal)?;
             let uid = options.uid.as_deref().unwrap_or("");
             let version = options.resource_version.as_deref().unwrap_or("");
@@ -163,13 +191,24 @@ impl Core {
             let gone = strategy::deletion_complete(&place.definition, &new);
             if options.dry_run || (marked && !gone) {
                 let object = Object::from_value(&new);
-                return Ok(if gone { Deleted::Gone(object) } else { Deleted::Pending(object) });
+                return Ok(if gone {
+                    Deleted::Gone(object)
+                } else {
+                    Deleted::Pending(object)
+                });
             }
             let last = if gone { old } else { new };
-            match self.commit(key.clone(), Expect::Revision(entry.revision), last, gone).await {
+            match self
+                .commit(key.clone(), Expect::Revision(entry.revision), last, gone)
+                .await
+            {
                 Ok(event) => {
                     let object = self.present(&event.entry, &place.definition);
-                    return Ok(if gone { Deleted::Gone(object) } else { Deleted::Pending(object) });
+                    return Ok(if gone {
+                        Deleted::Gone(object)
+                    } else {
+                        Deleted::Pending(object)
+                    });
                 }
                 Err(CommitError::Conflict { .. }) => {}
                 Err(other) => return Err(commit_failed(&other)),
@@ -190,18 +229,35 @@ impl Core {
             object["metadata"]["resourceVersion"] = revision.to_string().into();
             let labels = meta(&object).labels();
             let deleting = !meta(&object).deletion_timestamp().is_empty();
-            (Object::from_value(&object).bytes, Extracted { labels, deleting })
+            (
+                Object::from_value(&object).bytes,
+                Extracted { labels, deleting },
+            )
         });
-        let event = self.store.commit(Mutation { key, expect, encode, delete }).await?;
+        let event = self
+            .store
+            .commit(Mutation {
+                key,
+                expect,
+                encode,
+                delete,
+            })
+            .await?;
         self.committed(&event);
         Ok(event)
     }
 
     /// Everything that depends on a write, after it is durable.
     fn committed(&self, event: &Event) {
-        let Some((group, rest)) = event.entry.key.split_once('/') else { return };
-        let Some((resource, _)) = rest.split_once('/') else { return };
-        let Some(at) = keys::locate(&event.entry.key) else { return };
+        let Some((group, rest)) = event.entry.key.split_once('/') else {
+            return;
+        };
+        let Some((resource, _)) = rest.split_once('/') else {
+            return;
+        };
+        let Some(at) = keys::locate(&event.entry.key) else {
+            return;
+        };
         match (group, resource) {
             ("rbac.authorization.k8s.io", _) => self.rbac.invalidate(at.cluster),
             ("apiextensions.k8s.io", "customresourcedefinitions") => {
@@ -213,7 +269,12 @@ impl Core {
     }
 
     /// Prunes what the schema does not know, as `fieldValidation` says.
-    fn decode(&self, place: &Place, object: &mut Value, options: &WriteOptions) -> Result<Vec<String>> {
+    fn decode(
+        &self,
+        place: &Place,
+        object: &mut Value,
+        options: &WriteOptions,
+    ) -> Result<Vec<String>> {
         // Deeper than readers can parse, it would make whole lists unreadable for others.
         let depth = tmc_apimachinery::meta::depth(object);
         if depth > tmc_apimachinery::meta::MAX_DEPTH {
@@ -222,17 +283,23 @@ impl Core {
                 tmc_apimachinery::meta::MAX_DEPTH
             )));
         }
-        let Some(schema) = &place.definition.schema else { return Ok(Vec::new()) };
+        let Some(schema) = &place.definition.schema else {
+            return Ok(Vec::new());
+        };
         let unknown = schema.prune(object);
-        let texts: Vec<String> =
-            unknown.iter().map(|path| format!("unknown field \"{path}\"")).collect();
+        let texts: Vec<String> = unknown
+            .iter()
+            .map(|path| format!("unknown field \"{path}\""))
+            .collect();
         match options.field_validation {
             _ if texts.is_empty() => Ok(texts),
             FieldValidation::Ignore => Ok(Vec::new()),
             FieldValidation::Warn => Ok(texts),
             FieldValidation::Strict => {
                 let list = texts.join(", ");
-                Err(ApiError::bad_request(format!("strict decoding error: {list}")))
+                Err(ApiError::bad_request(format!(
+                    "strict decoding error: {list}"
+                )))
             }
         }
     }
@@ -258,15 +325,25 @@ impl Core {
         if !object["metadata"].is_object() {
             object["metadata"] = json!({});
         }
-        let Some(metadata) = object["metadata"].as_object_mut() else { return Ok(()) };
-        for server_owned in
-            ["resourceVersion", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "managedFields", "generation"]
-        {
+        let Some(metadata) = object["metadata"].as_object_mut() else {
+            return Ok(());
+        };
+        for server_owned in [
+            "resourceVersion",
+            "deletionTimestamp",
+            "deletionGracePeriodSeconds",
+            "selfLink",
+            "managedFields",
+            "generation",
+        ] {
             metadata.remove(server_owned);
         }
         metadata.insert("name".into(), name.into());
         metadata.insert("uid".into(), uid.into());
-        metadata.insert("creationTimestamp".into(), timestamp(self.environment.now()).into());
+        metadata.insert(
+            "creationTimestamp".into(),
+            timestamp(self.environment.now()).into(),
+        );
         if definition.namespaced() {
             metadata.insert("namespace".into(), place.namespace.as_str().into());
         } else {
@@ -292,7 +369,11 @@ impl Core {
     /// `kcp.io/cluster` always comes from the URL, whatever the body says.
     fn stamp_cluster(&self, place: &Place, object: &mut Value) {
         if self.layout == Layout::Workspaces {
-            tmc_apimachinery::meta::set_annotation(object, "kcp.io/cluster", place.cluster.as_str());
+            tmc_apimachinery::meta::set_annotation(
+                object,
+                "kcp.io/cluster",
+                place.cluster.as_str(),
+            );
         }
     }
 
@@ -323,7 +404,12 @@ impl Core {
         if causes.is_empty() {
             return Ok(());
         }
-        Err(ApiError::invalid(&definition.gvk.group, &definition.gvk.kind, name, causes))
+        Err(ApiError::invalid(
+            &definition.gvk.group,
+            &definition.gvk.kind,
+            name,
+            causes,
+        ))
     }
 
     /// A namespaced object needs its namespace, and one that is not going away.
@@ -391,7 +477,9 @@ fn storage_api_version(definition: &tmc_apimachinery::definition::ResourceDefini
 
 /// Whether a 409 came from the writer's comparison rather than from a precondition of the caller.
 fn is_race(error: &ApiError) -> bool {
-    error.message.ends_with("please apply your changes to the latest version and try again")
+    error
+        .message
+        .ends_with("please apply your changes to the latest version and try again")
 }
 
 fn check_preconditions(

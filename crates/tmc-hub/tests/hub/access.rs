@@ -12,37 +12,85 @@ async fn two_workspaces_with_same_named_objects_never_meet() {
     hub.grant(&a, "ann", "edit").await;
     hub.grant(&b, "bob", "edit").await;
     for path in [&a, &b] {
-        hub.configmaps(path).create("default", &configmap("same")).await.unwrap();
+        hub.configmaps(path)
+            .create("default", &configmap("same"))
+            .await
+            .unwrap();
     }
     let own = hub.user("ann", &a, "", "v1", "configmaps");
     assert!(own.get("default", "same").await.is_ok());
     let border = hub.user("ann", &b, "", "v1", "configmaps");
     let none = DeleteParams::default();
     let codes = [
-        border.get("default", "same").await.map(drop).unwrap_err().code(),
-        border.list("default", &ListParams::default()).await.map(drop).unwrap_err().code(),
-        border.create("default", &configmap("x")).await.map(drop).unwrap_err().code(),
-        border.replace("default", "same", "", &configmap("same")).await.map(drop).unwrap_err().code(),
-        border.patch("default", "same", "", PatchKind::Merge, &json!({})).await.map(drop).unwrap_err().code(),
-        border.delete("default", "same", &none).await.unwrap_err().code(),
+        border
+            .get("default", "same")
+            .await
+            .map(drop)
+            .unwrap_err()
+            .code(),
+        border
+            .list("default", &ListParams::default())
+            .await
+            .map(drop)
+            .unwrap_err()
+            .code(),
+        border
+            .create("default", &configmap("x"))
+            .await
+            .map(drop)
+            .unwrap_err()
+            .code(),
+        border
+            .replace("default", "same", "", &configmap("same"))
+            .await
+            .map(drop)
+            .unwrap_err()
+            .code(),
+        border
+            .patch("default", "same", "", PatchKind::Merge, &json!({}))
+            .await
+            .map(drop)
+            .unwrap_err()
+            .code(),
+        border
+            .delete("default", "same", &none)
+            .await
+            .unwrap_err()
+            .code(),
     ];
     assert_eq!(codes, [Some(403); 6]);
     let everywhere = hub.user("ann", "/clusters/*", "", "v1", "configmaps");
-    assert_eq!(everywhere.list("", &ListParams::default()).await.unwrap_err().code(), Some(403));
+    assert_eq!(
+        everywhere
+            .list("", &ListParams::default())
+            .await
+            .unwrap_err()
+            .code(),
+        Some(403)
+    );
 }
 
 #[tokio::test]
 async fn the_wildcard_lists_all_workspaces_for_the_privileged_and_takes_no_other_verb() {
     let hub = start().await;
     let a = hub.workspace("a").await;
-    hub.configmaps(&a).create("default", &configmap("x")).await.unwrap();
-    hub.configmaps("/clusters/root").create("default", &configmap("x")).await.unwrap();
+    hub.configmaps(&a)
+        .create("default", &configmap("x"))
+        .await
+        .unwrap();
+    hub.configmaps("/clusters/root")
+        .create("default", &configmap("x"))
+        .await
+        .unwrap();
     let all = hub.configmaps("/clusters/*");
     let list = all.list("", &ListParams::default()).await.unwrap();
     assert_eq!(list["items"].as_array().unwrap().len(), 2);
     let error = all.get("default", "x").await.unwrap_err();
     assert_eq!(error.code(), Some(405));
-    assert!(error.to_string().ends_with("in the `*` logical cluster"), "{error}");
+    assert!(
+        error.to_string().ends_with("in the `*` logical cluster"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -51,19 +99,35 @@ async fn an_unknown_workspace_is_not_found_for_the_privileged_and_forbidden_for_
     for path in ["/clusters/root:nope", "/clusters/nope"] {
         let admin = hub.configmaps(path).get("default", "x").await.unwrap_err();
         assert_eq!(admin.code(), Some(404), "{path}: {admin}");
-        let user = hub.user("eve", path, "", "v1", "configmaps").get("default", "x").await;
+        let user = hub
+            .user("eve", path, "", "v1", "configmaps")
+            .get("default", "x")
+            .await;
         assert_eq!(user.unwrap_err().code(), Some(403), "{path}");
     }
-    let error = hub.configmaps("/clusters/No_Good").get("default", "x").await.unwrap_err();
+    let error = hub
+        .configmaps("/clusters/No_Good")
+        .get("default", "x")
+        .await
+        .unwrap_err();
     assert_eq!(error.code(), Some(400));
-    assert!(error.to_string().contains("does not match the regex"), "{error}");
+    assert!(
+        error.to_string().contains("does not match the regex"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
 async fn the_creator_of_a_workspace_is_its_administrator_and_nobody_else_is() {
     let hub = start().await;
     hub.grant("/clusters/root", "ann", "cluster-admin").await;
-    let mine = hub.user("ann", "/clusters/root", "tenancy.kcp.io", "v1alpha1", "workspaces");
+    let mine = hub.user(
+        "ann",
+        "/clusters/root",
+        "tenancy.kcp.io",
+        "v1alpha1",
+        "workspaces",
+    );
     let object = json!({"apiVersion": "tenancy.kcp.io/v1alpha1", "kind": "Workspace",
         "metadata": {"name": "mine"}, "spec": {}});
     mine.create("", &object).await.unwrap();
@@ -72,8 +136,14 @@ async fn the_creator_of_a_workspace_is_its_administrator_and_nobody_else_is() {
     })
     .await;
     let path = "/clusters/root:mine";
-    hub.user("ann", path, "", "v1", "configmaps").create("default", &configmap("x")).await.unwrap();
-    let eve = hub.user("eve", path, "", "v1", "configmaps").get("default", "x").await;
+    hub.user("ann", path, "", "v1", "configmaps")
+        .create("default", &configmap("x"))
+        .await
+        .unwrap();
+    let eve = hub
+        .user("eve", path, "", "v1", "configmaps")
+        .get("default", "x")
+        .await;
     assert_eq!(eve.unwrap_err().code(), Some(403));
 }
 
@@ -104,12 +174,21 @@ async fn nobody_grants_what_they_do_not_hold() {
     };
     bindings.create("", &binding("helper")).await.unwrap();
     let ann_roles = hub.user("ann", "/clusters/root", api, "v1", "clusterroles");
-    ann_roles.create("", &role(&["get"], &["pods"])).await.unwrap();
-    let error = ann_roles.create("", &role(&["get"], &["secrets"])).await.unwrap_err();
+    ann_roles
+        .create("", &role(&["get"], &["pods"]))
+        .await
+        .unwrap();
+    let error = ann_roles
+        .create("", &role(&["get"], &["secrets"]))
+        .await
+        .unwrap_err();
     assert_eq!(error.code(), Some(403));
     assert!(error.to_string().contains("not currently held"), "{error}");
     let ann_bindings = hub.user("ann", "/clusters/root", api, "v1", "clusterrolebindings");
-    let error = ann_bindings.create("", &binding("cluster-admin")).await.unwrap_err();
+    let error = ann_bindings
+        .create("", &binding("cluster-admin"))
+        .await
+        .unwrap_err();
     assert_eq!(error.code(), Some(403), "{error}");
     ann_bindings.create("", &binding("helper")).await.unwrap();
 }
@@ -125,9 +204,18 @@ async fn a_permission_ends_with_its_binding() {
     let list = bindings.list("", &ListParams::default()).await.unwrap();
     for item in list["items"].as_array().unwrap() {
         let name = item["metadata"]["name"].as_str().unwrap();
-        bindings.delete("", name, &DeleteParams::default()).await.unwrap();
+        bindings
+            .delete("", name, &DeleteParams::default())
+            .await
+            .unwrap();
     }
-    assert_eq!(own.list("default", &ListParams::default()).await.unwrap_err().code(), Some(403));
+    assert_eq!(
+        own.list("default", &ListParams::default())
+            .await
+            .unwrap_err()
+            .code(),
+        Some(403)
+    );
 }
 
 #[rstest]
@@ -147,16 +235,29 @@ async fn a_review_answers_what_a_role_permits(
 ) {
     let hub = start().await;
     hub.grant("/clusters/root", "ann", role).await;
-    let asked = json!({"resourceAttributes": {"verb": verb, "resource": resource, "namespace": "default"}});
+    let asked =
+        json!({"resourceAttributes": {"verb": verb, "resource": resource, "namespace": "default"}});
     let api = "authorization.k8s.io";
-    let selves = hub.user("ann", "/clusters/root", api, "v1", "selfsubjectaccessreviews");
+    let selves = hub.user(
+        "ann",
+        "/clusters/root",
+        api,
+        "v1",
+        "selfsubjectaccessreviews",
+    );
     let kind = |kind: &str, spec: Value| json!({"apiVersion": "authorization.k8s.io/v1", "kind": kind, "spec": spec});
-    let answer = selves.create("", &kind("SelfSubjectAccessReview", asked.clone())).await.unwrap();
+    let answer = selves
+        .create("", &kind("SelfSubjectAccessReview", asked.clone()))
+        .await
+        .unwrap();
     assert_eq!(answer["status"]["allowed"], expected);
     let others = hub.admin("/clusters/root", api, "v1", "subjectaccessreviews");
     let mut spec = asked;
     spec["user"] = "ann".into();
-    let answer = others.create("", &kind("SubjectAccessReview", spec)).await.unwrap();
+    let answer = others
+        .create("", &kind("SubjectAccessReview", spec))
+        .await
+        .unwrap();
     assert_eq!(answer["status"]["allowed"], expected);
 }
 
@@ -167,8 +268,16 @@ async fn a_review_of_nobody_is_refused_and_one_of_oneself_tells_who_one_is() {
     let others = hub.admin("/clusters/root", api, "v1", "subjectaccessreviews");
     let nobody = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview",
         "spec": {"resourceAttributes": {"verb": "get", "resource": "pods"}}});
-    assert_eq!(others.create("", &nobody).await.unwrap_err().code(), Some(422));
-    let who = hub.admin("/clusters/root", "authentication.k8s.io", "v1", "selfsubjectreviews");
+    assert_eq!(
+        others.create("", &nobody).await.unwrap_err().code(),
+        Some(422)
+    );
+    let who = hub.admin(
+        "/clusters/root",
+        "authentication.k8s.io",
+        "v1",
+        "selfsubjectreviews",
+    );
     let asked = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"});
     let answer = who.create("", &asked).await.unwrap();
     assert_eq!(answer["status"]["userInfo"]["username"], "admin");
@@ -183,8 +292,18 @@ async fn an_identity_issued_for_one_workspace_is_nobody_in_another() {
     let scope = hub.hub.resolve("root:a").unwrap();
     let scoped = UserInfo::new("ann", &[&format!("{}{scope}", tmc_hub::SCOPE_GROUP_PREFIX)]);
     let all = ListParams::default();
-    hub.client(scoped.clone(), &a, "", "v1", "configmaps").list("", &all).await.unwrap();
-    let error = hub.client(scoped, &b, "", "v1", "configmaps").list("", &all).await.unwrap_err();
+    hub.client(scoped.clone(), &a, "", "v1", "configmaps")
+        .list("", &all)
+        .await
+        .unwrap();
+    let error = hub
+        .client(scoped, &b, "", "v1", "configmaps")
+        .list("", &all)
+        .await
+        .unwrap_err();
     assert_eq!(error.code(), Some(403));
-    assert!(error.to_string().contains("issued for another workspace"), "{error}");
+    assert!(
+        error.to_string().contains("issued for another workspace"),
+        "{error}"
+    );
 }

@@ -8,7 +8,12 @@ use tmc_runtime::client::PatchKind;
 use crate::support::{TestHub, start};
 
 fn requests(hub: &TestHub, path: &str) -> ResourceClient {
-    hub.admin(path, "certificates.k8s.io", "v1", "certificatesigningrequests")
+    hub.admin(
+        path,
+        "certificates.k8s.io",
+        "v1",
+        "certificatesigningrequests",
+    )
 }
 
 fn request(user: &str, groups: &[&str]) -> Value {
@@ -27,7 +32,9 @@ fn approval() -> Value {
 }
 
 fn subject(signed: &Value) -> String {
-    let pem = STANDARD.decode(signed["status"]["certificate"].as_str().unwrap()).unwrap();
+    let pem = STANDARD
+        .decode(signed["status"]["certificate"].as_str().unwrap())
+        .unwrap();
     let (_, block) = x509_parser::pem::parse_x509_pem(&pem).unwrap();
     block.parse_x509().unwrap().subject().to_string()
 }
@@ -38,11 +45,20 @@ async fn an_approved_request_is_signed_and_confined_to_its_workspace() {
     let a = hub.workspace("a").await;
     let client = requests(&hub, &a);
     client.create("", &request("ann", &["dev"])).await.unwrap();
-    let signed = client.patch("", "r", "approval", PatchKind::Merge, &approval()).await.unwrap();
+    let signed = client
+        .patch("", "r", "approval", PatchKind::Merge, &approval())
+        .await
+        .unwrap();
     let subject = subject(&signed);
     let scope = hub.hub.resolve("root:a").unwrap();
-    assert!(subject.contains("CN=ann") && subject.contains("O=dev"), "{subject}");
-    assert!(subject.contains(&format!("O=system:tmc:scope:{scope}")), "{subject}");
+    assert!(
+        subject.contains("CN=ann") && subject.contains("O=dev"),
+        "{subject}"
+    );
+    assert!(
+        subject.contains(&format!("O=system:tmc:scope:{scope}")),
+        "{subject}"
+    );
 }
 
 #[tokio::test]
@@ -50,7 +66,10 @@ async fn a_certificate_of_the_root_workspace_is_good_everywhere() {
     let hub = start().await;
     let client = requests(&hub, "/clusters/root");
     client.create("", &request("ann", &[])).await.unwrap();
-    let signed = client.patch("", "r", "approval", PatchKind::Merge, &approval()).await.unwrap();
+    let signed = client
+        .patch("", "r", "approval", PatchKind::Merge, &approval())
+        .await
+        .unwrap();
     assert!(!subject(&signed).contains("scope"));
 }
 
@@ -60,7 +79,10 @@ async fn a_certificate_of_the_root_workspace_is_good_everywhere() {
 #[tokio::test]
 async fn no_name_or_group_under_system_is_issued(#[case] user: &str, #[case] groups: &[&str]) {
     let hub = start().await;
-    let error = requests(&hub, "/clusters/root").create("", &request(user, groups)).await.unwrap_err();
+    let error = requests(&hub, "/clusters/root")
+        .create("", &request(user, groups))
+        .await
+        .unwrap_err();
     assert_eq!(error.code(), Some(422));
     assert!(error.to_string().contains("reserved"), "{error}");
 }
@@ -72,10 +94,22 @@ async fn a_request_cannot_be_changed_and_approval_needs_the_permission() {
     let client = requests(&hub, &a);
     client.create("", &request("ann", &[])).await.unwrap();
     let patch = json!({"spec": {"request": "eA=="}});
-    let error = client.patch("", "r", "", PatchKind::Merge, &patch).await.unwrap_err();
+    let error = client
+        .patch("", "r", "", PatchKind::Merge, &patch)
+        .await
+        .unwrap_err();
     assert_eq!(error.code(), Some(422), "{error}");
     hub.grant(&a, "bob", "edit").await;
-    let bob = hub.user("bob", &a, "certificates.k8s.io", "v1", "certificatesigningrequests");
-    let error = bob.patch("", "r", "approval", PatchKind::Merge, &approval()).await.unwrap_err();
+    let bob = hub.user(
+        "bob",
+        &a,
+        "certificates.k8s.io",
+        "v1",
+        "certificatesigningrequests",
+    );
+    let error = bob
+        .patch("", "r", "approval", PatchKind::Merge, &approval())
+        .await
+        .unwrap_err();
     assert_eq!(error.code(), Some(403), "{error}");
 }

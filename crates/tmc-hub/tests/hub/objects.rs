@@ -15,10 +15,19 @@ async fn an_object_is_made_read_changed_and_removed() {
     let read = client.get("default", "a").await.unwrap();
     assert_eq!(made, read);
     let patch = json!({"data": {"k": "w"}});
-    let changed = client.patch("default", "a", "", PatchKind::Merge, &patch).await.unwrap();
+    let changed = client
+        .patch("default", "a", "", PatchKind::Merge, &patch)
+        .await
+        .unwrap();
     assert_eq!(changed["data"]["k"], "w");
-    assert_ne!(meta(&changed).resource_version(), meta(&made).resource_version());
-    client.delete("default", "a", &DeleteParams::default()).await.unwrap();
+    assert_ne!(
+        meta(&changed).resource_version(),
+        meta(&made).resource_version()
+    );
+    client
+        .delete("default", "a", &DeleteParams::default())
+        .await
+        .unwrap();
     assert!(client.get("default", "a").await.unwrap_err().is_not_found());
 }
 
@@ -40,10 +49,19 @@ async fn a_stale_update_is_refused_and_an_unconditional_one_goes_through() {
     let client = hub.configmaps("/clusters/root");
     let first = client.create("default", &configmap("a")).await.unwrap();
     let patch = json!({"data": {"k": "w"}});
-    client.patch("default", "a", "", PatchKind::Merge, &patch).await.unwrap();
-    let error = client.replace("default", "a", "", &first).await.unwrap_err();
+    client
+        .patch("default", "a", "", PatchKind::Merge, &patch)
+        .await
+        .unwrap();
+    let error = client
+        .replace("default", "a", "", &first)
+        .await
+        .unwrap_err();
     assert!(error.is_conflict());
-    assert!(error.to_string().contains("the object has been modified"), "{error}");
+    assert!(
+        error.to_string().contains("the object has been modified"),
+        "{error}"
+    );
     let mut free = first.clone();
     free["metadata"]["resourceVersion"].take();
     client.replace("default", "a", "", &free).await.unwrap();
@@ -55,7 +73,10 @@ async fn an_update_that_changes_nothing_makes_no_new_version() {
     let client = hub.configmaps("/clusters/root");
     let made = client.create("default", &configmap("a")).await.unwrap();
     let again = client.replace("default", "a", "", &made).await.unwrap();
-    assert_eq!(meta(&made).resource_version(), meta(&again).resource_version());
+    assert_eq!(
+        meta(&made).resource_version(),
+        meta(&again).resource_version()
+    );
 }
 
 #[tokio::test]
@@ -67,7 +88,10 @@ async fn the_cluster_annotation_comes_from_the_url_whatever_the_body_says() {
     let made = client.create("default", &forged).await.unwrap();
     assert_eq!(meta(&made).cluster(), "root");
     let patch = json!({"metadata": {"annotations": {"kcp.io/cluster": null}}});
-    let after = client.patch("default", "a", "", PatchKind::Merge, &patch).await.unwrap();
+    let after = client
+        .patch("default", "a", "", PatchKind::Merge, &patch)
+        .await
+        .unwrap();
     assert_eq!(meta(&after).cluster(), "root");
 }
 
@@ -80,15 +104,30 @@ async fn a_generated_name_keeps_its_prefix_and_finalizers_hold_an_object() {
     let made = client.create("default", &object).await.unwrap();
     let name = meta(&made).name().to_owned();
     assert!(name.starts_with("run-") && name.len() == 9, "{name}");
-    client.delete("default", &name, &DeleteParams::default()).await.unwrap();
+    client
+        .delete("default", &name, &DeleteParams::default())
+        .await
+        .unwrap();
     let marked = client.get("default", &name).await.unwrap();
     assert!(!meta(&marked).deletion_timestamp().is_empty());
     let patch = json!({"metadata": {"finalizers": ["example.org/held", "example.org/more"]}});
-    let error = client.patch("default", &name, "", PatchKind::Merge, &patch).await.unwrap_err();
+    let error = client
+        .patch("default", &name, "", PatchKind::Merge, &patch)
+        .await
+        .unwrap_err();
     assert_eq!(error.code(), Some(422), "{error}");
     let patch = json!({"metadata": {"finalizers": null}});
-    client.patch("default", &name, "", PatchKind::Merge, &patch).await.unwrap();
-    assert!(client.get("default", &name).await.unwrap_err().is_not_found());
+    client
+        .patch("default", &name, "", PatchKind::Merge, &patch)
+        .await
+        .unwrap();
+    assert!(
+        client
+            .get("default", &name)
+            .await
+            .unwrap_err()
+            .is_not_found()
+    );
 }
 
 #[tokio::test]
@@ -104,16 +143,38 @@ async fn spec_and_status_of_a_deployment_are_written_apart_and_generation_counts
     });
     let made = client.create("default", &object).await.unwrap();
     assert_eq!(made["spec"]["replicas"], 1, "defaulted");
-    assert_eq!(made["status"].get("replicas"), None, "a creator does not set status");
+    assert_eq!(
+        made["status"].get("replicas"),
+        None,
+        "a creator does not set status"
+    );
     assert_eq!(meta(&made).generation(), 1);
     let patch = json!({"spec": {"replicas": 2}, "status": {"replicas": 7}});
-    let after = client.patch("default", "web", "", PatchKind::Merge, &patch).await.unwrap();
-    assert_eq!((meta(&after).generation(), after["status"].get("replicas")), (2, None));
-    let after = client.patch("default", "web", "status", PatchKind::Merge, &patch).await.unwrap();
-    assert_eq!((meta(&after).generation(), &after["status"]["replicas"]), (2, &json!(7)));
+    let after = client
+        .patch("default", "web", "", PatchKind::Merge, &patch)
+        .await
+        .unwrap();
+    assert_eq!(
+        (meta(&after).generation(), after["status"].get("replicas")),
+        (2, None)
+    );
+    let after = client
+        .patch("default", "web", "status", PatchKind::Merge, &patch)
+        .await
+        .unwrap();
+    assert_eq!(
+        (meta(&after).generation(), &after["status"]["replicas"]),
+        (2, &json!(7))
+    );
     let patch = json!({"spec": {"replicas": 3}});
-    let after = client.patch("default", "web", "status", PatchKind::Merge, &patch).await.unwrap();
-    assert_eq!(after["spec"]["replicas"], 2, "a status write leaves the spec alone");
+    let after = client
+        .patch("default", "web", "status", PatchKind::Merge, &patch)
+        .await
+        .unwrap();
+    assert_eq!(
+        after["spec"]["replicas"], 2,
+        "a status write leaves the spec alone"
+    );
 }
 
 #[tokio::test]
@@ -121,9 +182,15 @@ async fn pages_of_a_list_join_to_the_whole_at_one_revision() {
     let hub = start().await;
     let client = hub.configmaps("/clusters/root");
     for number in 0..7 {
-        client.create("default", &configmap(&format!("c{number}"))).await.unwrap();
+        client
+            .create("default", &configmap(&format!("c{number}")))
+            .await
+            .unwrap();
     }
-    let mut params = ListParams { limit: 3, ..ListParams::default() };
+    let mut params = ListParams {
+        limit: 3,
+        ..ListParams::default()
+    };
     let mut names = Vec::new();
     loop {
         let page = client.list("default", &params).await.unwrap();
@@ -148,11 +215,21 @@ async fn a_continue_token_opens_nothing_but_its_own_list() {
         let object = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}});
         secrets.create("default", &object).await.unwrap();
     }
-    let params = ListParams { limit: 1, ..ListParams::default() };
+    let params = ListParams {
+        limit: 1,
+        ..ListParams::default()
+    };
     let page = secrets.list("default", &params).await.unwrap();
     let token = page["metadata"]["continue"].as_str().unwrap().to_owned();
-    let params = ListParams { continue_token: token, ..ListParams::default() };
-    let error = hub.configmaps("/clusters/root").list("default", &params).await.unwrap_err();
+    let params = ListParams {
+        continue_token: token,
+        ..ListParams::default()
+    };
+    let error = hub
+        .configmaps("/clusters/root")
+        .list("default", &params)
+        .await
+        .unwrap_err();
     assert_eq!(error.code(), Some(400), "{error}");
 }
 
@@ -172,7 +249,12 @@ async fn a_custom_resource_is_served_in_its_workspace_at_once_and_in_no_other() 
                         "size": {"type": "integer", "default": 1}}}}}}}],
         },
     });
-    let crds = hub.admin("/clusters/root", "apiextensions.k8s.io", "v1", "customresourcedefinitions");
+    let crds = hub.admin(
+        "/clusters/root",
+        "apiextensions.k8s.io",
+        "v1",
+        "customresourcedefinitions",
+    );
     crds.create("", &crd).await.unwrap();
     let widget = json!({"apiVersion": "example.org/v1", "kind": "Widget",
         "metadata": {"name": "w"}, "spec": {"unknown": 1}});
@@ -180,16 +262,40 @@ async fn a_custom_resource_is_served_in_its_workspace_at_once_and_in_no_other() 
     let made = widgets.create("default", &widget).await.unwrap();
     assert_eq!(made["spec"], json!({"size": 1}), "pruned and defaulted");
     let elsewhere = hub.admin(&other, "example.org", "v1", "widgets");
-    assert!(elsewhere.create("default", &widget).await.unwrap_err().is_not_found());
-    crds.delete("", "widgets.example.org", &DeleteParams::default()).await.unwrap();
-    crate::support::eventually(|| async { crds.get("", "widgets.example.org").await.is_err() }).await;
-    assert!(widgets.get("default", "w").await.unwrap_err().is_not_found());
+    assert!(
+        elsewhere
+            .create("default", &widget)
+            .await
+            .unwrap_err()
+            .is_not_found()
+    );
+    crds.delete("", "widgets.example.org", &DeleteParams::default())
+        .await
+        .unwrap();
+    crate::support::eventually(|| async { crds.get("", "widgets.example.org").await.is_err() })
+        .await;
+    assert!(
+        widgets
+            .get("default", "w")
+            .await
+            .unwrap_err()
+            .is_not_found()
+    );
 }
 
 #[tokio::test]
 async fn a_plain_hub_has_neither_prefix_nor_kcp_keys() {
     let hub = start_with(Layout::Plain).await;
-    let made = hub.configmaps("").create("default", &configmap("a")).await.unwrap();
+    let made = hub
+        .configmaps("")
+        .create("default", &configmap("a"))
+        .await
+        .unwrap();
     assert_eq!(made["metadata"].get("annotations"), None);
-    assert!(hub.configmaps("/clusters/root").get("default", "a").await.is_err());
+    assert!(
+        hub.configmaps("/clusters/root")
+            .get("default", "a")
+            .await
+            .is_err()
+    );
 }

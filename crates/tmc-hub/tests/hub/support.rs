@@ -32,7 +32,9 @@ impl tmc_hub::Signer for TestSigner {
         let group = scope.map(|cluster| format!("{}{cluster}", tmc_hub::SCOPE_GROUP_PREFIX));
         let groups: Vec<&str> = group.iter().map(String::as_str).collect();
         let validity = Validity::starting_now(ttl);
-        self.0.sign_request_adding(request, &groups, validity).map_err(|e| e.to_string())
+        self.0
+            .sign_request_adding(request, &groups, validity)
+            .map_err(|e| e.to_string())
     }
 }
 
@@ -43,7 +45,8 @@ pub(crate) async fn start() -> TestHub {
 pub(crate) async fn start_with(layout: Layout) -> TestHub {
     let engine = Box::new(tmc_store::engine::Memory::default());
     let store = Store::open(engine, |_, value| Extracted::of(value), Default::default()).unwrap();
-    let ca = CertificateAuthority::generate("ca", Validity::starting_now(Duration::from_secs(9999)));
+    let ca =
+        CertificateAuthority::generate("ca", Validity::starting_now(Duration::from_secs(9999)));
     let hub = Hub::start(HubOptions {
         store,
         environment: Arc::new(SystemEnvironment),
@@ -55,8 +58,9 @@ pub(crate) async fn start_with(layout: Layout) -> TestHub {
     })
     .await
     .unwrap();
-    let server =
-        Server::builder(VersionInfo::new(36, "v1.36.2")).surface(Arc::new(hub.clone())).build();
+    let server = Server::builder(VersionInfo::new(36, "v1.36.2"))
+        .surface(Arc::new(hub.clone()))
+        .build();
     TestHub { hub, server }
 }
 
@@ -75,8 +79,20 @@ impl TestHub {
     }
 
     /// As the administrator.
-    pub(crate) fn admin(&self, path: &str, group: &str, version: &str, resource: &str) -> ResourceClient {
-        self.client(UserInfo::new("admin", &[GROUP_MASTERS]), path, group, version, resource)
+    pub(crate) fn admin(
+        &self,
+        path: &str,
+        group: &str,
+        version: &str,
+        resource: &str,
+    ) -> ResourceClient {
+        self.client(
+            UserInfo::new("admin", &[GROUP_MASTERS]),
+            path,
+            group,
+            version,
+            resource,
+        )
     }
 
     /// As a user without groups.

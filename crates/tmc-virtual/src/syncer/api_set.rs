@@ -28,7 +28,11 @@ pub(super) struct ApiSets {
 
 impl ApiSets {
     pub(super) fn new(definitions: Arc<dyn Definitions>) -> Self {
-        Self { definitions, shared: Mutex::default(), sets: Mutex::default() }
+        Self {
+            definitions,
+            shared: Mutex::default(),
+            sets: Mutex::default(),
+        }
     }
 
     /// The set of a view of these resources (sorted).
@@ -56,7 +60,9 @@ impl ApiSets {
 pub(super) fn resources(
     accepted: impl IntoIterator<Item = GroupVersionResource>,
 ) -> Vec<GroupVersionResource> {
-    let always = ALWAYS.iter().map(|name| GroupVersionResource::new("", "v1", name));
+    let always = ALWAYS
+        .iter()
+        .map(|name| GroupVersionResource::new("", "v1", name));
     let mut all: Vec<_> = always.chain(accepted).collect();
     all.retain(|gvr| !(gvr.group.is_empty() && NEVER.contains(&gvr.resource.as_str())));
     all.sort();
@@ -66,7 +72,11 @@ pub(super) fn resources(
 
 /// A hub's definition with the verbs of a view: no create, no delete, no scale.
 fn view_definition(hub: &ResourceDefinition) -> ResourceDefinition {
-    let verbs = Verbs::GET.and(Verbs::LIST).and(Verbs::WATCH).and(Verbs::UPDATE).and(Verbs::PATCH);
+    let verbs = Verbs::GET
+        .and(Verbs::LIST)
+        .and(Verbs::WATCH)
+        .and(Verbs::UPDATE)
+        .and(Verbs::PATCH);
     ResourceDefinition {
         gvk: hub.gvk.clone(),
         plural: hub.plural.clone(),
@@ -76,7 +86,10 @@ fn view_definition(hub: &ResourceDefinition) -> ResourceDefinition {
         categories: hub.categories.clone(),
         scope: hub.scope,
         verbs,
-        subresources: Subresources { status: hub.subresources.status, ..Subresources::default() },
+        subresources: Subresources {
+            status: hub.subresources.status,
+            ..Subresources::default()
+        },
         schema: hub.schema.clone(),
         columns: hub.columns.clone(),
         strategic: false,
@@ -98,6 +111,15 @@ mod tests {
         let of = |group: &str, name: &str| GroupVersionResource::new(group, "v1", name);
         let all = resources([of("apps", "deployments"), of("", "pods"), of("", "secrets")]);
         let names: Vec<&str> = all.iter().map(|gvr| gvr.resource.as_str()).collect();
-        assert_eq!(names, ["configmaps", "namespaces", "secrets", "serviceaccounts", "deployments"]);
+        assert_eq!(
+            names,
+            [
+                "configmaps",
+                "namespaces",
+                "secrets",
+                "serviceaccounts",
+                "deployments"
+            ]
+        );
     }
 }

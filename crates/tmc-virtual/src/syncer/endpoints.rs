@@ -50,18 +50,35 @@ struct SyncerHeartbeat {
 
 /// Checks a heartbeat's body against the target and the clock.
 pub(super) fn read_beat(body: &[u8], target: &TargetId, now: Timestamp) -> Result<Beat> {
-    let beat: SyncerHeartbeat = serde_json::from_slice(body)
-        .map_err(|error| ApiError::bad_request(format!("the body is no SyncerHeartbeat: {error}")))?;
+    let beat: SyncerHeartbeat = serde_json::from_slice(body).map_err(|error| {
+        ApiError::bad_request(format!("the body is no SyncerHeartbeat: {error}"))
+    })?;
     if beat.uid != target.uid {
         let resource = tmc_apimachinery::GroupResource::new("workload.kcp.io", "synctargets");
-        let why = format!("the heartbeat is for uid \"{}\", the SyncTarget's is another", beat.uid);
+        let why = format!(
+            "the heartbeat is for uid \"{}\", the SyncTarget's is another",
+            beat.uid
+        );
         return Err(ApiError::conflict(&resource, &target.name, &why));
     }
-    let invalid = |cause| Err(ApiError::invalid("syncer.kcp.io", "SyncerHeartbeat", "", vec![cause]));
+    let invalid = |cause| {
+        Err(ApiError::invalid(
+            "syncer.kcp.io",
+            "SyncerHeartbeat",
+            "",
+            vec![cause],
+        ))
+    };
     if beat.identity.is_empty() {
-        return invalid(Cause::required("identity", "the name of the syncer replica"));
+        return invalid(Cause::required(
+            "identity",
+            "the name of the syncer replica",
+        ));
     }
-    let sent = beat.sent_at.as_deref().and_then(|text| text.parse::<Timestamp>().ok());
+    let sent = beat
+        .sent_at
+        .as_deref()
+        .and_then(|text| text.parse::<Timestamp>().ok());
     let Some(sent) = sent else {
         return invalid(Cause::required("sentAt", "an RFC 3339 time"));
     };
@@ -70,7 +87,12 @@ pub(super) fn read_beat(body: &[u8], target: &TargetId, now: Timestamp) -> Resul
         let why = "it lies in the future: check the clocks of hub and member";
         return invalid(Cause::invalid("sentAt", &json!(beat.sent_at), why));
     }
-    Ok(Beat { received: now, identity: beat.identity, sequence: beat.sequence, report: beat.report })
+    Ok(Beat {
+        received: now,
+        identity: beat.identity,
+        sequence: beat.sequence,
+        report: beat.report,
+    })
 }
 
 /// The answer to a beat.
@@ -97,7 +119,11 @@ mod tests {
     use super::*;
 
     fn target() -> TargetId {
-        TargetId { cluster: ClusterName::new("root"), name: "one".into(), uid: "u1".into() }
+        TargetId {
+            cluster: ClusterName::new("root"),
+            name: "one".into(),
+            uid: "u1".into(),
+        }
     }
 
     fn at(text: &str) -> Timestamp {
@@ -105,14 +131,23 @@ mod tests {
     }
 
     fn read(body: &Value) -> Result<Beat> {
-        read_beat(body.to_string().as_bytes(), &target(), at("2026-01-01T00:00:00Z"))
+        read_beat(
+            body.to_string().as_bytes(),
+            &target(),
+            at("2026-01-01T00:00:00Z"),
+        )
     }
 
     #[test]
     fn a_beat_of_another_uid_conflicts_and_one_from_the_future_is_refused() {
         let body = |uid: &str, sent: &str| json!({"uid": uid, "identity": "a", "sequence": 1, "sentAt": sent});
         assert!(read(&body("u1", "2026-01-01T00:00:05.123Z")).is_ok());
-        assert_eq!(read(&body("u", "2026-01-01T00:00:00Z")).expect_err("uid").code, 409);
+        assert_eq!(
+            read(&body("u", "2026-01-01T00:00:00Z"))
+                .expect_err("uid")
+                .code,
+            409
+        );
         let error = read(&body("u1", "2026-01-01T00:01:00Z")).expect_err("future");
         assert_eq!(error.code, 422);
         assert!(error.message.contains("sentAt"), "{error}");
@@ -121,7 +156,17 @@ mod tests {
     #[test]
     fn an_unreadable_beat_names_what_is_wrong() {
         assert_eq!(read(&json!([])).expect_err("array").code, 400);
-        assert!(read(&json!({"uid": "u1"})).expect_err("identity").message.contains("identity"));
-        assert!(read(&json!({"uid": "u1", "identity": "a", "sentAt": "soon"})).expect_err("time").message.contains("sentAt"));
+        assert!(
+            read(&json!({"uid": "u1"}))
+                .expect_err("identity")
+                .message
+                .contains("identity")
+        );
+        assert!(
+            read(&json!({"uid": "u1", "identity": "a", "sentAt": "soon"}))
+                .expect_err("time")
+                .message
+                .contains("sentAt")
+        );
     }
 }

@@ -38,7 +38,10 @@ pub(super) struct SyncerStore {
 }
 
 fn domain(request: &ResourceRequest) -> Result<&Domain> {
-    let domain = request.domain.as_ref().and_then(|d| d.downcast_ref::<Domain>());
+    let domain = request
+        .domain
+        .as_ref()
+        .and_then(|d| d.downcast_ref::<Domain>());
     domain.ok_or_else(|| ApiError::internal("a view without a target"))
 }
 
@@ -62,8 +65,8 @@ impl SyncerStore {
     /// The object in the view; `None` if it is not this target's to see.
     fn show(&self, request: &ResourceRequest, object: &Value) -> Result<Option<Value>> {
         let domain = domain(request)?;
-        let visible = domain.keys.sees(object)
-            && !self.hidden.hides(&request.definition.plural, object);
+        let visible =
+            domain.keys.sees(object) && !self.hidden.hides(&request.definition.plural, object);
         if !visible {
             return Ok(None);
         }
@@ -96,10 +99,20 @@ impl SyncerStore {
         }
         let own = domain(request)?.keys.selector();
         let asked = options.labels.to_string();
-        Ok(if asked.is_empty() { own } else { format!("{own},{asked}") })
+        Ok(if asked.is_empty() {
+            own
+        } else {
+            format!("{own},{asked}")
+        })
     }
 
-    async fn write(&self, request: &ResourceRequest, name: &str, write: Write, version: &str) -> Result<Value> {
+    async fn write(
+        &self,
+        request: &ResourceRequest,
+        name: &str,
+        write: Write,
+        version: &str,
+    ) -> Result<Value> {
         let (sub, mut object) = match write {
             Write::Status(object) => ("status", object),
             Write::Main(object) => ("", object),
@@ -111,8 +124,17 @@ impl SyncerStore {
             .map_err(upstream_error)
     }
 
-    async fn update_once(&self, request: &ResourceRequest, name: &str, body: &Value) -> Result<Value> {
-        let part = if request.subresource == "status" { Part::Status } else { Part::Main };
+    async fn update_once(
+        &self,
+        request: &ResourceRequest,
+        name: &str,
+        body: &Value,
+    ) -> Result<Value> {
+        let part = if request.subresource == "status" {
+            Part::Status
+        } else {
+            Part::Main
+        };
         let mut stored = self.upstream(request, name).await?;
         let resource = request.definition.group_resource();
         for write in merge(&stored, body, &domain(request)?.keys, part, &resource)? {
@@ -147,7 +169,10 @@ impl ResourceStore for SyncerStore {
             .map_err(upstream_error)?;
         let mut page = Page {
             resource_version: meta(&list).resource_version().to_owned(),
-            continue_token: list["metadata"]["continue"].as_str().unwrap_or_default().to_owned(),
+            continue_token: list["metadata"]["continue"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned(),
             remaining: list["metadata"]["remainingItemCount"].as_u64(),
             items: Vec::new(),
         };
@@ -163,7 +188,10 @@ impl ResourceStore for SyncerStore {
         let params = WatchParams {
             labels: self.selector(request, options)?,
             fields: options.fields.to_string(),
-            resource_version: options.resource_version.map(|rv| rv.to_string()).unwrap_or_default(),
+            resource_version: options
+                .resource_version
+                .map(|rv| rv.to_string())
+                .unwrap_or_default(),
             timeout: Duration::from_secs(options.timeout_seconds.unwrap_or(3600)),
             send_initial_events: options.send_initial_events,
         };
@@ -224,7 +252,12 @@ impl ResourceStore for SyncerStore {
         Err(ApiError::internal("no try left"))
     }
 
-    async fn delete(&self, request: &ResourceRequest, _: &str, _: &DeleteOptions) -> Result<Deleted> {
+    async fn delete(
+        &self,
+        request: &ResourceRequest,
+        _: &str,
+        _: &DeleteOptions,
+    ) -> Result<Deleted> {
         Err(not_in_a_view(request, "deleted"))
     }
 
@@ -251,13 +284,21 @@ impl SyncerStore {
             client::WatchEvent::Modified(object) => (EventKind::Modified, object),
             client::WatchEvent::Deleted(object) => (EventKind::Deleted, object),
             client::WatchEvent::Bookmark(object) => {
-                let end = meta(&object).annotation("k8s.io/initial-events-end").is_some();
+                let end = meta(&object)
+                    .annotation("k8s.io/initial-events-end")
+                    .is_some();
                 let object = Object::from_value(&object);
-                return (bookmarks || end).then_some(Ok(WatchEvent { kind: EventKind::Bookmark, object }));
+                return (bookmarks || end).then_some(Ok(WatchEvent {
+                    kind: EventKind::Bookmark,
+                    object,
+                }));
             }
         };
         match self.show(request, &object) {
-            Ok(Some(shown)) => Some(Ok(WatchEvent { kind, object: Object::from_value(&shown) })),
+            Ok(Some(shown)) => Some(Ok(WatchEvent {
+                kind,
+                object: Object::from_value(&shown),
+            })),
             Ok(None) => None,
             Err(error) => Some(Err(error)),
         }

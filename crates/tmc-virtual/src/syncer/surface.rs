@@ -62,7 +62,11 @@ pub const BY_SECRET: &str = "secret";
 
 /// Values of the index [`BY_SECRET`].
 pub fn secret_index(key: &ClusterKey, cluster: &ClusterView) -> Vec<String> {
-    vec![secret_key(key.cluster.as_str(), &key.namespace, &cluster.spec.kubeconfig_secret_ref.name)]
+    vec![secret_key(
+        key.cluster.as_str(),
+        &key.namespace,
+        &cluster.spec.kubeconfig_secret_ref.name,
+    )]
 }
 
 fn secret_key(cluster: &str, namespace: &str, name: &str) -> String {
@@ -105,7 +109,11 @@ impl Hidden for NeverSynced {
             return false;
         }
         let kind = object["type"].as_str().unwrap_or_default();
-        let internal = ["tmc.kcp.io/kubeconfig", "kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token"];
+        let internal = [
+            "tmc.kcp.io/kubeconfig",
+            "kubernetes.io/service-account-token",
+            "bootstrap.kubernetes.io/token",
+        ];
         let at = meta(object);
         let key = secret_key(at.cluster(), at.namespace(), at.name());
         internal.contains(&kind) || !self.0.by_index(BY_SECRET, &key).is_empty()
@@ -115,11 +123,22 @@ impl Hidden for NeverSynced {
 impl SyncerWorkspace {
     /// A workspace on a hub.
     pub fn new(dependencies: SyncerDependencies) -> Self {
-        let SyncerDependencies { hub, targets, clusters, definitions, access, beats, workspace_url } =
-            dependencies;
+        let SyncerDependencies {
+            hub,
+            targets,
+            clusters,
+            definitions,
+            access,
+            beats,
+            workspace_url,
+        } = dependencies;
         let hidden = Arc::new(NeverSynced(clusters.clone()));
         Self {
-            store: SyncerStore { hub, hidden, workspace_url },
+            store: SyncerStore {
+                hub,
+                hidden,
+                workspace_url,
+            },
             targets,
             clusters,
             sets: ApiSets::new(definitions),
@@ -139,21 +158,42 @@ impl SyncerWorkspace {
             tracing::info!(target = %path.name, cluster = %path.cluster, "a syncer asked with the uid of another SyncTarget");
             return None;
         }
-        let accepted = target.synced().iter().filter(|r| r.state == tmc_api::workload::SyncState::Accepted);
+        let accepted = target
+            .synced()
+            .iter()
+            .filter(|r| r.state == tmc_api::workload::SyncState::Accepted);
         let accepted = accepted.filter_map(|r| {
-            Some(GroupVersionResource::new(&r.group, r.versions.first()?, &r.resource))
+            Some(GroupVersionResource::new(
+                &r.group,
+                r.versions.first()?,
+                &r.resource,
+            ))
         });
-        let id = TargetId { cluster: path.cluster.clone(), name: path.name.clone(), uid: path.uid.clone() };
-        let keys = TargetKeys::new(&tmc_api::hashes::sync_target_key(id.cluster.as_str(), &id.name));
+        let id = TargetId {
+            cluster: path.cluster.clone(),
+            name: path.name.clone(),
+            uid: path.uid.clone(),
+        };
+        let keys = TargetKeys::new(&tmc_api::hashes::sync_target_key(
+            id.cluster.as_str(),
+            &id.name,
+        ));
         let resources = resources(accepted);
         let evaluated = !target.synced().is_empty();
-        Some(Domain { target: id, keys, resources, evaluated })
+        Some(Domain {
+            target: id,
+            keys,
+            resources,
+            evaluated,
+        })
     }
 
     fn answer_resources(&self, domain: &Domain) -> Value {
         let set = self.sets.set(&domain.resources);
-        let rows: Vec<Value> =
-            set.iter().map(|d| resource_row(&d.gvr(), &d.gvk.kind, d.namespaced())).collect();
+        let rows: Vec<Value> = set
+            .iter()
+            .map(|d| resource_row(&d.gvr(), &d.gvk.kind, d.namespaced()))
+            .collect();
         json!({"apiVersion": "syncer.kcp.io/v1alpha1", "kind": "SyncedResourceList",
                "metadata": {}, "items": rows})
     }
@@ -189,7 +229,9 @@ fn json_response(status: StatusCode, value: &Value) -> Response {
     let mut response = http::Response::new(body.boxed_unsync());
     *response.status_mut() = status;
     let json = http::HeaderValue::from_static("application/json");
-    response.headers_mut().insert(http::header::CONTENT_TYPE, json);
+    response
+        .headers_mut()
+        .insert(http::header::CONTENT_TYPE, json);
     response
 }
 
@@ -200,14 +242,22 @@ impl ApiSurface for SyncerWorkspace {
     }
 
     fn resolve(&self, path: &str) -> Resolution {
-        let Some(parsed) = url::parse("syncer", path) else { return Resolution::NotMine };
+        let Some(parsed) = url::parse("syncer", path) else {
+            return Resolution::NotMine;
+        };
         if self.ready().is_err() {
             return Resolution::NotMine;
         }
-        let Some(domain) = self.domain(&parsed) else { return Resolution::NotMine };
+        let Some(domain) = self.domain(&parsed) else {
+            return Resolution::NotMine;
+        };
         let scope = parsed.scope.unwrap_or(ClusterScope::One(parsed.cluster));
         let domain: Arc<dyn std::any::Any + Send + Sync> = Arc::new(domain);
-        Resolution::Accepted(Resolved { scope, path: parsed.rest, domain: Some(domain) })
+        Resolution::Accepted(Resolved {
+            scope,
+            path: parsed.rest,
+            domain: Some(domain),
+        })
     }
 
     fn ready(&self) -> std::result::Result<(), String> {
@@ -237,7 +287,11 @@ impl ApiSurface for SyncerWorkspace {
         &self.store
     }
 
-    async fn special(&self, context: &RequestContext, request: &SpecialRequest) -> Option<Response> {
+    async fn special(
+        &self,
+        context: &RequestContext,
+        request: &SpecialRequest,
+    ) -> Option<Response> {
         let name = context.resolved.path.strip_prefix(ENDPOINTS)?;
         let domain = domain_of(context)?;
         Some(match self.endpoint(domain, name, request) {

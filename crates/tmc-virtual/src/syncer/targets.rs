@@ -65,7 +65,10 @@ impl TargetView {
 
 /// The identity of the Hosted syncer of a target, built from its fields and never parsed back.
 pub fn hosted_user(target: &TargetId) -> UserInfo {
-    let name = format!("system:syncer:{}:{}:{}", target.cluster, target.name, target.uid);
+    let name = format!(
+        "system:syncer:{}:{}:{}",
+        target.cluster, target.name, target.uid
+    );
     UserInfo::new(&name, &[GROUP_HOSTED])
 }
 
@@ -79,7 +82,11 @@ mod tests {
     use super::*;
 
     fn target(cluster: &str, name: &str, uid: &str) -> TargetId {
-        TargetId { cluster: ClusterName::new(cluster), name: name.into(), uid: uid.into() }
+        TargetId {
+            cluster: ClusterName::new(cluster),
+            name: name.into(),
+            uid: uid.into(),
+        }
     }
 
     #[test]

@@ -58,7 +58,9 @@ impl TargetKeys {
     /// finalizer holds it back.
     fn removal_due(&self, upstream: &Value) -> Option<String> {
         let at = meta(upstream).annotation(&self.deletion)?;
-        let held = meta(upstream).annotation(&self.soft_finalizers).unwrap_or("");
+        let held = meta(upstream)
+            .annotation(&self.soft_finalizers)
+            .unwrap_or("");
         held.is_empty().then(|| at.to_owned())
     }
 }
@@ -106,7 +108,10 @@ pub fn view(upstream: &Value, target: &TargetKeys, workspace_url: &str) -> Resul
             None => {}
         }
     }
-    if meta(upstream).finalizers().contains(&target.finalizer.as_str()) {
+    if meta(upstream)
+        .finalizers()
+        .contains(&target.finalizer.as_str())
+    {
         add_finalizer(&mut object, &target.finalizer);
     }
     if let Some(at) = target.removal_due(upstream) {
@@ -118,29 +123,45 @@ pub fn view(upstream: &Value, target: &TargetKeys, workspace_url: &str) -> Resul
 
 /// Drops what belongs to the hub and to other targets.
 fn hide_internals(object: &mut Value) {
-    let Some(metadata) = object["metadata"].as_object_mut() else { return };
-    for key in ["finalizers", "deletionTimestamp", "deletionGracePeriodSeconds"] {
+    let Some(metadata) = object["metadata"].as_object_mut() else {
+        return;
+    };
+    for key in [
+        "finalizers",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+    ] {
         metadata.remove(key);
     }
-    if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
+    if let Some(annotations) = metadata
+        .get_mut("annotations")
+        .and_then(Value::as_object_mut)
+    {
         annotations.retain(|key, _| !key.starts_with(keys::DIFF_PREFIX));
     }
 }
 
 fn apply_spec_diff(object: &mut Value, target: &TargetKeys) -> Result<()> {
-    let Some(patch) = meta(object).annotation(&target.spec_diff).map(str::to_owned) else {
+    let Some(patch) = meta(object)
+        .annotation(&target.spec_diff)
+        .map(str::to_owned)
+    else {
         return Ok(());
     };
-    let Some(spec) = object.get_mut("spec") else { return Ok(()) };
-    json_patch(spec, patch.as_bytes()).map_err(|error| {
-        ApiError::internal(format!("annotation {}: {error}", target.spec_diff))
-    })
+    let Some(spec) = object.get_mut("spec") else {
+        return Ok(());
+    };
+    json_patch(spec, patch.as_bytes())
+        .map_err(|error| ApiError::internal(format!("annotation {}: {error}", target.spec_diff)))
 }
 
 /// The fields that targets may write, from the object's own annotation or the default.
 fn summarized(upstream: &Value) -> Result<Vec<Summarized>> {
     let Some(text) = meta(upstream).annotation(keys::SUMMARIZING_ANNOTATION) else {
-        return Ok(vec![Summarized { path: "status".into(), promote: true }]);
+        return Ok(vec![Summarized {
+            path: "status".into(),
+            promote: true,
+        }]);
     };
     let bad = || {
         ApiError::internal(format!(
@@ -153,11 +174,22 @@ fn summarized(upstream: &Value) -> Result<Vec<Summarized>> {
         .into_iter()
         .map(|field| {
             // Decoded case-insensitively, as Go does.
-            let lower: BTreeMap<String, Value> =
-                field.into_iter().map(|(key, value)| (key.to_lowercase(), value)).collect();
-            let path = lower.get("fieldpath").and_then(Value::as_str).ok_or_else(bad)?;
-            let promote = lower.get("promotetoupstream").and_then(Value::as_bool).unwrap_or(false);
-            Ok(Summarized { path: path.to_owned(), promote })
+            let lower: BTreeMap<String, Value> = field
+                .into_iter()
+                .map(|(key, value)| (key.to_lowercase(), value))
+                .collect();
+            let path = lower
+                .get("fieldpath")
+                .and_then(Value::as_str)
+                .ok_or_else(bad)?;
+            let promote = lower
+                .get("promotetoupstream")
+                .and_then(Value::as_bool)
+                .unwrap_or(false);
+            Ok(Summarized {
+                path: path.to_owned(),
+                promote,
+            })
         })
         .collect()
 }
@@ -176,7 +208,11 @@ fn record(object: &mut Value, annotation: &str, fields: &Map<String, Value>) {
     if fields.is_empty() {
         remove_annotation(object, annotation);
     } else {
-        set_annotation(object, annotation, &Value::Object(fields.clone()).to_string());
+        set_annotation(
+            object,
+            annotation,
+            &Value::Object(fields.clone()).to_string(),
+        );
     }
 }
 
@@ -260,13 +296,24 @@ fn remove(upstream: &Value, target: &TargetKeys) -> Result<Vec<Write>> {
     let others = other_targets(upstream, target);
     let fields = summarized(upstream)?;
     let heir = match others.as_slice() {
-        [one] if one.sees(upstream) && meta(upstream).finalizers().contains(&one.finalizer.as_str()) => Some(one),
+        [one]
+            if one.sees(upstream)
+                && meta(upstream)
+                    .finalizers()
+                    .contains(&one.finalizer.as_str()) =>
+        {
+            Some(one)
+        }
         _ => None,
     };
     if let Some(heir) = heir {
         let mut reported = recorded(upstream, &heir.diff)?;
         for field in fields.iter().filter(|f| f.promote) {
-            if let Some(value) = reported.get(&field.path).filter(|v| *v != PROMOTED).cloned() {
+            if let Some(value) = reported
+                .get(&field.path)
+                .filter(|v| *v != PROMOTED)
+                .cloned()
+            {
                 set_path(&mut object, &field.path, Some(value));
                 reported.insert(field.path.clone(), PROMOTED.into());
             }
@@ -274,13 +321,21 @@ fn remove(upstream: &Value, target: &TargetKeys) -> Result<Vec<Write>> {
         record(&mut object, &heir.diff, &reported);
     } else if others.is_empty() {
         let own = recorded(upstream, &target.diff)?;
-        for field in fields.iter().filter(|f| own.get(&f.path).is_some_and(|v| v == PROMOTED)) {
+        for field in fields
+            .iter()
+            .filter(|f| own.get(&f.path).is_some_and(|v| v == PROMOTED))
+        {
             set_path(&mut object, &field.path, None);
         }
     }
     remove_label(&mut object, &target.state);
     remove_finalizer(&mut object, &target.finalizer);
-    for annotation in [&target.diff, &target.deletion, &target.spec_diff, &target.soft_finalizers] {
+    for annotation in [
+        &target.diff,
+        &target.deletion,
+        &target.spec_diff,
+        &target.soft_finalizers,
+    ] {
         remove_annotation(&mut object, annotation);
     }
     Ok(writes(upstream, object))
@@ -297,7 +352,10 @@ fn report(upstream: &Value, body: &Value, target: &TargetKeys, part: Part) -> Re
         unpromote(upstream, &mut object, &others, &fields)?;
         keep_promoted(upstream, &mut own, &fields);
     }
-    for field in fields.iter().filter(|f| (f.path == "status") == (part == Part::Status)) {
+    for field in fields
+        .iter()
+        .filter(|f| (f.path == "status") == (part == Part::Status))
+    {
         match (get_path(body, &field.path).cloned(), alone && field.promote) {
             (Some(value), true) => {
                 set_path(&mut object, &field.path, Some(value));
@@ -337,7 +395,10 @@ fn unpromote(
 /// Replaces marks of promotion in a report by the values that the object has.
 fn keep_promoted(upstream: &Value, report: &mut Map<String, Value>, fields: &[Summarized]) {
     for field in fields {
-        if report.get(&field.path).is_none_or(|value| value != PROMOTED) {
+        if report
+            .get(&field.path)
+            .is_none_or(|value| value != PROMOTED)
+        {
             continue;
         }
         match get_path(upstream, &field.path) {

@@ -56,12 +56,24 @@ fn status_of(upstream: &Value, target: &str, status: Value) -> Result<Vec<Write>
 fn a_view_hides_foreign_finalizers_deletion_and_every_report() {
     let mut object = upstream(&["k1", "k2"]);
     object["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
-    set_annotation(&mut object, "diff.syncer.internal.kcp.io/k2", "{\"status\":{\"x\":1}}");
+    set_annotation(
+        &mut object,
+        "diff.syncer.internal.kcp.io/k2",
+        "{\"status\":{\"x\":1}}",
+    );
     let seen = view(&object, &TargetKeys::new("k1"), URL).expect("view");
     assert_eq!(meta(&seen).finalizers(), ["workload.kcp.io/syncer-k1"]);
     assert_eq!(meta(&seen).deletion_timestamp(), "");
-    assert!(meta(&seen).annotations().keys().all(|k| !k.starts_with("diff.syncer")));
-    assert_eq!(meta(&seen).annotation("internal.workload.kcp.io/workspace-url"), Some(URL));
+    assert!(
+        meta(&seen)
+            .annotations()
+            .keys()
+            .all(|k| !k.starts_with("diff.syncer"))
+    );
+    assert_eq!(
+        meta(&seen).annotation("internal.workload.kcp.io/workspace-url"),
+        Some(URL)
+    );
 }
 
 #[test]
@@ -76,8 +88,13 @@ fn a_status_that_no_target_vouches_for_is_not_shown() {
 fn a_spec_diff_changes_only_the_view_of_its_own_target() {
     let mut object = upstream(&["k1", "k2"]);
     let patch = r#"[{"op":"replace","path":"/replicas","value":1}]"#;
-    set_annotation(&mut object, "experimental.spec-diff.workload.kcp.io/k1", patch);
-    let of = |key| view(&object, &TargetKeys::new(key), URL).expect("view")["spec"]["replicas"].clone();
+    set_annotation(
+        &mut object,
+        "experimental.spec-diff.workload.kcp.io/k1",
+        patch,
+    );
+    let of =
+        |key| view(&object, &TargetKeys::new(key), URL).expect("view")["spec"]["replicas"].clone();
     assert_eq!((of("k1"), of("k2")), (json!(1), json!(3)));
 }
 
@@ -87,16 +104,25 @@ fn an_unreadable_annotation_is_named() {
     set_annotation(&mut object, "diff.syncer.internal.kcp.io/k1", "not json");
     let error = view(&object, &TargetKeys::new("k1"), URL).expect_err("unreadable");
     assert_eq!(error.code, 500);
-    assert!(error.message.contains("diff.syncer.internal.kcp.io/k1"), "{error}");
+    assert!(
+        error.message.contains("diff.syncer.internal.kcp.io/k1"),
+        "{error}"
+    );
 }
 
 #[test]
 fn the_deletion_mark_shows_as_a_deletion_timestamp_unless_a_soft_finalizer_holds_it() {
     let mut object = upstream(&["k1"]);
-    set_annotation(&mut object, "deletion.internal.workload.kcp.io/k1", "2026-01-01T00:00:00Z");
+    set_annotation(
+        &mut object,
+        "deletion.internal.workload.kcp.io/k1",
+        "2026-01-01T00:00:00Z",
+    );
     let keys = TargetKeys::new("k1");
     let shown = |object: &Value| {
-        meta(&view(object, &keys, URL).expect("view")).deletion_timestamp().to_owned()
+        meta(&view(object, &keys, URL).expect("view"))
+            .deletion_timestamp()
+            .to_owned()
     };
     assert_eq!(shown(&object), "2026-01-01T00:00:00Z");
     set_annotation(&mut object, "finalizers.workload.kcp.io/k1", "backup");
@@ -107,10 +133,17 @@ fn the_deletion_mark_shows_as_a_deletion_timestamp_unless_a_soft_finalizer_holds
 fn the_only_targets_status_becomes_the_objects_own_status_first() {
     let object = upstream(&["k1"]);
     let writes = status_of(&object, "k1", json!({"replicas": 3})).expect("merge");
-    assert!(matches!(writes.as_slice(), [Write::Status(_), Write::Main(_)]), "{writes:?}");
+    assert!(
+        matches!(writes.as_slice(), [Write::Status(_), Write::Main(_)]),
+        "{writes:?}"
+    );
     let after = applied(&object, &writes);
     assert_eq!(after["status"], json!({"replicas": 3}));
-    assert!(status_of(&after, "k1", json!({"replicas": 3})).expect("merge").is_empty());
+    assert!(
+        status_of(&after, "k1", json!({"replicas": 3}))
+            .expect("merge")
+            .is_empty()
+    );
     let seen = view(&after, &TargetKeys::new("k1"), URL).expect("view");
     assert_eq!(seen["status"], json!({"replicas": 3}));
 }
@@ -124,10 +157,17 @@ fn with_several_targets_each_report_is_recorded_and_the_object_is_left_alone() {
     add_finalizer(&mut object, "workload.kcp.io/syncer-k2");
     let writes = status_of(&object, "k2", json!({"replicas": 2})).expect("second");
     let after = applied(&object, &writes);
-    assert_eq!(after["status"], json!({"replicas": 1}), "the object's own status is untouched");
+    assert_eq!(
+        after["status"],
+        json!({"replicas": 1}),
+        "the object's own status is untouched"
+    );
     for (key, replicas) in [("k1", 1), ("k2", 2)] {
         let seen = view(&after, &TargetKeys::new(key), URL).expect("view");
-        assert_eq!(seen["status"]["replicas"], replicas, "what {key} said is kept");
+        assert_eq!(
+            seen["status"]["replicas"], replicas,
+            "what {key} said is kept"
+        );
     }
 }
 
@@ -138,15 +178,29 @@ fn the_last_but_one_target_leaves_its_report_to_the_one_that_stays() {
         let writes = status_of(&object, key, json!({"replicas": n})).expect("merge");
         object = applied(&object, &writes);
     }
-    set_annotation(&mut object, "deletion.internal.workload.kcp.io/k1", "2026-01-01T00:00:00Z");
+    set_annotation(
+        &mut object,
+        "deletion.internal.workload.kcp.io/k1",
+        "2026-01-01T00:00:00Z",
+    );
     let keys = TargetKeys::new("k1");
     let mut body = view(&object, &keys, URL).expect("view");
     remove_finalizer(&mut body, &keys.finalizer);
     let writes = merge(&object, &body, &keys, Part::Main, &deployments()).expect("removal");
     let after = applied(&object, &writes);
     assert_eq!(after["status"], json!({"replicas": 2}));
-    assert!(!meta(&after).labels().contains_key("state.workload.kcp.io/k1"));
-    assert!(meta(&after).annotations().keys().all(|k| !k.ends_with("/k1")), "{after}");
+    assert!(
+        !meta(&after)
+            .labels()
+            .contains_key("state.workload.kcp.io/k1")
+    );
+    assert!(
+        meta(&after)
+            .annotations()
+            .keys()
+            .all(|k| !k.ends_with("/k1")),
+        "{after}"
+    );
 }
 
 #[test]
@@ -154,7 +208,11 @@ fn when_the_last_target_leaves_nobody_vouches_for_the_status() {
     let mut object = upstream(&["k1"]);
     let writes = status_of(&object, "k1", json!({"replicas": 1})).expect("merge");
     object = applied(&object, &writes);
-    set_annotation(&mut object, "deletion.internal.workload.kcp.io/k1", "2026-01-01T00:00:00Z");
+    set_annotation(
+        &mut object,
+        "deletion.internal.workload.kcp.io/k1",
+        "2026-01-01T00:00:00Z",
+    );
     let keys = TargetKeys::new("k1");
     let mut body = view(&object, &keys, URL).expect("view");
     remove_finalizer(&mut body, &keys.finalizer);
@@ -178,7 +236,11 @@ fn a_target_cannot_shed_an_object_that_nobody_asked_it_to_remove() {
 #[test]
 fn a_soft_finalizer_holds_even_a_target_that_has_removed_its_copy() {
     let mut object = upstream(&["k1"]);
-    set_annotation(&mut object, "deletion.internal.workload.kcp.io/k1", "2026-01-01T00:00:00Z");
+    set_annotation(
+        &mut object,
+        "deletion.internal.workload.kcp.io/k1",
+        "2026-01-01T00:00:00Z",
+    );
     set_annotation(&mut object, "finalizers.workload.kcp.io/k1", "backup");
     let keys = TargetKeys::new("k1");
     let mut body = view(&object, &keys, URL).expect("view");
@@ -193,24 +255,41 @@ fn stale_and_foreign_writes_are_refused() {
     let keys = TargetKeys::new("k1");
     let mut body = view(&object, &keys, URL).expect("view");
     body["metadata"]["resourceVersion"] = "6".into();
-    assert_eq!(merge(&object, &body, &keys, Part::Status, &deployments()).expect_err("stale").code, 409);
+    assert_eq!(
+        merge(&object, &body, &keys, Part::Status, &deployments())
+            .expect_err("stale")
+            .code,
+        409
+    );
     let stranger = TargetKeys::new("k9");
     let body = view(&object, &stranger, URL).expect("view");
-    assert_eq!(merge(&object, &body, &stranger, Part::Main, &deployments()).expect_err("foreign").code, 404);
+    assert_eq!(
+        merge(&object, &body, &stranger, Part::Main, &deployments())
+            .expect_err("foreign")
+            .code,
+        404
+    );
 }
 
 #[test]
 fn a_summarising_annotation_is_read_in_any_case() {
     let mut object = upstream(&["k1"]);
     let fields = r#"[{"fieldPath":"spec.clusterIP","PromoteToUpstream":true}]"#;
-    set_annotation(&mut object, "experimental.summarizing.workload.kcp.io", fields);
+    set_annotation(
+        &mut object,
+        "experimental.summarizing.workload.kcp.io",
+        fields,
+    );
     let keys = TargetKeys::new("k1");
     let mut body = view(&object, &keys, URL).expect("view");
     body["spec"]["clusterIP"] = "10.0.0.1".into();
     body["spec"]["replicas"] = 99.into();
     let writes = merge(&object, &body, &keys, Part::Main, &deployments()).expect("merge");
     let after = applied(&object, &writes);
-    assert_eq!(after["spec"], json!({"replicas": 3, "clusterIP": "10.0.0.1"}));
+    assert_eq!(
+        after["spec"],
+        json!({"replicas": 3, "clusterIP": "10.0.0.1"})
+    );
 }
 
 proptest! {

@@ -14,6 +14,7 @@ pub struct HubAccess(pub Hub);
 #[async_trait]
 impl SyncAccess for HubAccess {
     async fn may_sync(&self, user: &UserInfo, target: &TargetId) -> Decision {
-        self.0.review_access(&sync_attributes(user, &target.cluster, &target.name))
+        self.0
+            .review_access(&sync_attributes(user, &target.cluster, &target.name))
     }
 }

@@ -29,14 +29,19 @@ impl Authority {
         let (certificate, key) = (directory.join("ca.crt"), directory.join("ca.key"));
         if key.exists() {
             let read = |file: &Path| {
-                std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
+                std::fs::read_to_string(file)
+                    .with_context(|| format!("cannot read {}", file.display()))
             };
-            let pair = PemPair { certificate: read(&certificate)?, key: read(&key)? };
+            let pair = PemPair {
+                certificate: read(&certificate)?,
+                key: read(&key)?,
+            };
             let authority = CertificateAuthority::from_pem(&pair)
                 .map_err(|error| anyhow!("{}: {error}", certificate.display()))?;
             return Ok(Self(Arc::new(authority)));
         }
-        let authority = CertificateAuthority::generate("tmc-ca", Validity::starting_now(AUTHORITY_TTL))?;
+        let authority =
+            CertificateAuthority::generate("tmc-ca", Validity::starting_now(AUTHORITY_TTL))?;
         let pair = authority.to_pem();
         for (file, text) in [(&certificate, &pair.certificate), (&key, &pair.key)] {
             write_private(file, text.as_bytes())
@@ -55,7 +60,9 @@ impl Authority {
     /// # Errors
     /// For a name that is neither a DNS name nor an address.
     pub fn server(&self, names: &[String]) -> Result<PemPair> {
-        Ok(self.0.issue_server(names, Validity::starting_now(SERVER_TTL))?)
+        Ok(self
+            .0
+            .issue_server(names, Validity::starting_now(SERVER_TTL))?)
     }
 
     /// The administrator's certificate.
@@ -64,7 +71,9 @@ impl Authority {
     /// When it cannot be made.
     pub fn administrator(&self) -> Result<PemPair> {
         let groups = [tmc_apimachinery::user::GROUP_MASTERS];
-        Ok(self.0.issue_client("system:admin", &groups, Validity::starting_now(ADMIN_TTL))?)
+        Ok(self
+            .0
+            .issue_client("system:admin", &groups, Validity::starting_now(ADMIN_TTL))?)
     }
 }
 
@@ -78,6 +87,8 @@ impl Signer for Authority {
         let group = scope.map(|cluster| format!("{SCOPE_GROUP_PREFIX}{cluster}"));
         let groups: Vec<&str> = group.iter().map(String::as_str).collect();
         let validity = Validity::starting_now(ttl.min(365 * DAY));
-        self.0.sign_request_adding(request, &groups, validity).map_err(|error| error.to_string())
+        self.0
+            .sign_request_adding(request, &groups, validity)
+            .map_err(|error| error.to_string())
     }
 }

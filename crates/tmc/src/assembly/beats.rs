@@ -32,7 +32,12 @@ impl Beats {
         {
             let why = format!("it must rise: the last one of {identity} was {last}");
             let cause = Cause::invalid("sequence", &beat.sequence.into(), why);
-            return Err(ApiError::invalid("syncer.kcp.io", "SyncerHeartbeat", "", vec![cause]));
+            return Err(ApiError::invalid(
+                "syncer.kcp.io",
+                "SyncerHeartbeat",
+                "",
+                vec![cause],
+            ));
         }
         sequences.insert(target.clone(), (beat.identity.clone(), beat.sequence));
         Ok(())
@@ -50,7 +55,11 @@ fn served(report: &Value) -> Option<Arc<ServedApis>> {
         let group = api["group"].as_str().unwrap_or_default();
         for version in texts(&api["versions"]) {
             let resources = texts(&api["resources"]);
-            all.extend(resources.iter().map(|r| GroupVersionResource::new(group, &version, r)));
+            all.extend(
+                resources
+                    .iter()
+                    .map(|r| GroupVersionResource::new(group, &version, r)),
+            );
         }
     }
     Some(Arc::new(all))
@@ -68,7 +77,11 @@ impl BeatSink for Beats {
             at: beat.received,
             identity: beat.identity,
             apis: beat.report.as_ref().and_then(served),
-            totals: beat.report.as_ref().and_then(NodeTotals::from_report).map(Arc::new),
+            totals: beat
+                .report
+                .as_ref()
+                .and_then(NodeTotals::from_report)
+                .map(Arc::new),
         };
         self.live.record(&controllers_id(target), beat);
         Ok(INTERVAL)
@@ -85,18 +98,30 @@ mod tests {
     use super::*;
 
     fn target() -> TargetId {
-        TargetId { cluster: ClusterName::new("root"), name: "one".into(), uid: "u".into() }
+        TargetId {
+            cluster: ClusterName::new("root"),
+            name: "one".into(),
+            uid: "u".into(),
+        }
     }
 
     fn beat(identity: &str, sequence: u64, report: Option<Value>) -> Beat {
-        Beat { received: Timestamp::UNIX_EPOCH, identity: identity.into(), sequence, report }
+        Beat {
+            received: Timestamp::UNIX_EPOCH,
+            identity: identity.into(),
+            sequence,
+            report,
+        }
     }
 
     #[test]
     fn a_report_tells_the_controllers_what_the_member_serves() {
         let beats = Beats::default();
-        let report = json!({"apis": [{"group": "apps", "versions": ["v1"], "resources": ["deployments"]}]});
-        beats.beat(&target(), beat("a", 1, Some(report))).expect("taken");
+        let report =
+            json!({"apis": [{"group": "apps", "versions": ["v1"], "resources": ["deployments"]}]});
+        beats
+            .beat(&target(), beat("a", 1, Some(report)))
+            .expect("taken");
         let known = beats.live.last(&controllers_id(&target())).expect("known");
         let apis = known.apis.expect("reported");
         assert!(apis.contains(&GroupVersionResource::new("apps", "v1", "deployments")));
@@ -106,7 +131,15 @@ mod tests {
     fn a_replayed_beat_is_refused_but_a_new_replica_starts_over() {
         let beats = Beats::default();
         beats.beat(&target(), beat("a", 5, None)).expect("first");
-        assert_eq!(beats.beat(&target(), beat("a", 5, None)).expect_err("replay").code, 422);
-        beats.beat(&target(), beat("b", 1, None)).expect("another replica");
+        assert_eq!(
+            beats
+                .beat(&target(), beat("a", 5, None))
+                .expect_err("replay")
+                .code,
+            422
+        );
+        beats
+            .beat(&target(), beat("b", 1, None))
+            .expect("another replica");
     }
 }

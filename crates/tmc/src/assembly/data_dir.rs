@@ -55,7 +55,10 @@ impl DataDir {
                 .with_context(|| format!("the data directory {shown} cannot be written"))?;
             writeln!(file, "tmc {FORMAT}").and_then(|()| file.sync_all())?;
         }
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        Ok(Self {
+            path: path.to_owned(),
+            _lock: lock,
+        })
     }
 
     /// A file in it.
@@ -65,7 +68,13 @@ impl DataDir {
 }
 
 fn private(path: &Path) -> std::io::Result<File> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
 }
 
 /// Absent, empty, or left by a start that got no further than the lock.
@@ -93,7 +102,10 @@ fn check_format(path: &Path) -> Result<()> {
     if read.is_err() {
         bail!("{shown} is not a data directory of tmc: it holds other files; name an empty one");
     }
-    let version = text.trim().strip_prefix("tmc ").and_then(|v| v.parse::<u32>().ok());
+    let version = text
+        .trim()
+        .strip_prefix("tmc ")
+        .and_then(|v| v.parse::<u32>().ok());
     match version {
         Some(version) if version <= FORMAT => Ok(()),
         Some(version) => bail!(
@@ -112,7 +124,10 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("data");
         let first = DataDir::open(&path).expect("fresh");
-        let mode = std::fs::metadata(&path).expect("there").permissions().mode();
+        let mode = std::fs::metadata(&path)
+            .expect("there")
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o700);
         let second = DataDir::open(&path).err().expect("taken").to_string();
         assert!(second.contains("in use"), "{second}");
@@ -124,7 +139,10 @@ mod tests {
     fn a_foreign_directory_and_a_newer_format_are_left_as_they_are() {
         let dir = tempfile::tempdir().expect("a directory");
         std::fs::write(dir.path().join("photo.jpg"), "x").expect("written");
-        let error = DataDir::open(dir.path()).err().expect("foreign").to_string();
+        let error = DataDir::open(dir.path())
+            .err()
+            .expect("foreign")
+            .to_string();
         assert!(error.contains("not a data directory"), "{error}");
         assert!(!dir.path().join(LOCK_FILE).exists());
         std::fs::write(dir.path().join(FORMAT_FILE), "tmc 999\n").expect("written");

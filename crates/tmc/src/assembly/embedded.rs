@@ -78,7 +78,10 @@ impl Embedded {
             anyhow!("cannot listen on {}: {why}", options.listen)
         })?;
         let address = listener.local_addr()?;
-        let url = options.external_url.clone().unwrap_or_else(|| format!("https://{address}"));
+        let url = options
+            .external_url
+            .clone()
+            .unwrap_or_else(|| format!("https://{address}"));
         let names = server_names(address, &url);
         let pair = options.authority.server(&names)?;
         let tls = tmc_server::tls::server_config(&pair, Some(options.authority.certificate()))?;
@@ -111,7 +114,16 @@ impl Embedded {
             tokio::spawn(async move { server.serve(listener, Some(tls), stop).await })
         };
         let authority = options.authority;
-        Ok(Self { hub, server, url, authority, store, stop, serving, controllers })
+        Ok(Self {
+            hub,
+            server,
+            url,
+            authority,
+            store,
+            stop,
+            serving,
+            controllers,
+        })
     }
 
     /// `https://host:port`.
@@ -180,7 +192,10 @@ fn server_names(address: SocketAddr, url: &str) -> Vec<String> {
     if address.ip().is_unspecified() {
         names.push("127.0.0.1".into());
     }
-    let host = url.parse::<http::Uri>().ok().and_then(|uri| uri.host().map(str::to_owned));
+    let host = url
+        .parse::<http::Uri>()
+        .ok()
+        .and_then(|uri| uri.host().map(str::to_owned));
     names.extend(host.map(|host| host.trim_matches(['[', ']']).to_owned()));
     names.sort();
     names.dedup();
@@ -188,7 +203,11 @@ fn server_names(address: SocketAddr, url: &str) -> Vec<String> {
 }
 
 fn open_store(engine: Box<dyn Engine>) -> Result<ObjectStore> {
-    Ok(ObjectStore::open(engine, |_, value| Extracted::of(value), Default::default())?)
+    Ok(ObjectStore::open(
+        engine,
+        |_, value| Extracted::of(value),
+        Default::default(),
+    )?)
 }
 
 async fn start_hub(store: &ObjectStore, authority: &Authority, url: &str) -> Result<Hub> {
@@ -221,7 +240,11 @@ async fn ensure_compute(hub: &tmc_runtime::Hub) -> Result<()> {
     crate::context::wait_for(10, || async {
         let found = client.get("", "compute").await?;
         let ready = found["status"]["phase"] == "Ready";
-        Ok(if ready { Ok(()) } else { Err("workspace root:compute is not ready".to_owned()) })
+        Ok(if ready {
+            Ok(())
+        } else {
+            Err("workspace root:compute is not ready".to_owned())
+        })
     })
     .await
 }

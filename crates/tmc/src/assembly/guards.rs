@@ -49,9 +49,16 @@ impl AgentAccess for LateAccess {
 
 /// The guards of a hub whose URL is `url`.
 pub fn guards(agents: Arc<LateAccess>, url: &str) -> Arc<dyn Admission> {
-    let host = url.parse::<http::Uri>().ok().and_then(|uri| uri.host().map(str::to_owned));
+    let host = url
+        .parse::<http::Uri>()
+        .ok()
+        .and_then(|uri| uri.host().map(str::to_owned));
     let host = host.unwrap_or_default();
     let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
     let hub_on_loopback = host == "localhost" || address.is_ok_and(|a| a.is_loopback());
-    Arc::new(tmc_admission::guards(GuardConfig { hub_on_loopback, agents, ..GuardConfig::default() }))
+    Arc::new(tmc_admission::guards(GuardConfig {
+        hub_on_loopback,
+        agents,
+        ..GuardConfig::default()
+    }))
 }

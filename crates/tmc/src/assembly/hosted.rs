@@ -48,7 +48,10 @@ impl Hosted {
             running: Mutex::default(),
             changed: RwLock::default(),
         };
-        Self { shared: Arc::new(shared), stop: stop.child_token() }
+        Self {
+            shared: Arc::new(shared),
+            stop: stop.child_token(),
+        }
     }
 }
 
@@ -80,7 +83,11 @@ impl Shared {
             let ended = self.agent(&syncer).run(stop.clone()).await;
             let Err(error) = ended else { return };
             tracing::warn!(target = %syncer.target.name, %error, "a Hosted syncer ended");
-            self.set(&syncer.target, &stop, HostedState::Failed(error.to_string()));
+            self.set(
+                &syncer.target,
+                &stop,
+                HostedState::Failed(error.to_string()),
+            );
             if started.elapsed() > LAST_RETRY {
                 retry = FIRST_RETRY;
             }
@@ -149,7 +156,10 @@ impl HostedSyncers for Hosted {
 
     fn state(&self, target: &TargetId) -> HostedState {
         let running = self.shared.running.lock();
-        running.get(target).map(|running| running.state.clone()).unwrap_or_default()
+        running
+            .get(target)
+            .map(|running| running.state.clone())
+            .unwrap_or_default()
     }
 
     fn on_change(&self, changed: OnHostedChange) {

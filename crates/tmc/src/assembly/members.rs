@@ -26,7 +26,11 @@ impl Members {
     /// Makes a member reachable; returns a kubeconfig for it.
     pub fn add(&self, name: &str, connection: Connection, authority: &Authority) -> String {
         let host = format!("{name}{SIMULATED_SUFFIX}");
-        let token = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
+        let token = format!(
+            "{}{}",
+            uuid::Uuid::new_v4().simple(),
+            uuid::Uuid::new_v4().simple()
+        );
         let kubeconfig = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": name,
             "clusters": [{"name": name, "cluster": {

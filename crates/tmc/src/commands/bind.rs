@@ -32,9 +32,14 @@ pub async fn compute(context: &Context, args: &BindComputeArgs) -> Result<String
         None => default_provider(context).await?,
     };
     let placement = placement(here, &provider, args)?;
-    let name = placement["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    let name = placement["metadata"]["name"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
     let client = context.resource("scheduling.kcp.io", "v1alpha1", "placements");
-    ensure(&client, "", &placement).await.map_err(|e| explain(e, here))?;
+    ensure(&client, "", &placement)
+        .await
+        .map_err(|e| explain(e, here))?;
     let location = wait_for(args.timeout, || async {
         let found = client.get("", &name).await.map_err(|e| explain(e, here))?;
         if output::condition(&found, "Scheduled") == "True" {
@@ -51,12 +56,17 @@ pub async fn compute(context: &Context, args: &BindComputeArgs) -> Result<String
         Ok(Err(format!("placement {name} has no place: {why}")))
     })
     .await?;
-    Ok(format!("placement {name} is scheduled to location {location} of {provider}"))
+    Ok(format!(
+        "placement {name} is scheduled to location {location} of {provider}"
+    ))
 }
 
 async fn default_provider(context: &Context) -> Result<String> {
     let targets = context.resource("workload.kcp.io", "v1alpha1", "synctargets");
-    let one = ListParams { limit: 1, ..ListParams::default() };
+    let one = ListParams {
+        limit: 1,
+        ..ListParams::default()
+    };
     match targets.list("", &one).await {
         Ok(list) if list["items"].as_array().is_some_and(|l| !l.is_empty()) => {
             Ok(context.workspace.clone())
@@ -113,7 +123,11 @@ fn selector_object(flag: &str, text: &str) -> Result<Value> {
         }
         expressions.push(expression);
     }
-    Ok(if expressions.is_empty() { json!({}) } else { json!({"matchExpressions": expressions}) })
+    Ok(if expressions.is_empty() {
+        json!({})
+    } else {
+        json!({"matchExpressions": expressions})
+    })
 }
 
 #[cfg(test)]
@@ -132,6 +146,11 @@ mod tests {
                 {"key": "f", "operator": "Exists"},
             ]})
         );
-        assert!(selector_object("--x", "a in").unwrap_err().to_string().starts_with("--x"));
+        assert!(
+            selector_object("--x", "a in")
+                .unwrap_err()
+                .to_string()
+                .starts_with("--x")
+        );
     }
 }

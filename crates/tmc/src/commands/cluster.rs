@@ -63,8 +63,9 @@ fn upload(args: &RegisterArgs) -> Result<String> {
 fn labels(pairs: &[String]) -> Result<Value> {
     let mut labels = serde_json::Map::new();
     for pair in pairs.iter().filter(|pair| !pair.is_empty()) {
-        let (key, value) =
-            pair.split_once('=').ok_or_else(|| anyhow!("--labels {pair}: write key=value"))?;
+        let (key, value) = pair
+            .split_once('=')
+            .ok_or_else(|| anyhow!("--labels {pair}: write key=value"))?;
         labels.insert(key.to_owned(), value.into());
     }
     Ok(Value::Object(labels))
@@ -96,7 +97,9 @@ pub async fn register(context: &Context, registration: &Registration<'_>) -> Res
         "data": {"kubeconfig": STANDARD.encode(registration.kubeconfig)},
     });
     let secrets = context.resource("", "v1", "secrets");
-    ensure(&secrets, NAMESPACE, &secret).await.map_err(|e| explain(e, here))?;
+    ensure(&secrets, NAMESPACE, &secret)
+        .await
+        .map_err(|e| explain(e, here))?;
     let fresh = json!({"data": secret["data"]});
     secrets
         .patch(NAMESPACE, &secret_name, "", PatchKind::Merge, &fresh)
@@ -113,23 +116,38 @@ pub async fn register(context: &Context, registration: &Registration<'_>) -> Res
                  "labels": labels, "syncTargetTemplate": {"syncerConfig": {"mode": "Hosted"}}},
     });
     let clusters = context.resource(WORKLOAD, "v1alpha1", "clusters");
-    ensure(&clusters, NAMESPACE, &cluster).await.map_err(|e| explain(e, here))?;
+    ensure(&clusters, NAMESPACE, &cluster)
+        .await
+        .map_err(|e| explain(e, here))?;
     if let Some(location) = registration.location {
         ensure_location(context, location).await?;
     }
     let target = wait_for(30, || async {
-        let found = clusters.get(NAMESPACE, name).await.map_err(|e| explain(e, here))?;
+        let found = clusters
+            .get(NAMESPACE, name)
+            .await
+            .map_err(|e| explain(e, here))?;
         if output::condition(&found, "CredentialsValid") == "False" {
-            bail!("the kubeconfig is refused: {}", output::why(&found, "CredentialsValid"));
+            bail!(
+                "the kubeconfig is refused: {}",
+                output::why(&found, "CredentialsValid")
+            );
         }
-        let target = found.pointer("/status/syncTargetRef/name").and_then(Value::as_str);
+        let target = found
+            .pointer("/status/syncTargetRef/name")
+            .and_then(Value::as_str);
         Ok(target.map(str::to_owned).ok_or_else(|| {
-            format!("cluster {name} has no SyncTarget yet ({})", output::why(&found, "Connected"))
+            format!(
+                "cluster {name} has no SyncTarget yet ({})",
+                output::why(&found, "Connected")
+            )
         }))
     })
     .await?;
     wait_for_location(context, registration.location.unwrap_or("default")).await?;
-    Ok(format!("cluster {name} is registered in {here} as SyncTarget {target}"))
+    Ok(format!(
+        "cluster {name} is registered in {here} as SyncTarget {target}"
+    ))
 }
 
 async fn ensure_location(context: &Context, name: &str) -> Result<()> {
@@ -142,7 +160,9 @@ async fn ensure_location(context: &Context, name: &str) -> Result<()> {
         },
     });
     let locations = context.resource(SCHEDULING, "v1alpha1", "locations");
-    ensure(&locations, "", &location).await.map_err(|e| explain(e, &context.workspace))?;
+    ensure(&locations, "", &location)
+        .await
+        .map_err(|e| explain(e, &context.workspace))?;
     Ok(())
 }
 
@@ -151,7 +171,9 @@ async fn wait_for_location(context: &Context, name: &str) -> Result<()> {
     wait_for(30, || async {
         match locations.get("", name).await {
             Ok(_) => Ok(Ok(())),
-            Err(error) if error.is_not_found() => Ok(Err(format!("there is no Location {name} yet"))),
+            Err(error) if error.is_not_found() => {
+                Ok(Err(format!("there is no Location {name} yet")))
+            }
             Err(error) => Err(explain(error, &context.workspace)),
         }
     })
@@ -168,7 +190,11 @@ async fn list(context: &Context, format: Format) -> Result<String> {
     let headers = ["NAME", "SYNCTARGET", "VERSION", "READY", "STATUS", "AGE"];
     output::objects(format, items, &headers, |cluster| {
         let text = |pointer: &str| {
-            cluster.pointer(pointer).and_then(Value::as_str).unwrap_or("-").to_owned()
+            cluster
+                .pointer(pointer)
+                .and_then(Value::as_str)
+                .unwrap_or("-")
+                .to_owned()
         };
         let ready = output::condition(cluster, "Ready");
         vec![
@@ -176,7 +202,11 @@ async fn list(context: &Context, format: Format) -> Result<String> {
             text("/status/syncTargetRef/name"),
             text("/status/capabilities/kubernetesVersion"),
             ready.to_owned(),
-            if ready == "True" { text("/status/phase") } else { output::why(cluster, "Ready") },
+            if ready == "True" {
+                text("/status/phase")
+            } else {
+                output::why(cluster, "Ready")
+            },
             output::age(cluster),
         ]
     })
@@ -190,6 +220,11 @@ mod tests {
     fn labels_are_pairs() {
         let pairs = ["a=b".to_owned(), "c=".to_owned()];
         assert_eq!(labels(&pairs).expect("labels"), json!({"a": "b", "c": ""}));
-        assert!(labels(&["a".to_owned()]).unwrap_err().to_string().contains("key=value"));
+        assert!(
+            labels(&["a".to_owned()])
+                .unwrap_err()
+                .to_string()
+                .contains("key=value")
+        );
     }
 }

@@ -30,9 +30,15 @@ async fn targets(context: &Context, global: &Global) -> Result<String> {
     let headers = ["NAME", "MODE", "PHASE", "READY", "RESOURCES", "KEY", "AGE"];
     output::objects(global.output, items, &headers, |target| {
         let text = |pointer: &str| {
-            target.pointer(pointer).and_then(Value::as_str).unwrap_or("-").to_owned()
+            target
+                .pointer(pointer)
+                .and_then(Value::as_str)
+                .unwrap_or("-")
+                .to_owned()
         };
-        let synced = target.pointer("/status/syncedResources").and_then(Value::as_array);
+        let synced = target
+            .pointer("/status/syncedResources")
+            .and_then(Value::as_array);
         let accepted = synced.map_or(0, |l| l.iter().filter(|r| r["state"] == "Accepted").count());
         vec![
             meta(target).name().to_owned(),
@@ -40,7 +46,10 @@ async fn targets(context: &Context, global: &Global) -> Result<String> {
             text("/status/phase"),
             output::condition(target, "Ready").to_owned(),
             accepted.to_string(),
-            meta(target).label("internal.workload.kcp.io/key").unwrap_or("-").to_owned(),
+            meta(target)
+                .label("internal.workload.kcp.io/key")
+                .unwrap_or("-")
+                .to_owned(),
             output::age(target),
         ]
     })

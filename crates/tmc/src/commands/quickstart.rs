@@ -97,7 +97,10 @@ impl Progress {
     }
 
     fn done(&self, step: &str, detail: &str) {
-        let line = format!("{:>7.2} s  {step:<9} {detail}", self.started.elapsed().as_secs_f64());
+        let line = format!(
+            "{:>7.2} s  {step:<9} {detail}",
+            self.started.elapsed().as_secs_f64()
+        );
         match &self.bar {
             Some(bar) => bar.println(line),
             None => eprintln!("{line}"),
@@ -125,7 +128,9 @@ async fn show(args: &QuickstartArgs, path: &Path, started: Instant) -> Result<Ex
     let embedded = Embedded::start(EmbeddedOptions {
         engine: start::engine(StoreKind::Redb, &directory)?,
         authority: authority.clone(),
-        listen: args.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0))),
+        listen: args
+            .listen
+            .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0))),
         external_url: None,
         sync_resources: default_sync_resources(),
         members: members.clone(),
@@ -144,7 +149,13 @@ async fn show(args: &QuickstartArgs, path: &Path, started: Instant) -> Result<Ex
     };
     let names = register_all(&progress, &context(COMPUTE), &kubeconfigs).await?;
     create(&context("root"), "demo", false).await?;
-    give(&context(COMPUTE), COMPUTE, &Grantee::Workspace(DEMO.into()), Role::Use).await?;
+    give(
+        &context(COMPUTE),
+        COMPUTE,
+        &Grantee::Workspace(DEMO.into()),
+        Role::Use,
+    )
+    .await?;
     let demo = context(DEMO);
     for name in &names {
         deploy(&progress, &demo, name).await?;
@@ -155,7 +166,11 @@ async fn show(args: &QuickstartArgs, path: &Path, started: Instant) -> Result<Ex
     if args.once {
         embedded.stop().await?;
         drop(running);
-        return Ok(if available { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        return Ok(if available {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        });
     }
     println!("{}", next_steps(&file, &names));
     start::stopped().await;
@@ -236,14 +251,22 @@ async fn deploy(progress: &Progress, demo: &Context, cluster: &str) -> Result<()
             },
         },
     });
-    ensure(&demo.resource("apps", "v1", "deployments"), &namespace, &deployment).await?;
-    let placed = bind::compute(demo, &BindComputeArgs {
-        provider: Some(COMPUTE.into()),
-        namespace_selector: format!("demo={cluster}"),
-        location_selectors: vec![format!("location={cluster}")],
-        name: Some(cluster.to_owned()),
-        timeout: 30,
-    })
+    ensure(
+        &demo.resource("apps", "v1", "deployments"),
+        &namespace,
+        &deployment,
+    )
+    .await?;
+    let placed = bind::compute(
+        demo,
+        &BindComputeArgs {
+            provider: Some(COMPUTE.into()),
+            namespace_selector: format!("demo={cluster}"),
+            location_selectors: vec![format!("location={cluster}")],
+            name: Some(cluster.to_owned()),
+            timeout: 30,
+        },
+    )
     .await?;
     progress.done("place", &placed);
     Ok(())
@@ -259,29 +282,46 @@ struct Seen {
 /// Watches the samples until all are available or patience ends.
 async fn follow(progress: &Progress, demo: &Context, names: &[String]) -> Result<bool> {
     let deployments = demo.resource("apps", "v1", "deployments");
-    let mut seen: BTreeMap<&str, Seen> = names.iter().map(|n| (n.as_str(), Seen::default())).collect();
+    let mut seen: BTreeMap<&str, Seen> = names
+        .iter()
+        .map(|n| (n.as_str(), Seen::default()))
+        .collect();
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
         for (name, seen) in &mut seen {
             let namespace = namespace_of(name);
             let object = deployments.get(&namespace, SAMPLE).await?;
-            let held = meta(&object).finalizers().iter().any(|f| f.starts_with("workload.kcp.io/syncer-"));
+            let held = meta(&object)
+                .finalizers()
+                .iter()
+                .any(|f| f.starts_with("workload.kcp.io/syncer-"));
             if held && !seen.synced {
                 seen.synced = true;
-                progress.done("sync", &format!("deployment {namespace}/{SAMPLE} is in {name}"));
+                progress.done(
+                    "sync",
+                    &format!("deployment {namespace}/{SAMPLE} is in {name}"),
+                );
             }
             if output::condition(&object, "Available") == "True" && !seen.ready {
                 seen.ready = true;
-                let replicas = object.pointer("/status/readyReplicas").and_then(Value::as_i64);
+                let replicas = object
+                    .pointer("/status/readyReplicas")
+                    .and_then(Value::as_i64);
                 let replicas = replicas.unwrap_or(0);
-                progress.done("ready", &format!("deployment {namespace}/{SAMPLE} is available, {replicas} replicas"));
+                progress.done(
+                    "ready",
+                    &format!("deployment {namespace}/{SAMPLE} is available, {replicas} replicas"),
+                );
             }
         }
         if seen.values().all(|s| s.ready) {
             return Ok(true);
         }
         let waiting = seen.iter().filter(|(_, s)| !s.ready).map(|(name, _)| *name);
-        progress.doing(format!("waiting for {}", waiting.collect::<Vec<_>>().join(", ")));
+        progress.doing(format!(
+            "waiting for {}",
+            waiting.collect::<Vec<_>>().join(", ")
+        ));
         tokio::time::sleep(LOOK_EVERY).await;
     }
     Ok(false)
@@ -293,8 +333,14 @@ async fn summary(demo: &Context, names: &[String]) -> Result<String> {
     for name in names {
         let namespace = namespace_of(name);
         let object = deployments.get(&namespace, SAMPLE).await?;
-        let ready = object.pointer("/status/readyReplicas").and_then(Value::as_i64).unwrap_or(0);
-        let wanted = object.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(0);
+        let ready = object
+            .pointer("/status/readyReplicas")
+            .and_then(Value::as_i64)
+            .unwrap_or(0);
+        let wanted = object
+            .pointer("/spec/replicas")
+            .and_then(Value::as_i64)
+            .unwrap_or(0);
         rows.push(vec![
             namespace,
             SAMPLE.to_owned(),
@@ -303,11 +349,17 @@ async fn summary(demo: &Context, names: &[String]) -> Result<String> {
             output::condition(&object, "Available").to_owned(),
         ]);
     }
-    Ok(output::table(&["NAMESPACE", "DEPLOYMENT", "CLUSTER", "READY", "AVAILABLE"], &rows))
+    Ok(output::table(
+        &["NAMESPACE", "DEPLOYMENT", "CLUSTER", "READY", "AVAILABLE"],
+        &rows,
+    ))
 }
 
 fn next_steps(file: &Path, names: &[String]) -> String {
-    let namespace = names.first().map(|name| namespace_of(name)).unwrap_or_default();
+    let namespace = names
+        .first()
+        .map(|name| namespace_of(name))
+        .unwrap_or_default();
     format!(
         "\nTry next, in another terminal:\n  \
          export KUBECONFIG={}\n  \

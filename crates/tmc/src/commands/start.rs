@@ -57,7 +57,9 @@ pub fn engine(kind: StoreKind, directory: &DataDir) -> Result<Box<dyn Engine>> {
 /// A URL that others can use, without a trailing slash.
 fn external_url(url: Option<&str>) -> Result<Option<String>> {
     let Some(url) = url else { return Ok(None) };
-    let parsed: http::Uri = url.parse().map_err(|e| anyhow!("--external-url {url}: {e}"))?;
+    let parsed: http::Uri = url
+        .parse()
+        .map_err(|e| anyhow!("--external-url {url}: {e}"))?;
     if parsed.scheme_str() != Some("https") || parsed.authority().is_none() {
         return Err(anyhow!("--external-url {url}: write https://host[:port]"));
     }

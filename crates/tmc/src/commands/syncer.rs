@@ -18,8 +18,16 @@ use crate::cli::SyncerArgs;
 /// # Errors
 /// A sentence naming what cannot be used, or why the hub ended it.
 pub async fn run(args: &SyncerArgs) -> Result<()> {
-    let upstream = connection("--from-kubeconfig", &args.from_kubeconfig, args.from_context.as_deref())?;
-    let downstream = connection("--to-kubeconfig", &args.to_kubeconfig, args.to_context.as_deref())?;
+    let upstream = connection(
+        "--from-kubeconfig",
+        &args.from_kubeconfig,
+        args.from_context.as_deref(),
+    )?;
+    let downstream = connection(
+        "--to-kubeconfig",
+        &args.to_kubeconfig,
+        args.to_context.as_deref(),
+    )?;
     let (target, pod_security) = find_target(&upstream, args).await?;
     eprintln!("syncing SyncTarget {} ({})", target.name, target.cluster);
     let agent = Agent::new(AgentOptions {
@@ -37,7 +45,10 @@ pub async fn run(args: &SyncerArgs) -> Result<()> {
         super::start::stopped().await;
         ended.cancel();
     });
-    agent.run(stop).await.map_err(|error| anyhow!("the hub ended this syncer: {error}"))
+    agent
+        .run(stop)
+        .await
+        .map_err(|error| anyhow!("the hub ended this syncer: {error}"))
 }
 
 fn connection(flag: &str, file: &Path, context: Option<&str>) -> Result<Connection> {
@@ -52,7 +63,10 @@ async fn find_target(upstream: &Connection, args: &SyncerArgs) -> Result<(Target
     let gvr = GroupVersionResource::new("workload.kcp.io", "v1alpha1", "synctargets");
     let client = ResourceClient::new(upstream.base_client(), gvr);
     let name = &args.sync_target_name;
-    let object = client.get("", name).await.map_err(|error| anyhow!("SyncTarget {name}: {error}"))?;
+    let object = client
+        .get("", name)
+        .await
+        .map_err(|error| anyhow!("SyncTarget {name}: {error}"))?;
     let found = meta(&object);
     if found.uid() != args.sync_target_uid {
         bail!(
@@ -64,16 +78,26 @@ async fn find_target(upstream: &Connection, args: &SyncerArgs) -> Result<(Target
     let Some(cluster) = ClusterName::parse(found.cluster()) else {
         bail!("SyncTarget {name} does not tell its logical cluster (annotation kcp.io/cluster)");
     };
-    let level = object.pointer("/spec/podSecurity").and_then(serde_json::Value::as_str);
-    let target = Target { cluster, name: name.clone(), uid: args.sync_target_uid.clone() };
+    let level = object
+        .pointer("/spec/podSecurity")
+        .and_then(serde_json::Value::as_str);
+    let target = Target {
+        cluster,
+        name: name.clone(),
+        uid: args.sync_target_uid.clone(),
+    };
     Ok((target, level.unwrap_or("baseline").to_owned()))
 }
 
 /// The replica's name: what was given or the host's, with a part that differs at each start, because
 /// beats of one identity count upwards.
 fn identity(given: Option<&str>) -> String {
-    let host = given.map(str::to_owned).or_else(|| std::env::var("HOSTNAME").ok());
-    let host = host.filter(|h| !h.is_empty()).unwrap_or_else(|| "syncer".into());
+    let host = given
+        .map(str::to_owned)
+        .or_else(|| std::env::var("HOSTNAME").ok());
+    let host = host
+        .filter(|h| !h.is_empty())
+        .unwrap_or_else(|| "syncer".into());
     let run = uuid::Uuid::new_v4().simple().to_string();
     format!("{}-{}", host.to_lowercase(), &run[..8])
 }

@@ -28,10 +28,24 @@ pub async fn run(global: &Global, command: &WorkspaceCommand) -> Result<String> 
         WorkspaceCommand::Use { path } => enter(&Context::load(global)?, path).await,
         WorkspaceCommand::Tree => tree(&Context::load(global)?).await,
         WorkspaceCommand::List => list(&Context::load(global)?, global.output).await,
-        WorkspaceCommand::Kubeconfig { path, user, group, ttl } => {
+        WorkspaceCommand::Kubeconfig {
+            path,
+            user,
+            group,
+            ttl,
+        } => {
             let context = Context::load(global)?;
             let path = resolve(&context, path)?;
-            issue(&context, &path, &Person { user, groups: group, ttl }).await
+            issue(
+                &context,
+                &path,
+                &Person {
+                    user,
+                    groups: group,
+                    ttl,
+                },
+            )
+            .await
         }
     }
 }
@@ -51,11 +65,20 @@ pub async fn create(context: &Context, name: &str, and_enter: bool) -> Result<St
         "apiVersion": "tenancy.kcp.io/v1alpha1", "kind": "Workspace",
         "metadata": {"name": name}, "spec": {},
     });
-    ensure(&client, "", &object).await.map_err(|e| explain(e, here))?;
+    ensure(&client, "", &object)
+        .await
+        .map_err(|e| explain(e, here))?;
     wait_for(30, || async {
         let found = client.get("", name).await.map_err(|e| explain(e, here))?;
-        let phase = found["status"]["phase"].as_str().unwrap_or("unknown").to_owned();
-        Ok(if phase == "Ready" { Ok(()) } else { Err(format!("workspace {name} is {phase}")) })
+        let phase = found["status"]["phase"]
+            .as_str()
+            .unwrap_or("unknown")
+            .to_owned();
+        Ok(if phase == "Ready" {
+            Ok(())
+        } else {
+            Err(format!("workspace {name} is {phase}"))
+        })
     })
     .await?;
     let path = format!("{here}:{name}");
@@ -93,7 +116,9 @@ async fn enter(context: &Context, typed: &str) -> Result<String> {
 }
 
 fn workspace_in(server: &str) -> &str {
-    server.split_once("/clusters/").map_or("root", |(_, path)| path)
+    server
+        .split_once("/clusters/")
+        .map_or("root", |(_, path)| path)
 }
 
 async fn tree(context: &Context) -> Result<String> {
@@ -119,7 +144,11 @@ async fn subtree(
     for (index, workspace) in workspaces.iter().enumerate() {
         let name = meta(workspace).name();
         let last = index + 1 == workspaces.len();
-        let (branch, trunk) = if last { ("└── ", "    ") } else { ("├── ", "│   ") };
+        let (branch, trunk) = if last {
+            ("└── ", "    ")
+        } else {
+            ("├── ", "│   ")
+        };
         lines.push(format!("{indent}{branch}{name}"));
         let (child, indent) = (format!("{path}:{name}"), format!("{indent}{trunk}"));
         Box::pin(subtree(context, &child, &indent, lines)).await?;
@@ -137,17 +166,26 @@ async fn list(context: &Context, format: Format) -> Result<String> {
         .list("", &ListParams::default())
         .await
         .map_err(|e| explain(e, &context.workspace))?;
-    output::objects(format, items(&list), &["NAME", "PHASE", "URL", "AGE"], |workspace| {
-        let text = |pointer: &str| {
-            workspace.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
-        };
-        vec![
-            meta(workspace).name().to_owned(),
-            text("/status/phase"),
-            text("/spec/URL"),
-            output::age(workspace),
-        ]
-    })
+    output::objects(
+        format,
+        items(&list),
+        &["NAME", "PHASE", "URL", "AGE"],
+        |workspace| {
+            let text = |pointer: &str| {
+                workspace
+                    .pointer(pointer)
+                    .and_then(Value::as_str)
+                    .unwrap_or_default()
+                    .to_owned()
+            };
+            vec![
+                meta(workspace).name().to_owned(),
+                text("/status/phase"),
+                text("/spec/URL"),
+                output::age(workspace),
+            ]
+        },
+    )
 }
 
 /// Whom a role is given to.
@@ -163,7 +201,10 @@ pub enum Grantee {
 
 async fn grant(global: &Global, args: &GrantArgs) -> Result<String> {
     // Here --workspace names the one who gets the role; PATH says where.
-    let context = Context::load(&Global { workspace: None, ..global.clone() })?;
+    let context = Context::load(&Global {
+        workspace: None,
+        ..global.clone()
+    })?;
     let path = resolve(&context, &args.path)?;
     let grantee = match (&args.user, &args.group, &global.workspace) {
         (Some(user), None, None) => Grantee::User(user.clone()),
@@ -187,7 +228,11 @@ pub async fn give(context: &Context, path: &str, grantee: &Grantee, role: Role) 
                 bail!("a workspace can only be given the role use");
             }
             let cluster = context.logical_cluster(workspace).await?;
-            ("User", format!("system:kcp:workspace:{cluster}"), format!("workspace {workspace}"))
+            (
+                "User",
+                format!("system:kcp:workspace:{cluster}"),
+                format!("workspace {workspace}"),
+            )
         }
     };
     let (role_name, word) = match role {
@@ -205,7 +250,9 @@ pub async fn give(context: &Context, path: &str, grantee: &Grantee, role: Role) 
         "subjects": [{"apiGroup": api, "kind": kind, "name": name}],
     });
     let client = context.resource_in(path, api, "v1", "clusterrolebindings");
-    ensure(&client, "", &binding).await.map_err(|e| explain(e, path))?;
+    ensure(&client, "", &binding)
+        .await
+        .map_err(|e| explain(e, path))?;
     Ok(format!("{shown} has role {word} in {path}"))
 }
 
@@ -236,7 +283,10 @@ pub async fn issue(context: &Context, path: &str, person: &Person<'_>) -> Result
             "signerName": "kubernetes.io/kube-apiserver-client", "usages": ["client auth"],
         },
     });
-    let made = client.create("", &request).await.map_err(|e| explain(e, path))?;
+    let made = client
+        .create("", &request)
+        .await
+        .map_err(|e| explain(e, path))?;
     let name = meta(&made).name();
     let approval = json!({"status": {"conditions": [{
         "type": "Approved", "status": "True", "reason": "ApprovedByCaller",
@@ -246,8 +296,14 @@ pub async fn issue(context: &Context, path: &str, person: &Person<'_>) -> Result
         .patch("", name, "approval", PatchKind::Merge, &approval)
         .await
         .map_err(|e| explain(e, path))?;
-    let Some(certificate) = signed.pointer("/status/certificate").and_then(Value::as_str) else {
-        bail!("the certificate was not issued: {}", output::why(&signed, "Failed"));
+    let Some(certificate) = signed
+        .pointer("/status/certificate")
+        .and_then(Value::as_str)
+    else {
+        bail!(
+            "the certificate was not issued: {}",
+            output::why(&signed, "Failed")
+        );
     };
     let document = kubeconfig::read(&context.file)?;
     let identity = Identity {
@@ -263,7 +319,9 @@ pub async fn issue(context: &Context, path: &str, person: &Person<'_>) -> Result
 
 fn seconds(text: &str) -> Result<u64> {
     let bad = || anyhow!("--ttl {text}: write a duration like 30m, 24h or 7d");
-    let unit = text.find(|c: char| c.is_ascii_alphabetic()).ok_or_else(bad)?;
+    let unit = text
+        .find(|c: char| c.is_ascii_alphabetic())
+        .ok_or_else(bad)?;
     let number: u64 = text[..unit].parse().map_err(|_| bad())?;
     let factor = match &text[unit..] {
         "s" => 1,
@@ -280,7 +338,6 @@ fn seconds(text: &str) -> Result<u64> {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -290,7 +347,10 @@ mod tests {
         assert_eq!(seconds("24h").expect("hours"), 86400);
         assert_eq!(seconds("7d").expect("days"), 7 * 86400);
         for bad in ["24", "h", "1s", "9999999h", "soon"] {
-            assert!(seconds(bad).unwrap_err().to_string().contains("--ttl"), "{bad}");
+            assert!(
+                seconds(bad).unwrap_err().to_string().contains("--ttl"),
+                "{bad}"
+            );
         }
     }
 }

@@ -7,7 +7,11 @@ use crate::support::World;
 async fn run(world: &World, line: &str) -> Result<String, String> {
     let file = world.kubeconfig();
     let words = line.split_whitespace().map(str::to_owned);
-    let global = ["tmc".to_owned(), "--kubeconfig".into(), file.display().to_string()];
+    let global = [
+        "tmc".to_owned(),
+        "--kubeconfig".into(),
+        file.display().to_string(),
+    ];
     let cli = Cli::try_parse_from(global.into_iter().chain(words)).map_err(|e| e.to_string())?;
     let said = match &cli.command {
         Command::Workspace(command) => tmc::commands::workspace::run(&cli.global, command).await,
@@ -22,12 +26,26 @@ async fn run(world: &World, line: &str) -> Result<String, String> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn workspaces_are_made_entered_left_and_shown() {
     let world = World::start().await;
-    assert_eq!(run(&world, "workspace create team").await.unwrap(), "workspace root:team is ready");
-    run(&world, "workspace create team").await.expect("again is no error");
-    assert_eq!(run(&world, "workspace use team").await.unwrap(), "current workspace is root:team");
+    assert_eq!(
+        run(&world, "workspace create team").await.unwrap(),
+        "workspace root:team is ready"
+    );
+    run(&world, "workspace create team")
+        .await
+        .expect("again is no error");
+    assert_eq!(
+        run(&world, "workspace use team").await.unwrap(),
+        "current workspace is root:team"
+    );
     run(&world, "workspace create inner").await.unwrap();
-    assert_eq!(run(&world, "workspace use ..").await.unwrap(), "current workspace is root");
-    assert_eq!(run(&world, "workspace use -").await.unwrap(), "current workspace is root:team");
+    assert_eq!(
+        run(&world, "workspace use ..").await.unwrap(),
+        "current workspace is root"
+    );
+    assert_eq!(
+        run(&world, "workspace use -").await.unwrap(),
+        "current workspace is root:team"
+    );
     run(&world, "workspace use :root").await.unwrap();
     let tree = run(&world, "workspace tree").await.unwrap();
     assert_eq!(tree, "root\n├── compute\n└── team\n    └── inner");
@@ -41,9 +59,13 @@ async fn workspaces_are_made_entered_left_and_shown() {
 async fn a_user_is_let_into_one_workspace_with_a_kubeconfig_of_its_own() {
     let world = World::start().await;
     run(&world, "workspace create team").await.unwrap();
-    let said = run(&world, "workspace grant root:team --user ann --role edit").await.unwrap();
+    let said = run(&world, "workspace grant root:team --user ann --role edit")
+        .await
+        .unwrap();
     assert_eq!(said, "user ann has role edit in root:team");
-    let text = run(&world, "workspace kubeconfig root:team --user ann").await.unwrap();
+    let text = run(&world, "workspace kubeconfig root:team --user ann")
+        .await
+        .unwrap();
     let file = world.directory.path().join("ann");
     tmc::kubeconfig::write_private(&file, &text).unwrap();
     let global = tmc::cli::Global {
@@ -53,12 +75,26 @@ async fn a_user_is_let_into_one_workspace_with_a_kubeconfig_of_its_own() {
     };
     let ann = tmc::context::Context::load(&global).unwrap();
     assert_eq!(ann.workspace, "root:team");
-    ann.resource("", "v1", "configmaps").list("", &Default::default()).await.unwrap();
+    ann.resource("", "v1", "configmaps")
+        .list("", &Default::default())
+        .await
+        .unwrap();
     let elsewhere = ann.resource_in("root", "", "v1", "configmaps");
-    assert_eq!(elsewhere.list("", &Default::default()).await.unwrap_err().code(), Some(403));
-    let error = run(&world, "workspace kubeconfig root:team --user system:admin").await.unwrap_err();
+    assert_eq!(
+        elsewhere
+            .list("", &Default::default())
+            .await
+            .unwrap_err()
+            .code(),
+        Some(403)
+    );
+    let error = run(&world, "workspace kubeconfig root:team --user system:admin")
+        .await
+        .unwrap_err();
     assert!(error.contains("reserved"), "{error}");
-    let error = run(&world, "workspace grant root:team --role edit").await.unwrap_err();
+    let error = run(&world, "workspace grant root:team --role edit")
+        .await
+        .unwrap_err();
     assert!(error.contains("--user"), "{error}");
 }
 
@@ -66,14 +102,30 @@ async fn a_user_is_let_into_one_workspace_with_a_kubeconfig_of_its_own() {
 async fn clusters_and_targets_are_listed_and_registering_without_raw_says_what_to_do() {
     let world = World::start().await;
     let _member = world.member("one").await;
-    let list = run(&world, "--workspace root:compute cluster list").await.unwrap();
+    let list = run(&world, "--workspace root:compute cluster list")
+        .await
+        .unwrap();
     assert!(list.contains("one"), "{list}");
-    let targets = run(&world, "--workspace root:compute get targets").await.unwrap();
-    assert!(targets.starts_with("NAME") && targets.contains("Hosted"), "{targets}");
-    let names = run(&world, "--workspace root:compute get targets -o name").await.unwrap();
+    let targets = run(&world, "--workspace root:compute get targets")
+        .await
+        .unwrap();
+    assert!(
+        targets.starts_with("NAME") && targets.contains("Hosted"),
+        "{targets}"
+    );
+    let names = run(&world, "--workspace root:compute get targets -o name")
+        .await
+        .unwrap();
     assert!(names.starts_with("synctarget/one-"), "{names}");
-    let error = run(&world, "cluster register two --member-kubeconfig /nowhere").await.unwrap_err();
+    let error = run(&world, "cluster register two --member-kubeconfig /nowhere")
+        .await
+        .unwrap_err();
     assert!(error.contains("--raw"), "{error}");
-    let error = run(&world, "cluster register two --raw --member-kubeconfig /nowhere").await.unwrap_err();
+    let error = run(
+        &world,
+        "cluster register two --raw --member-kubeconfig /nowhere",
+    )
+    .await
+    .unwrap_err();
     assert!(error.contains("/nowhere"), "{error}");
 }

@@ -10,7 +10,10 @@ async fn a_deployment_goes_down_its_status_comes_back_and_it_leaves_no_trace() {
     let member = world.member("one").await;
     let shop = world.bound_workspace("shop", "one").await;
     let deployments = shop.resource("apps", "v1", "deployments");
-    deployments.create("default", &deployment("web", 2)).await.unwrap();
+    deployments
+        .create("default", &deployment("web", 2))
+        .await
+        .unwrap();
 
     eventually("the Deployment is available on the hub", || async {
         let web = deployments.get("default", "web").await.unwrap();
@@ -22,11 +25,21 @@ async fn a_deployment_goes_down_its_status_comes_back_and_it_leaves_no_trace() {
     let copy = copies(&below).await.remove(0);
     let namespace = meta(&copy).namespace().to_owned();
     assert!(namespace.starts_with("kcp-"), "{namespace}");
-    let mapped = member.resource("", "v1", "namespaces").get("", &namespace).await.unwrap();
-    assert_eq!(meta(&mapped).label("pod-security.kubernetes.io/enforce"), Some("baseline"));
+    let mapped = member
+        .resource("", "v1", "namespaces")
+        .get("", &namespace)
+        .await
+        .unwrap();
+    assert_eq!(
+        meta(&mapped).label("pod-security.kubernetes.io/enforce"),
+        Some("baseline")
+    );
 
     let patch = json!({"spec": {"replicas": 3}});
-    deployments.patch("default", "web", "", PatchKind::Merge, &patch).await.unwrap();
+    deployments
+        .patch("default", "web", "", PatchKind::Merge, &patch)
+        .await
+        .unwrap();
     eventually("an edit on the hub arrives and is observed", || async {
         let web = deployments.get("default", "web").await.unwrap();
         web["status"]["availableReplicas"] == 3 && web["status"]["observedGeneration"] == 2
@@ -34,14 +47,23 @@ async fn a_deployment_goes_down_its_status_comes_back_and_it_leaves_no_trace() {
     .await;
 
     let drift = json!({"spec": {"replicas": 9}});
-    below.patch(&namespace, "web", "", PatchKind::Merge, &drift).await.unwrap();
+    below
+        .patch(&namespace, "web", "", PatchKind::Merge, &drift)
+        .await
+        .unwrap();
     eventually("drift in the member is repaired", || async {
         below.get(&namespace, "web").await.unwrap()["spec"]["replicas"] == 3
     })
     .await;
 
-    deployments.delete("default", "web", &DeleteParams::default()).await.unwrap();
-    eventually("the copy is gone", || async { copies(&below).await.is_empty() }).await;
+    deployments
+        .delete("default", "web", &DeleteParams::default())
+        .await
+        .unwrap();
+    eventually("the copy is gone", || async {
+        copies(&below).await.is_empty()
+    })
+    .await;
     eventually("the deletion completes on the hub", || async {
         deployments.get("default", "web").await.is_err()
     })
@@ -58,19 +80,32 @@ async fn same_named_objects_of_two_workspaces_land_in_two_namespaces() {
         let context = world.bound_workspace(name, "one").await;
         let object = json!({"apiVersion": "v1", "kind": "ConfigMap",
             "metadata": {"name": "same"}, "data": {"of": name}});
-        context.resource("", "v1", "configmaps").create("default", &object).await.unwrap();
+        context
+            .resource("", "v1", "configmaps")
+            .create("default", &object)
+            .await
+            .unwrap();
         contexts.push(context);
     }
     let below = member.resource("", "v1", "configmaps");
     eventually("both arrive", || async { copies(&below).await.len() == 2 }).await;
     let found = copies(&below).await;
     assert_ne!(meta(&found[0]).namespace(), meta(&found[1]).namespace());
-    let mut values: Vec<&str> = found.iter().filter_map(|c| c["data"]["of"].as_str()).collect();
+    let mut values: Vec<&str> = found
+        .iter()
+        .filter_map(|c| c["data"]["of"].as_str())
+        .collect();
     values.sort_unstable();
     assert_eq!(values, ["a", "b"]);
     let client = contexts[0].resource("", "v1", "configmaps");
-    client.delete("default", "same", &DeleteParams::default()).await.unwrap();
-    eventually("only its own copy goes", || async { copies(&below).await.len() == 1 }).await;
+    client
+        .delete("default", "same", &DeleteParams::default())
+        .await
+        .unwrap();
+    eventually("only its own copy goes", || async {
+        copies(&below).await.len() == 1
+    })
+    .await;
     assert_eq!(copies(&below).await[0]["data"]["of"], "b");
 }
 
@@ -81,7 +116,10 @@ async fn each_placement_chooses_its_own_cluster() {
     for (workspace, location) in [("first", "one"), ("second", "two")] {
         let context = world.bound_workspace(workspace, location).await;
         let client = context.resource("apps", "v1", "deployments");
-        client.create("default", &deployment(workspace, 1)).await.unwrap();
+        client
+            .create("default", &deployment(workspace, 1))
+            .await
+            .unwrap();
         eventually("it is available", || async {
             client.get("default", workspace).await.unwrap()["status"]["availableReplicas"] == 1
         })
@@ -98,7 +136,9 @@ async fn a_registered_kubeconfig_reaches_no_member_even_if_its_secret_is_placed(
     let world = World::start().await;
     let member = world.member("one").await;
     let compute = world.context("root:compute");
-    tmc::commands::bind::compute(&compute, &crate::support::bind_args("one")).await.unwrap();
+    tmc::commands::bind::compute(&compute, &crate::support::bind_args("one"))
+        .await
+        .unwrap();
     let secrets = compute.resource("", "v1", "secrets");
     let plain = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "plain"},
         "stringData": {"k": "v"}});
@@ -121,29 +161,55 @@ async fn a_deleted_namespace_takes_its_copies_along_and_its_own_copy_goes_later(
     namespaces.create("", &object).await.unwrap();
     let configmap = json!({"apiVersion": "v1", "kind": "ConfigMap",
         "metadata": {"name": "c"}, "data": {"k": "v"}});
-    shop.resource("", "v1", "configmaps").create("extra", &configmap).await.unwrap();
+    shop.resource("", "v1", "configmaps")
+        .create("extra", &configmap)
+        .await
+        .unwrap();
     let below = member.resource("", "v1", "configmaps");
-    eventually("it arrives", || async { named(&copies(&below).await, "c").is_some() }).await;
-    namespaces.delete("", "extra", &DeleteParams::default()).await.unwrap();
-    eventually("the copy goes", || async { named(&copies(&below).await, "c").is_none() }).await;
-    eventually("the namespace goes", || async { namespaces.get("", "extra").await.is_err() }).await;
+    eventually("it arrives", || async {
+        named(&copies(&below).await, "c").is_some()
+    })
+    .await;
+    namespaces
+        .delete("", "extra", &DeleteParams::default())
+        .await
+        .unwrap();
+    eventually("the copy goes", || async {
+        named(&copies(&below).await, "c").is_none()
+    })
+    .await;
+    eventually("the namespace goes", || async {
+        namespaces.get("", "extra").await.is_err()
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_placement_on_a_location_that_may_not_be_used_says_so() {
     let world = World::start().await;
     let _member = world.member("one").await;
-    tmc::commands::workspace::create(&world.context("root"), "shop", false).await.unwrap();
+    tmc::commands::workspace::create(&world.context("root"), "shop", false)
+        .await
+        .unwrap();
     let shop = world.context("root:shop");
     let error = tmc::commands::bind::compute(&shop, &crate::support::bind_args("one"))
         .await
         .unwrap_err()
         .to_string();
     assert!(error.contains("LocationForbidden"), "{error}");
-    assert!(error.contains("tmc workspace grant root:compute"), "{error}");
+    assert!(
+        error.contains("tmc workspace grant root:compute"),
+        "{error}"
+    );
     let placements = shop.resource("scheduling.kcp.io", "v1alpha1", "placements");
     let list = placements.list("", &Default::default()).await.unwrap();
-    let scheduled = list["items"][0]["status"]["conditions"].as_array().unwrap().clone();
+    let scheduled = list["items"][0]["status"]["conditions"]
+        .as_array()
+        .unwrap()
+        .clone();
     let scheduled = scheduled.iter().find(|c| c["type"] == "Scheduled").cloned();
-    assert_eq!(scheduled.as_ref().map(|c| &c["status"]), Some(&Value::from("False")));
+    assert_eq!(
+        scheduled.as_ref().map(|c| &c["status"]),
+        Some(&Value::from("False"))
+    );
 }

@@ -42,12 +42,19 @@ impl World {
         })
         .await
         .unwrap();
-        Self { embedded, members, authority, directory }
+        Self {
+            embedded,
+            members,
+            authority,
+            directory,
+        }
     }
 
     pub(crate) fn context(&self, workspace: &str) -> Context {
         Context {
-            connection: self.embedded.connection_as(UserInfo::new("admin", &[GROUP_MASTERS])),
+            connection: self
+                .embedded
+                .connection_as(UserInfo::new("admin", &[GROUP_MASTERS])),
             file: self.kubeconfig(),
             workspace: workspace.to_owned(),
         }
@@ -65,9 +72,13 @@ impl World {
 
     /// Starts a member and registers it in root:compute with a Location of its name.
     pub(crate) async fn member(&self, name: &str) -> Member {
-        let behaviour =
-            Behaviour { ready_after: Duration::from_millis(20), ..Behaviour::default() };
-        let member = Member::start(Arc::new(SystemEnvironment), behaviour).await.unwrap();
+        let behaviour = Behaviour {
+            ready_after: Duration::from_millis(20),
+            ..Behaviour::default()
+        };
+        let member = Member::start(Arc::new(SystemEnvironment), behaviour)
+            .await
+            .unwrap();
         let connection = member.connection().clone();
         let kubeconfig = self.members.add(name, connection, &self.authority);
         let registration = Registration {
@@ -76,7 +87,9 @@ impl World {
             location: Some(name),
             labels: json!({}),
         };
-        register(&self.context("root:compute"), &registration).await.unwrap();
+        register(&self.context("root:compute"), &registration)
+            .await
+            .unwrap();
         member
     }
 
@@ -85,16 +98,26 @@ impl World {
         create(&self.context("root"), name, false).await.unwrap();
         let path = format!("root:{name}");
         let grantee = Grantee::Workspace(path.clone());
-        give(&self.context("root:compute"), "root:compute", &grantee, Role::Use).await.unwrap();
+        give(
+            &self.context("root:compute"),
+            "root:compute",
+            &grantee,
+            Role::Use,
+        )
+        .await
+        .unwrap();
         let context = self.context(&path);
-        tmc::commands::bind::compute(&context, &bind_args(location)).await.unwrap();
+        tmc::commands::bind::compute(&context, &bind_args(location))
+            .await
+            .unwrap();
         context
     }
 
     /// The only SyncTarget of root:compute.
     pub(crate) async fn target(&self) -> Value {
         let client =
-            self.context("root:compute").resource("workload.kcp.io", "v1alpha1", "synctargets");
+            self.context("root:compute")
+                .resource("workload.kcp.io", "v1alpha1", "synctargets");
         let list = client.list("", &ListParams::default()).await.unwrap();
         list["items"][0].clone()
     }
@@ -121,8 +144,10 @@ pub(crate) fn deployment(name: &str, replicas: i64) -> Value {
 
 /// Everything of a resource in a member that a syncer made.
 pub(crate) async fn copies(client: &ResourceClient) -> Vec<Value> {
-    let params =
-        ListParams { labels: "internal.workload.kcp.io/cluster".into(), ..ListParams::default() };
+    let params = ListParams {
+        labels: "internal.workload.kcp.io/cluster".into(),
+        ..ListParams::default()
+    };
     let list = client.list("", &params).await.unwrap();
     list["items"].as_array().unwrap().clone()
 }

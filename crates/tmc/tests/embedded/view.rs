@@ -15,12 +15,20 @@ async fn agent(world: &World) -> UserInfo {
         "metadata": {"name": "agent"}, "rules": [
             {"verbs": ["get", "sync"], "apiGroups": ["workload.kcp.io"], "resources": ["synctargets"]},
             {"verbs": ["access"], "nonResourceURLs": ["/"]}]});
-    compute.resource(api, "v1", "clusterroles").create("", &role).await.unwrap();
+    compute
+        .resource(api, "v1", "clusterroles")
+        .create("", &role)
+        .await
+        .unwrap();
     let binding = json!({"apiVersion": format!("{api}/v1"), "kind": "ClusterRoleBinding",
         "metadata": {"name": "agent"},
         "roleRef": {"apiGroup": api, "kind": "ClusterRole", "name": "agent"},
         "subjects": [{"apiGroup": api, "kind": "User", "name": "agent"}]});
-    compute.resource(api, "v1", "clusterrolebindings").create("", &binding).await.unwrap();
+    compute
+        .resource(api, "v1", "clusterrolebindings")
+        .create("", &binding)
+        .await
+        .unwrap();
     UserInfo::new("agent", &[])
 }
 
@@ -32,7 +40,10 @@ struct View {
 
 async fn view_of(world: &World) -> View {
     let target = world.target().await;
-    let (cluster, uid) = (meta(&target).cluster().to_owned(), meta(&target).uid().to_owned());
+    let (cluster, uid) = (
+        meta(&target).cluster().to_owned(),
+        meta(&target).uid().to_owned(),
+    );
     let path = format!("/services/syncer/{cluster}/{}/{uid}", meta(&target).name());
     View { path, cluster, uid }
 }
@@ -50,7 +61,10 @@ async fn a_view_is_open_to_who_may_sync_and_shows_only_what_is_placed() {
     let agent = agent(&world).await;
     let view = view_of(&world).await;
     let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "seen"}});
-    shop.resource("", "v1", "configmaps").create("default", &object).await.unwrap();
+    shop.resource("", "v1", "configmaps")
+        .create("default", &object)
+        .await
+        .unwrap();
     // root is bound to nothing.
     let root = world.context("root").resource("", "v1", "configmaps");
     let hidden = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "hidden"}});
@@ -60,14 +74,33 @@ async fn a_view_is_open_to_who_may_sync_and_shows_only_what_is_placed() {
     let names = || async {
         let list = all.list("", &ListParams::default()).await.unwrap();
         let items = list["items"].as_array().unwrap().clone();
-        items.iter().map(|i| meta(i).name().to_owned()).collect::<Vec<_>>()
+        items
+            .iter()
+            .map(|i| meta(i).name().to_owned())
+            .collect::<Vec<_>>()
     };
-    eventually("the placed object is in the view", || async { names().await == ["seen"] }).await;
+    eventually("the placed object is in the view", || async {
+        names().await == ["seen"]
+    })
+    .await;
     let in_root = configmaps(&world, &agent, &format!("{}/clusters/root", view.path));
-    assert!(in_root.get("default", "hidden").await.unwrap_err().is_not_found());
+    assert!(
+        in_root
+            .get("default", "hidden")
+            .await
+            .unwrap_err()
+            .is_not_found()
+    );
     let stranger = UserInfo::new("eve", &[]);
     let denied = configmaps(&world, &stranger, &format!("{}/clusters/*", view.path));
-    assert_eq!(denied.list("", &ListParams::default()).await.unwrap_err().code(), Some(403));
+    assert_eq!(
+        denied
+            .list("", &ListParams::default())
+            .await
+            .unwrap_err()
+            .code(),
+        Some(403)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -84,20 +117,32 @@ async fn through_a_view_an_agent_makes_and_deletes_nothing_and_changes_only_its_
     let path = format!("{}/clusters/{}", view.path, meta(&made).cluster());
     let client = configmaps(&world, &agent, &path);
     eventually("it is in the view and held by its syncer", || async {
-        client.get("default", "c").await.is_ok_and(|o| !meta(&o).finalizers().is_empty())
+        client
+            .get("default", "c")
+            .await
+            .is_ok_and(|o| !meta(&o).finalizers().is_empty())
     })
     .await;
     let error = client.create("default", &object).await.unwrap_err();
     assert_eq!(error.code(), Some(405), "{error}");
-    let error = client.delete("default", "c", &DeleteParams::default()).await.unwrap_err();
+    let error = client
+        .delete("default", "c", &DeleteParams::default())
+        .await
+        .unwrap_err();
     assert_eq!(error.code(), Some(405), "{error}");
     let patch = json!({"data": {"k": "forged"}, "metadata": {"labels": {"forged": "yes"}}});
-    client.patch("default", "c", "", PatchKind::Merge, &patch).await.unwrap();
+    client
+        .patch("default", "c", "", PatchKind::Merge, &patch)
+        .await
+        .unwrap();
     let after = upstream.get("default", "c").await.unwrap();
     assert_eq!(after["data"]["k"], "v");
     assert_eq!(meta(&after).label("forged"), None);
     let shed = json!({"metadata": {"finalizers": null}});
-    let error = client.patch("default", "c", "", PatchKind::Merge, &shed).await.unwrap_err();
+    let error = client
+        .patch("default", "c", "", PatchKind::Merge, &shed)
+        .await
+        .unwrap_err();
     assert_eq!(error.code(), Some(403), "{error}");
 }
 
@@ -109,9 +154,17 @@ async fn a_stale_uid_a_foreign_target_and_a_path_are_not_found() {
     let view = view_of(&world).await;
     let list = |path: String| {
         let client = configmaps(&world, &agent, &path);
-        async move { client.list("", &ListParams::default()).await.unwrap_err().code() }
+        async move {
+            client
+                .list("", &ListParams::default())
+                .await
+                .unwrap_err()
+                .code()
+        }
     };
-    let stale = view.path.replace(&view.uid, "00000000-0000-0000-0000-000000000000");
+    let stale = view
+        .path
+        .replace(&view.uid, "00000000-0000-0000-0000-000000000000");
     let prefix = view.path[..view.path.len() - 1].to_owned();
     let foreign = view.path.replace(&view.cluster, "root");
     for path in [stale, prefix, foreign] {
@@ -126,17 +179,28 @@ async fn a_view_has_its_own_discovery_and_endpoints() {
     let _member = world.member("one").await;
     let agent = agent(&world).await;
     let view = view_of(&world).await;
-    let client = world.embedded.connection_as(agent.clone()).client(&view.path);
+    let client = world
+        .embedded
+        .connection_as(agent.clone())
+        .client(&view.path);
     eventually("deployments are accepted", || async {
-        let bytes = get_path(&client, "/apis/syncer.kcp.io/v1alpha1/resources").await.unwrap();
+        let bytes = get_path(&client, "/apis/syncer.kcp.io/v1alpha1/resources")
+            .await
+            .unwrap();
         String::from_utf8_lossy(&bytes).contains("\"deployments\"")
     })
     .await;
     let apps = get_path(&client, "/clusters/*/apis/apps/v1").await.unwrap();
     let apps: serde_json::Value = serde_json::from_slice(&apps).unwrap();
     let deployments = apps["resources"].as_array().unwrap();
-    let deployments = deployments.iter().find(|r| r["name"] == "deployments").unwrap();
-    assert_eq!(deployments["verbs"], json!(["get", "list", "patch", "update", "watch"]));
+    let deployments = deployments
+        .iter()
+        .find(|r| r["name"] == "deployments")
+        .unwrap();
+    assert_eq!(
+        deployments["verbs"],
+        json!(["get", "list", "patch", "update", "watch"])
+    );
     let beat = |uid: &str, sequence: u64| {
         json!({"uid": uid, "identity": "test", "sequence": sequence,
                "sentAt": jiff::Timestamp::now().to_string()})
@@ -147,10 +211,15 @@ async fn a_view_has_its_own_discovery_and_endpoints() {
     };
     assert_eq!(post(beat("other", 1)).await.unwrap_err().code(), Some(409));
     post(beat(&view.uid, 1)).await.unwrap();
-    assert_eq!(post(beat(&view.uid, 1)).await.unwrap_err().code(), Some(422));
+    assert_eq!(
+        post(beat(&view.uid, 1)).await.unwrap_err().code(),
+        Some(422)
+    );
     let mut early = beat(&view.uid, 2);
     early["sentAt"] = "2099-01-01T00:00:00Z".into();
     assert_eq!(post(early).await.unwrap_err().code(), Some(422));
-    let wrong = get_path(&client, "/apis/syncer.kcp.io/v1alpha1/heartbeat").await.unwrap_err();
+    let wrong = get_path(&client, "/apis/syncer.kcp.io/v1alpha1/heartbeat")
+        .await
+        .unwrap_err();
     assert_eq!(wrong.code(), Some(405));
 }
