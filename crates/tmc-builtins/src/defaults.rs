@@ -32,10 +32,11 @@ pub fn default(gvk: &GroupVersionKind, object: &mut Value) {
     if let Some(schema) = definition.and_then(|d| d.schema.as_ref()) {
         crate::omit::omit(schema.root(), object);
     }
+    // Before filling, which compares and copies amounts.
+    crate::quantities::canonicalize(gvk, object);
     if let Some(members) = object.as_object_mut() {
         fill(gvk, members);
     }
-    crate::quantities::canonicalize(gvk, object);
 }
 
 fn fill(gvk: &GroupVersionKind, object: &mut Object) {

@@ -214,6 +214,10 @@ fn walk(node: Node<'_>, place: &str, members: &mut Map<String, Value>, depth: us
         };
         // The names in a map are data; what is below belongs to the map's own name.
         let below = if data { place } else { name };
+        // Null is absence, also in a map that would be empty without it.
+        if value.is_null() && !child.nullable() {
+            return false;
+        }
         match value {
             Value::Object(members) => walk(child, below, members, depth - 1),
             Value::Array(items) => {

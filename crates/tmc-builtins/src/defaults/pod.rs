@@ -259,12 +259,18 @@ fn quality_of_service(spec: &Object) -> &'static str {
     let containers = CONTAINER_LISTS[..2]
         .iter()
         .filter_map(|list| spec.get(*list)?.as_array())
-        .flatten();
+        .flatten()
+        .map(|container| &container["resources"]);
+    // What is said of the pod as a whole takes the place of what its containers say.
+    let whole = spec
+        .get("resources")
+        .filter(|r| !r["limits"].is_null() || !r["requests"].is_null());
+    let all: Vec<&Value> = whole.map_or_else(|| containers.collect(), |whole| vec![whole]);
     let (mut any, mut guaranteed) = (false, true);
-    for container in containers {
+    for resources in all {
         for resource in ["cpu", "memory"] {
             let amount = |what: &str| {
-                let value = container.get("resources")?.get(what)?.get(resource)?;
+                let value = resources.get(what)?.get(resource)?;
                 (!is_zero(value)).then_some(value)
             };
             let (limit, request) = (amount("limits"), amount("requests"));

@@ -94,6 +94,7 @@ fn requests_follow_limits_in_pods_but_not_in_templates() {
 #[case(json!({"limits": {"cpu": "1"}}), "Burstable")]
 #[case(json!({"limits": {"cpu": "1", "memory": "1Gi"}}), "Guaranteed")]
 #[case(json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "0.5"}}), "Burstable")]
+#[case(json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "1000m"}}), "Guaranteed")]
 #[case(json!({"limits": {"cpu": "0", "memory": "0"}}), "BestEffort")]
 fn pods_get_their_quality_of_service_class(#[case] resources: Value, #[case] class: &str) {
     let pod = pod(json!({"containers": [{"resources": resources}]}));

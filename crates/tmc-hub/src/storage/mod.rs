@@ -3,7 +3,7 @@
 //! Reads cut everything from one snapshot or one log position. Writes run strategy, defaulting,
 //! admission and validation on values, then hand one mutation to the store's writer; what depends
 //! on a write (RBAC caches, served resources, emptying a namespace) learns of it in
-//! [`Core::committed`], after it is durable and before the caller is answered.
+//! `Core::committed`, after it is durable and before the caller is answered.
 
 mod read;
 pub(crate) mod strategy;

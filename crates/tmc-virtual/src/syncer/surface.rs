@@ -179,7 +179,10 @@ impl SyncerWorkspace {
             &id.name,
         ));
         let resources = resources(accepted);
-        let evaluated = !target.synced().is_empty();
+        let undecided = |r: &tmc_api::workload::SyncedResource| {
+            r.state == tmc_api::workload::SyncState::Pending
+        };
+        let evaluated = !target.synced().is_empty() && !target.synced().iter().any(undecided);
         Some(Domain {
             target: id,
             keys,
