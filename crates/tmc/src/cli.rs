@@ -93,7 +93,7 @@ pub struct StartArgs {
     /// Address to listen on
     #[arg(long, default_value = "127.0.0.1:6443", value_name = "ADDR")]
     pub listen: SocketAddr,
-    /// URL under which clients and syncers reach this hub [default: https://<listen>]
+    /// URL under which clients and syncers reach this hub [default: https:// and the address of --listen]
     #[arg(long, value_name = "URL")]
     pub external_url: Option<String>,
     /// Storage engine
