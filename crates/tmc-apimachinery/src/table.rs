@@ -122,7 +122,9 @@ pub fn table(
 
 /// The columns with `Name` first, and with `Age` if there are none.
 fn complete(columns: &[Column]) -> Vec<Column> {
-    let named = columns.first().is_some_and(|c| c.name == "Name");
+    let named = columns
+        .iter()
+        .any(|c| c.name == "Name" && (c.format == "name" || c.name == columns[0].name));
     let first = (!named).then(Column::object_name);
     let last = columns.is_empty().then(Column::age);
     first

@@ -209,7 +209,7 @@ async fn reference_start(
             }
             Err(error) => {
                 report.add(topics::REFERENCE_START, Err(error));
-                return None;
+                return against.then(|| Err(anyhow::anyhow!("it did not start, see above")));
             }
         }
     }

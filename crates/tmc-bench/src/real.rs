@@ -123,7 +123,7 @@ fn apiserver(directory: &Path, etcd: u16, secure: u16) -> Vec<String> {
         format!("--client-ca-file={}", file("ca.crt")),
         "--authorization-mode=RBAC".to_owned(),
         format!("--service-account-issuer=https://127.0.0.1:{secure}"),
-        format!("--service-account-key-file={}", file("sa.key")),
+        format!("--service-account-key-file={}", file("sa.crt")),
         format!("--service-account-signing-key-file={}", file("sa.key")),
         "--service-cluster-ip-range=10.0.0.0/16".to_owned(),
     ]
@@ -145,6 +145,8 @@ impl Files {
             ("server.crt", &server.certificate),
             ("server.key", &server.key),
             ("sa.key", &accounts.to_pem().key),
+            // A certificate is one of the forms in which a public key may be given.
+            ("sa.crt", accounts.certificate_pem()),
         ] {
             std::fs::write(directory.join(name), text)?;
         }

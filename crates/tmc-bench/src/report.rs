@@ -61,8 +61,12 @@ impl Report {
             },
             Err(error) => {
                 self.failed = true;
-                let shown = format!("failed: {error:#}");
-                Row { topic, raw: json!({"failed": shown}), shown, mark: "" }
+                let text = format!("{error:#}");
+                let raw = json!({"failed": text});
+                eprintln!("{}: {text}", topic.name);
+                // The table has room for one line of it.
+                let line: String = text.lines().next().unwrap_or_default().chars().take(100).collect();
+                Row { topic, raw, shown: format!("failed: {line}"), mark: "" }
             }
         };
         eprintln!("{}: {}", row.topic.name, row.shown);

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
-use tmc_apimachinery::ClusterName;
 use tmc_apimachinery::definition::{ApiSet, ResourceDefinition};
+use tmc_apimachinery::{ClusterName, GroupResource};
 
 /// The sets of served resources. A set is made when first asked for and dropped when a definition
 /// in its workspace changes, so a request always sees one consistent set.
@@ -48,13 +48,20 @@ impl Catalog {
         let set = if custom.is_empty() {
             self.everywhere.clone()
         } else {
-            // What every workspace serves wins over a custom resource of the same name.
-            Arc::new(ApiSet::new(
-                custom.into_iter().chain(self.base.iter().cloned()),
-            ))
+            // What every workspace serves is not to be had under another version either: keys in
+            // the store carry no version.
+            let own = custom
+                .into_iter()
+                .filter(|definition| !self.is_taken(&definition.group_resource()));
+            Arc::new(ApiSet::new(own.chain(self.base.iter().cloned())))
         };
         sets.insert(cluster.clone(), set.clone());
         set
+    }
+
+    /// Whether every workspace serves a resource, in whatever version.
+    pub(crate) fn is_taken(&self, resource: &GroupResource) -> bool {
+        self.everywhere.by_group_resource(resource).is_some()
     }
 
     /// Forgets a workspace's set.

@@ -11,12 +11,12 @@ use tmc_apimachinery::definition::{
 };
 use tmc_apimachinery::meta::meta;
 use tmc_apimachinery::schema::Schema;
-use tmc_apimachinery::status::Cause;
+use tmc_apimachinery::status::{ApiError, Cause};
 use tmc_apimachinery::table::{Cell, Column};
 use tmc_apimachinery::{ClusterName, GroupResource, GroupVersionKind};
 
 use crate::environment::timestamp;
-use crate::storage::Core;
+use crate::storage::{Core, Place};
 
 /// Holds a CustomResourceDefinition until its objects are gone.
 pub(crate) const FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
@@ -62,6 +62,30 @@ fn versions(crd: &Value) -> &[Value] {
     crd.pointer("/spec/versions")
         .and_then(Value::as_array)
         .map_or(&[], Vec::as_slice)
+}
+
+/// Refuses a definition of what the hub itself serves, in any version, and of groups that are the
+/// hub's: an alias would reach the same objects past every rule about them.
+pub(crate) fn check(core: &Core, place: &Place, crd: &Value) -> Result<(), ApiError> {
+    let gvk = &place.definition.gvk;
+    if gvk.group != "apiextensions.k8s.io" {
+        return Ok(());
+    }
+    let group = text(&crd["spec"]["group"]);
+    let plural = text(&crd["spec"]["names"]["plural"]);
+    let resource = GroupResource::new(&group, &plural);
+    let reserved = group == "kcp.io" || group.ends_with(".kcp.io");
+    if !reserved && !core.catalog.is_taken(&resource) {
+        return Ok(());
+    }
+    let why = "this group or resource is the hub's own; choose a group of your own domain";
+    let cause = Cause::invalid("spec.group", &crd["spec"]["group"], why);
+    Err(ApiError::invalid(
+        &gvk.group,
+        &gvk.kind,
+        meta(crd).name(),
+        vec![cause],
+    ))
 }
 
 /// The definitions of a workspace's custom resources. One that does not compile is left out: it was

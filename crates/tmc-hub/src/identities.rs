@@ -48,6 +48,9 @@ pub(crate) fn complete(core: &Core, place: &Place, object: &mut Value, old: Opti
         object["spec"]["groups"] = json!(place.user.groups);
         return;
     }
+    if place.subresource != "approval" {
+        return;
+    }
     let approved = has_condition(object, "Approved") && !has_condition(object, "Denied");
     let issued = object.pointer("/status/certificate").is_some();
     if !approved || issued || object["spec"]["signerName"] != CLIENT_SIGNER {

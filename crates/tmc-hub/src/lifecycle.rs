@@ -304,8 +304,10 @@ async fn terminate(core: &Arc<Core>, parent: &ClusterName, name: &str) -> Result
     let cluster = workspace["spec"]["cluster"]
         .as_str()
         .and_then(ClusterName::parse);
+    // Only what was made for this Workspace goes with it.
     let logical = cluster
         .as_ref()
+        .filter(|c| core.is_owned(c, parent, &workspace))
         .and_then(|c| core.entry(&logical_clusters(), c, "", "cluster"));
     let Some((cluster, logical)) = cluster.zip(logical) else {
         tmc_apimachinery::meta::remove_finalizer(&mut workspace, tree::FINALIZER);

@@ -95,9 +95,28 @@ impl Core {
         let path = format!("{}:{name}", self.cluster_path(parent).unwrap_or_default());
         self.ensure_logical_cluster(&cluster, &path, Some((parent, &workspace)))
             .await?;
+        if !self.is_owned(&cluster, parent, &workspace) {
+            return Ok(());
+        }
         self.ensure_namespace(&cluster, "default").await?;
         self.ensure_owner_binding(&cluster, &workspace).await?;
         self.report_ready(&place, name).await
+    }
+
+    /// Whether a logical cluster was made for exactly this Workspace.
+    pub(crate) fn is_owned(
+        &self,
+        cluster: &ClusterName,
+        parent: &ClusterName,
+        workspace: &Value,
+    ) -> bool {
+        self.read(&logical_clusters(), cluster, "", "cluster")
+            .is_some_and(|logical| {
+                let owner = &logical["spec"]["owner"];
+                owner["cluster"] == parent.as_str()
+                    && owner["name"] == meta(workspace).name()
+                    && owner["uid"] == meta(workspace).uid()
+            })
     }
 
     async fn ensure_logical_cluster(
@@ -274,6 +293,7 @@ fn shard_hash() -> String {
 /// changed logical cluster, a LogicalCluster made or removed by hand.
 pub(crate) fn check(core: &Core, place: &Place, object: &Value, old: Option<&Value>) -> Result<()> {
     crate::identities::check(core, place, object, old)?;
+    crate::custom_resources::check(core, place, object)?;
     if core.layout == Layout::Plain {
         return Ok(());
     }

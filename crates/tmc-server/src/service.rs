@@ -430,13 +430,6 @@ impl Inner {
             record.verb = verb_label(&info.verb);
             let user = self.authenticate(&parts, record).await?;
             require_known(&parts.method)?;
-            let inside = parts.extensions.get::<InProcessIdentity>().is_some();
-            let _place = if inside {
-                None
-            } else {
-                self.in_flight.enter(&info.verb)?
-            };
-            let _counted = (info.verb != "watch").then(|| Counted::new(self.metrics.in_flight()));
             let context = RequestContext {
                 resolved,
                 info,
@@ -444,7 +437,19 @@ impl Inner {
             };
             let asked = authz::attributes(&context.resolved.scope, &context.user, &context.info);
             authz::verdict(surface.authorize(&context, &asked).await, &asked)?;
-            let body = filters::read_body(body, &parts.headers, self.config.max_body_bytes).await?;
+            // The body comes before the place: a caller who never sends it holds up nobody.
+            let body = match parts.method {
+                Method::GET | Method::HEAD => Bytes::new(),
+                _ => filters::read_body(body, &parts.headers, self.config.max_body_bytes).await?,
+            };
+            let inside = parts.extensions.get::<InProcessIdentity>().is_some();
+            let _place = if inside {
+                None
+            } else {
+                self.in_flight.enter(&context.info.verb)?
+            };
+            let _counted =
+                (context.info.verb != "watch").then(|| Counted::new(self.metrics.in_flight()));
             let (method, headers) = (parts.method.clone(), parts.headers.clone());
             let special = SpecialRequest {
                 method,

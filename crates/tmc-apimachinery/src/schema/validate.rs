@@ -333,7 +333,14 @@ impl Validator<'_> {
             .as_deref()
             .and_then(|e| e.list_type)
             .unwrap_or_default();
-        match list_type {
+        // Kubernetes holds only custom resources to the uniqueness that a list type announces: a
+        // built-in container may name an environment variable twice.
+        let list_checked = if self.definitions.is_some() {
+            ListType::Atomic
+        } else {
+            list_type
+        };
+        match list_checked {
             ListType::Set => self.duplicates(list, |v| v, |i| list[i].clone(), trail),
             ListType::Map => self.map_items(list, keys, trail),
             ListType::Atomic => {}

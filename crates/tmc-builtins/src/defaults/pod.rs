@@ -28,7 +28,24 @@ pub(super) fn pod(object: &mut Object) {
     if let Some(status) = made(object, "status") {
         set_text(status, "phase", "Pending");
         set_text(status, "qosClass", class);
+        for list in [
+            "containerStatuses",
+            "initContainerStatuses",
+            "ephemeralContainerStatuses",
+        ] {
+            each(status, list, container_status);
+        }
     }
+}
+
+/// What the status of a container always has, whoever reports it.
+fn container_status(status: &mut Object) {
+    set(status, "image", "");
+    set(status, "imageID", "");
+    set(status, "ready", false);
+    set(status, "restartCount", 0);
+    made(status, "state");
+    made(status, "lastState");
 }
 
 /// A pod template in a member of `object`.

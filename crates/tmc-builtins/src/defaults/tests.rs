@@ -119,6 +119,17 @@ fn requests_of_a_whole_pod_follow_its_limits_unless_containers_ask() {
 }
 
 #[test]
+fn a_partial_status_of_a_container_is_completed() {
+    let pod = json!({"status": {"containerStatuses": [{"name": "c", "ready": true}]}});
+    let pod = defaulted("", "v1", "Pod", pod);
+    assert_eq!(
+        pod["status"]["containerStatuses"][0],
+        json!({"name": "c", "ready": true, "restartCount": 0, "image": "", "imageID": "",
+               "state": {}, "lastState": {}})
+    );
+}
+
+#[test]
 fn a_service_account_shows_under_its_old_and_its_new_name() {
     let pod = pod(json!({"serviceAccount": "robot"}));
     assert_eq!(pod["spec"]["serviceAccountName"], "robot");

@@ -1,5 +1,5 @@
-//! Roles that every workspace has without storing them, so that an empty workspace stays small. A
-//! stored ClusterRole of the same name takes their place.
+//! Roles that every workspace has without storing them, so that an empty workspace stays small. They
+//! cannot be shadowed: a role that could be emptied, bound and removed again would be an escalation.
 
 use std::sync::{Arc, LazyLock};
 

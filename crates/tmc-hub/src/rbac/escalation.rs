@@ -8,15 +8,22 @@ use tmc_apimachinery::status::{ApiError, Result};
 use tmc_apimachinery::user::{Attributes, ResourceTarget, Target};
 
 use super::rules::{Rule, uncovered};
-use super::{GROUP, is_privileged};
+use super::{GROUP, bootstrap, is_privileged};
 use crate::storage::{Core, Place};
 
 /// Refuses a role or binding that gives more than its writer has. Other kinds pass.
 pub(crate) fn check(core: &Core, place: &Place, object: &Value) -> Result<()> {
-    if place.definition.gvk.group != GROUP || is_privileged(&place.user) {
+    if place.definition.gvk.group != GROUP {
         return Ok(());
     }
     let name = meta(object).name();
+    if place.definition.gvk.kind == "ClusterRole" && bootstrap::cluster_role(name).is_some() {
+        let why = "this role is built in and cannot be replaced; choose another name";
+        return Err(ApiError::forbidden(&place.resource(), name, why));
+    }
+    if is_privileged(&place.user) {
+        return Ok(());
+    }
     let (wanted, verb, role, role_name) = match place.definition.gvk.kind.as_str() {
         "Role" | "ClusterRole" => (
             Rule::list(&object["rules"]),

@@ -202,16 +202,18 @@ impl Core {
         namespace: &str,
         name: &str,
     ) -> Option<Arc<Vec<Rule>>> {
+        if kind == "ClusterRole"
+            && let Some(rules) = bootstrap::cluster_role(name)
+        {
+            return Some(rules);
+        }
         let (plural, namespace) = if kind == "Role" {
             ("roles", namespace)
         } else {
             ("clusterroles", "")
         };
-        match self.read(&GroupResource::new(GROUP, plural), cluster, namespace, name) {
-            Some(role) => Some(Arc::new(Rule::list(&role["rules"]))),
-            None if kind == "ClusterRole" => bootstrap::cluster_role(name),
-            None => None,
-        }
+        let role = self.read(&GroupResource::new(GROUP, plural), cluster, namespace, name)?;
+        Some(Arc::new(Rule::list(&role["rules"])))
     }
 }
 

@@ -14,6 +14,10 @@ use tmc_server::resource::{Object, Page, ResourceRequest};
 use super::{Core, Entry, Place};
 use crate::keys;
 
+/// A paged list ends its page early at this many bytes, so that large objects make more pages rather
+/// than pages that no client can take.
+const MAX_PAGE: usize = 8 * 1024 * 1024;
+
 /// Where a paged list goes on: the revision of its first page and the last key sent.
 #[derive(Serialize, Deserialize)]
 struct ContinueToken {
@@ -71,6 +75,7 @@ impl Core {
         let at = self.list_revision(options, token.as_ref())?;
         let mut after = token.map(|t| t.after);
         let mut page = Page::default();
+        let mut bytes = 0;
         // A selective filter may skip whole batches: go on until the page is full or the range ends.
         loop {
             let batch = if options.limit == 0 {
@@ -89,8 +94,9 @@ impl Core {
                 if !selected(request, options, entry) {
                     continue;
                 }
+                bytes += entry.value.len();
                 page.items.push(self.present(entry, definition));
-                if options.limit > 0 && page.items.len() == options.limit {
+                if options.limit > 0 && (page.items.len() == options.limit || bytes >= MAX_PAGE) {
                     if entries.peek().is_some() || found.more {
                         let after = entry.key.to_string();
                         page.continue_token = ContinueToken {

@@ -73,6 +73,16 @@ pub(super) fn merge_update(place: &Place, old: &Value, mut new: Value) -> Result
             new["apiVersion"] = old["apiVersion"].clone();
             Ok(new)
         }
+        // Who may write the status of a certificate request has not approved it.
+        "status"
+            if is(
+                definition,
+                "certificates.k8s.io",
+                "CertificateSigningRequest",
+            ) =>
+        {
+            Ok(old.clone())
+        }
         "status" => {
             let mut merged = old.clone();
             copy_member(&new, &mut merged, "status");

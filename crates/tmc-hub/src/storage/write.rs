@@ -70,6 +70,7 @@ impl Core {
         self.admission.validate(&request, Some(&object)).await?;
         // What the hub itself adds to a new Workspace is reserved, so it comes after the guards.
         crate::workspaces::complete(self, place, &mut object);
+        check_size(place, &name, &object)?;
         if options.dry_run {
             if self.store.get(&place.key(&name)).is_some() {
                 return Err(ApiError::already_exists(&place.resource(), &name));
@@ -147,6 +148,7 @@ impl Core {
         crate::rbac::check_escalation(self, place, &new)?;
         crate::workspaces::check(self, place, &new, Some(&old))?;
         self.admission.validate(&request, Some(&new)).await?;
+        check_size(place, name, &new)?;
         if options.dry_run {
             return Ok(Object::from_value(&new));
         }
@@ -468,6 +470,34 @@ impl Core {
         let value = serde_json::from_slice(&entry.value).ok()?;
         Some((entry, value))
     }
+}
+
+/// Largest encoded object, as in etcd. Whoever lists or watches reads every object there is, so one
+/// that is too large for a reader would keep it from all others.
+const MAX_OBJECT: usize = 3 * 1024 * 1024 / 2;
+
+fn check_size(place: &Place, name: &str, object: &Value) -> Result<()> {
+    struct Count(usize);
+    impl std::io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    serde_json::to_writer(&mut count, object).map_err(ApiError::internal)?;
+    if count.0 <= MAX_OBJECT {
+        return Ok(());
+    }
+    let message = format!(
+        "{} \"{name}\" would have {} bytes; at most {MAX_OBJECT} can be stored",
+        place.resource(),
+        count.0
+    );
+    Err(ApiError::too_large(message).about(&place.resource(), name))
 }
 
 fn storage_api_version(definition: &tmc_apimachinery::definition::ResourceDefinition) -> String {

@@ -307,3 +307,48 @@ async fn an_identity_issued_for_one_workspace_is_nobody_in_another() {
         "{error}"
     );
 }
+
+#[tokio::test]
+async fn a_built_in_role_cannot_be_shadowed_and_so_not_bound_by_a_trick() {
+    let hub = start().await;
+    let roles = hub.admin(
+        "/clusters/root",
+        "rbac.authorization.k8s.io",
+        "v1",
+        "clusterroles",
+    );
+    let mut empty = role(&[], &[]);
+    empty["metadata"] = json!({"name": "cluster-admin"});
+    empty["rules"] = json!([]);
+    let error = roles.create("", &empty).await.unwrap_err();
+    assert_eq!(error.code(), Some(403));
+    assert!(error.to_string().contains("built in"), "{error}");
+}
+
+#[tokio::test]
+async fn a_custom_resource_cannot_alias_what_the_hub_serves() {
+    let hub = start().await;
+    let crds = hub.admin(
+        "/clusters/root",
+        "apiextensions.k8s.io",
+        "v1",
+        "customresourcedefinitions",
+    );
+    for (group, plural) in [
+        ("tenancy.kcp.io", "workspaces"),
+        ("other.kcp.io", "things"),
+        ("apps", "deployments"),
+    ] {
+        let crd = json!({
+            "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+            "metadata": {"name": format!("{plural}.{group}")},
+            "spec": {"group": group, "scope": "Cluster",
+                "names": {"plural": plural, "kind": "Foo"},
+                "versions": [{"name": "v9", "served": true, "storage": true,
+                    "schema": {"openAPIV3Schema": {"type": "object"}}}]},
+        });
+        let error = crds.create("", &crd).await.unwrap_err();
+        assert_eq!(error.code(), Some(422), "{group}: {error}");
+        assert!(error.to_string().contains("spec.group"), "{error}");
+    }
+}

@@ -113,3 +113,16 @@ async fn a_request_cannot_be_changed_and_approval_needs_the_permission() {
         .unwrap_err();
     assert_eq!(error.code(), Some(403), "{error}");
 }
+
+#[tokio::test]
+async fn approval_through_the_status_signs_nothing() {
+    let hub = start().await;
+    let client = requests(&hub, "/clusters/root");
+    client.create("", &request("ann", &[])).await.unwrap();
+    let after = client
+        .patch("", "r", "status", PatchKind::Merge, &approval())
+        .await
+        .unwrap();
+    assert_eq!(after["status"].get("certificate"), None);
+    assert_eq!(after["status"].get("conditions"), None);
+}

@@ -299,3 +299,48 @@ async fn a_plain_hub_has_neither_prefix_nor_kcp_keys() {
             .is_err()
     );
 }
+
+#[tokio::test]
+async fn an_object_that_no_reader_could_take_is_not_stored_even_in_pieces() {
+    let hub = start().await;
+    let client = hub.admin("/clusters/root", "apps", "v1", "deployments");
+    let env = |count: usize| {
+        let value = "x".repeat(900 * 1024);
+        let list: Vec<_> = (0..count)
+            .map(|n| json!({"name": format!("E{n}"), "value": value}))
+            .collect();
+        json!({
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"},
+            "spec": {"selector": {"matchLabels": {"app": "web"}},
+                "template": {"metadata": {"labels": {"app": "web"}},
+                    "spec": {"containers": [{"name": "c", "image": "nginx", "env": list}]}}},
+        })
+    };
+    client.create("default", &env(1)).await.unwrap();
+    let error = client
+        .patch("default", "web", "", PatchKind::Merge, &env(2))
+        .await
+        .unwrap_err();
+    assert_eq!(error.code(), Some(413), "{error}");
+}
+
+#[tokio::test]
+async fn a_page_of_large_objects_ends_early_and_goes_on() {
+    let hub = start().await;
+    let client = hub.configmaps("/clusters/root");
+    for number in 0..12 {
+        let mut object = configmap(&format!("c{number}"));
+        object["data"]["k"] = "x".repeat(1024 * 1024 - 100).into();
+        client.create("default", &object).await.unwrap();
+    }
+    let mut params = ListParams {
+        limit: 500,
+        ..ListParams::default()
+    };
+    let page = client.list("default", &params).await.unwrap();
+    let first = page["items"].as_array().unwrap().len();
+    assert!(first < 12, "{first}");
+    params.continue_token = page["metadata"]["continue"].as_str().unwrap().to_owned();
+    let rest = client.list("default", &params).await.unwrap();
+    assert_eq!(first + rest["items"].as_array().unwrap().len(), 12);
+}

@@ -10,6 +10,7 @@ use serde_json::Value;
 use tmc_apimachinery::meta::meta;
 use tmc_apimachinery::options::{DeleteOptions, ListOptions, WriteOptions};
 use tmc_apimachinery::status::{ApiError, Result};
+use tmc_apimachinery::user::UserInfo;
 use tmc_apimachinery::{ClusterName, ClusterScope};
 use tmc_runtime::client::{self, ListParams, WatchParams};
 use tmc_runtime::{Hub, ResourceClient};
@@ -18,7 +19,7 @@ use tmc_server::resource::{
     Written,
 };
 
-use super::targets::Domain;
+use super::targets::{Domain, TargetId};
 use super::transform::{Part, Write, is_race, merge, view};
 
 /// Tries of an unconditional write.
@@ -35,6 +36,24 @@ pub(super) struct SyncerStore {
     pub hub: Hub,
     pub hidden: Arc<dyn Hidden>,
     pub workspace_url: Arc<dyn Fn(&ClusterName) -> String + Send + Sync>,
+    pub entitled: Arc<dyn Entitled>,
+}
+
+/// Whether somebody may still look at a target's view.
+#[async_trait]
+pub(super) trait Entitled: Send + Sync {
+    /// False once the target is gone or has another uid, or the permission was taken away.
+    async fn is_entitled(&self, user: &UserInfo, target: &TargetId) -> bool;
+}
+
+/// How often a running watch asks whether it may go on.
+const ENTITLEMENT_CHECK: Duration = Duration::from_secs(2);
+
+/// Resolves when the watcher has lost the view.
+async fn lost(entitled: Arc<dyn Entitled>, user: UserInfo, target: TargetId) {
+    while entitled.is_entitled(&user, &target).await {
+        tokio::time::sleep(ENTITLEMENT_CHECK).await;
+    }
 }
 
 fn domain(request: &ResourceRequest) -> Result<&Domain> {
@@ -72,6 +91,19 @@ impl SyncerStore {
         }
         let cluster = ClusterName::new(meta(object).cluster());
         view(object, &domain.keys, &(self.workspace_url)(&cluster)).map(Some)
+    }
+
+    /// As [`Self::show`] for one of many: an object that cannot be transformed is left out, so that
+    /// one tenant's broken annotation does not take the view from all others.
+    fn show_or_skip(&self, request: &ResourceRequest, object: &Value) -> Option<Value> {
+        self.show(request, object).unwrap_or_else(|error| {
+            let at = meta(object);
+            tracing::warn!(
+                cluster = at.cluster(), namespace = at.namespace(), name = at.name(), %error,
+                "an object cannot be shown to its target"
+            );
+            None
+        })
     }
 
     async fn upstream(&self, request: &ResourceRequest, name: &str) -> Result<Value> {
@@ -177,7 +209,7 @@ impl ResourceStore for SyncerStore {
             items: Vec::new(),
         };
         for item in list["items"].as_array().into_iter().flatten() {
-            if let Some(shown) = self.show(request, item)? {
+            if let Some(shown) = self.show_or_skip(request, item) {
                 page.items.push(Object::from_value(&shown));
             }
         }
@@ -204,8 +236,12 @@ impl ResourceStore for SyncerStore {
             hub: self.hub.clone(),
             hidden: self.hidden.clone(),
             workspace_url: self.workspace_url.clone(),
+            entitled: self.entitled.clone(),
         };
+        let target = domain(request)?.target.clone();
+        let lost = lost(self.entitled.clone(), request.user.clone(), target);
         let (request, bookmarks) = (request.clone(), options.bookmarks);
+        let events = events.take_until(Box::pin(lost));
         Ok(Box::pin(events.filter_map(move |event| {
             let event = match event {
                 Ok(event) => shower.translate(&request, event, bookmarks),
@@ -294,14 +330,11 @@ impl SyncerStore {
                 }));
             }
         };
-        match self.show(request, &object) {
-            Ok(Some(shown)) => Some(Ok(WatchEvent {
-                kind,
-                object: Object::from_value(&shown),
-            })),
-            Ok(None) => None,
-            Err(error) => Some(Err(error)),
-        }
+        let shown = self.show_or_skip(request, &object)?;
+        Some(Ok(WatchEvent {
+            kind,
+            object: Object::from_value(&shown),
+        }))
     }
 }
 

@@ -23,7 +23,7 @@ use tmc_server::surface::{
 
 use super::api_set::{ApiSets, Definitions, resources};
 use super::endpoints::{BeatSink, beat_answer, read_beat, resource_row};
-use super::storage::{Hidden, SyncerStore};
+use super::storage::{Entitled, Hidden, SyncerStore};
 use super::targets::{Domain, TargetId, TargetView, is_hosted};
 use super::transform::TargetKeys;
 use crate::url;
@@ -120,6 +120,23 @@ impl Hidden for NeverSynced {
     }
 }
 
+/// The targets there are, and who may sync them.
+struct Entitlements {
+    targets: Store<TargetView>,
+    access: Arc<dyn SyncAccess>,
+}
+
+#[async_trait]
+impl Entitled for Entitlements {
+    async fn is_entitled(&self, user: &UserInfo, target: &TargetId) -> bool {
+        let key = ClusterKey::new(&target.cluster, "", &target.name);
+        let current = self.targets.get(&key);
+        current.is_some_and(|current| current.uid() == target.uid)
+            && (is_hosted(user, target)
+                || self.access.may_sync(user, target).await == Decision::Allow)
+    }
+}
+
 impl SyncerWorkspace {
     /// A workspace on a hub.
     pub fn new(dependencies: SyncerDependencies) -> Self {
@@ -138,6 +155,10 @@ impl SyncerWorkspace {
                 hub,
                 hidden,
                 workspace_url,
+                entitled: Arc::new(Entitlements {
+                    targets: targets.clone(),
+                    access: access.clone(),
+                }),
             },
             targets,
             clusters,

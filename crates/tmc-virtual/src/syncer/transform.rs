@@ -191,6 +191,14 @@ fn summarized(upstream: &Value) -> Result<Vec<Summarized>> {
                 promote,
             })
         })
+        // An agent never writes metadata, whatever a user's annotation says: labels and annotations
+        // are where the hub keeps who may see the object.
+        .filter(|field| {
+            let allowed = |f: &Summarized| {
+                f.path == "status" || f.path.starts_with("status.") || f.path.starts_with("spec.")
+            };
+            field.as_ref().map_or(true, allowed)
+        })
         .collect()
 }
 

@@ -292,6 +292,32 @@ fn a_summarising_annotation_is_read_in_any_case() {
     );
 }
 
+#[test]
+fn a_users_annotation_never_opens_metadata_to_an_agent() {
+    let mut object = upstream(&["k1"]);
+    let fields = r#"[{"fieldPath":"metadata.labels","promoteToUpstream":true},
+        {"fieldPath":"metadata.annotations","promoteToUpstream":true},
+        {"fieldPath":"metadata","promoteToUpstream":true}, {"fieldPath":"kind","promoteToUpstream":true}]"#;
+    set_annotation(
+        &mut object,
+        "experimental.summarizing.workload.kcp.io",
+        fields,
+    );
+    let keys = TargetKeys::new("k1");
+    let mut body = view(&object, &keys, URL).expect("view");
+    body["metadata"]["labels"]["state.workload.kcp.io/k2"] = "Sync".into();
+    body["metadata"]["annotations"]["diff.syncer.internal.kcp.io/k2"] = "{}".into();
+    body["kind"] = "Secret".into();
+    let writes = merge(&object, &body, &keys, Part::Main, &deployments()).expect("merge");
+    assert!(writes.is_empty(), "{writes:?}");
+    let seen = view(&object, &keys, URL).expect("view");
+    assert_eq!(
+        meta(&seen).cluster(),
+        "a",
+        "the view keeps what names the workspace"
+    );
+}
+
 proptest! {
     /// Whatever an agent sends, only status, its own finalizer and its own report change upstream.
     #[test]

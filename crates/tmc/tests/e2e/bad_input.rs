@@ -3,11 +3,14 @@
 
 use std::sync::OnceLock;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::Method;
 use serde_json::{Value, json};
 
 use crate::support::http::{Answer, Api, Content};
 use crate::support::hub::{self, Hub, condition};
+use crate::support::pki::Authority;
 use crate::support::wait::{seconds, until};
 
 /// The workspace of these tests, as its administrator.
@@ -82,7 +85,7 @@ fn malformed_yaml_is_a_bad_request() {
     let desk = desk();
     for (kind, text) in [
         ("application/yaml", "metadata: {name: [unclosed"),
-        ("application/yaml", "\tkind: ConfigMap"),
+        ("application/yaml", "kind: ConfigMap: v1"),
         ("application/json", "{\"kind\": \"ConfigMap\","),
         ("application/json", "\u{0}\u{1}"),
         ("application/json", ""),
@@ -231,7 +234,7 @@ fn a_reserved_key_set_by_a_user_is_named() {
     for (place, key) in [
         ("labels", "state.workload.kcp.io/abc"),
         ("labels", "kcp.io/tenant-id"),
-        ("annotations", "kcp.io/cluster"),
+        ("annotations", "kcp.io/namespace-locator"),
         ("annotations", "diff.syncer.internal.kcp.io/abc"),
     ] {
         let patch = json!({"metadata": {place: {key: "Sync"}}});
@@ -247,6 +250,12 @@ fn a_reserved_key_set_by_a_user_is_named() {
         "name": "reserved-too", "labels": {"internal.workload.kcp.io/cluster": "x"}}});
     let answer = clerk.post(&desk.config_maps(), &made);
     refused(&answer, 422, "Invalid", &["internal.workload.kcp.io/cluster"]);
+    // The name of the logical cluster comes from the URL, whatever somebody writes.
+    let patch = json!({"metadata": {"annotations": {"kcp.io/cluster": "elsewhere"}}});
+    clerk.merge(&path, &patch).expect(&[200, 422]);
+    let kept = desk.admin.get(&path).expect(&[200]).json();
+    let cluster = desk.hub.logical_cluster(WORKSPACE);
+    assert_eq!(kept["metadata"]["annotations"]["kcp.io/cluster"], cluster);
     // What only looks like it is free.
     made["metadata"]["labels"] = json!({"notkcp.io/x": "y", "kcp.io.example.org/x": "y", "kcp.io": "y"});
     clerk.post(&desk.config_maps(), &made).expect(&[201]);
@@ -316,9 +325,12 @@ fn credentials(desk: &Desk, name: &str, data: &Value) -> Value {
 }
 
 fn kubeconfig(server: &str, user: &Value) -> String {
+    let authority = STANDARD.encode(Authority::new().pair.certificate);
     json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "c",
-        "clusters": [{"name": "c", "cluster": {"server": server}}],
+        "clusters": [{"name": "c", "cluster": {
+            "server": server, "certificate-authority-data": authority,
+        }}],
         "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
         "users": [{"name": "u", "user": user}],
     })

@@ -143,7 +143,7 @@ fn every_acknowledged_write_survives_kill_9() {
     let mut expected = BTreeMap::new();
     for round in 0..5_usize {
         let acknowledged = write_until_killed(&mut hub, collection, round);
-        assert!(acknowledged.len() >= 40, "only {} writes before the kill", acknowledged.len());
+        assert!(acknowledged.len() >= 10, "few objects before the kill: {}", acknowledged.len());
         expected.extend(acknowledged);
         hub.restart();
         let list = hub.api().get(collection).expect(&[200]).json();

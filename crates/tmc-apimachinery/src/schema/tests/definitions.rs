@@ -83,10 +83,10 @@ fn built_in_schemas_share_recursive_definitions() {
     assert_eq!(object["raw"], json!({"any": {"thing": 1}}));
     assert_eq!(
         lines(schema.validate(&object)),
-        [r#"ports[1]: Duplicate value: {"port":80}"#]
+        [] as [&str; 0],
+        "built-in lists of type map may repeat a key"
     );
     object["spec"]["not"]["not"]["size"] = json!("x");
-    assert_eq!(schema.validate(&object)[0].field, "ports[1]");
     assert!(
         schema
             .validate(&object)
