@@ -290,12 +290,14 @@ async fn flows(
     let rig = Rig::start().await?;
     let hub = rig.hosted("hosted", &member.kubeconfig()).await?;
     if args.wants(Part::Latency) {
-        let samples = flow::propagation(&hub, member, args.pace()).await;
-        report.add(topics.latency, samples.map(|s| latency(&s, topics.latency_ms)));
+        let propagation = flow::propagation(&hub, member, args.pace()).await;
+        report.add(topics.latency, propagation.map(|p| stages(&p, topics.latency_ms)));
+        let alone = flow::member_alone(member, args.pace()).await;
+        report.add(topics.alone, alone.map(|s| Measured { reached: None, ..latency(&s, (0.0, 0.0)) }));
     }
     if args.wants(Part::Status) {
-        let samples = flow::status_back(&hub, member, args.pace()).await;
-        report.add(topics.status, samples.map(|s| latency(&s, topics.status_ms)));
+        let back = flow::status_back(&hub, member, args.pace()).await;
+        report.add(topics.status, back.map(|back| status(&back, topics.status_ms)));
     }
     if args.wants(Part::Burst) {
         let burst = flow::burst(&hub, member, ("burst", args.burst, 64)).await;
@@ -318,6 +320,26 @@ fn latency(samples: &Samples, (p50, p99): (f64, f64)) -> Measured {
         reached: Some(samples.ms(50.0) <= p50 && samples.ms(99.0) <= p99),
         raw: samples.to_json(),
     }
+}
+
+/// The latency to the member, with when each step before was done in the raw numbers.
+fn stages(propagation: &flow::Propagation, target: (f64, f64)) -> Measured {
+    let mut measured = latency(&propagation.arrived, target);
+    let names = ["shown_on_hub", "labelled_on_hub", "held_on_hub"];
+    for (name, samples) in names.into_iter().zip(&propagation.on_hub) {
+        measured.raw["until"][name] =
+            json!({"p50_ms": samples.ms(50.0), "p99_ms": samples.ms(99.0)});
+    }
+    measured
+}
+
+/// The latency of a status, with the part that is not the member's in the raw numbers.
+fn status(back: &flow::StatusBack, target: (f64, f64)) -> Measured {
+    let mut measured = latency(&back.from_write, target);
+    measured.raw["from_member_watch"] = back.from_watch.to_json();
+    let without = back.from_watch.ms(50.0);
+    measured.shown = format!("{} ({without:.1} from the member's watch)", measured.shown);
+    measured
 }
 
 /// A syncer as a process: idle, then with objects.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use futures::StreamExt as _;
 use serde_json::{Value, json};
+use tmc_api::keys::{STATE_PREFIX, SYNCER_FINALIZER_PREFIX};
 use tmc_apimachinery::meta::meta;
 use tmc_runtime::ResourceClient;
 use tmc_runtime::client::PatchKind;
@@ -32,43 +33,110 @@ fn names(prefix: &str, count: usize) -> Vec<Wanted> {
     (0..count).map(|index| (format!("{prefix}-{index:05}"), 0)).collect()
 }
 
-/// Creates ConfigMaps at the pace; the time of each from when it was to be sent until a watch on the
-/// member showed it.
+/// How objects got from the hub to the member, each time from when the object was to be sent.
+pub(crate) struct Propagation {
+    /// Until a watch on the member showed it.
+    pub(crate) arrived: Samples,
+    /// Until a watch on the hub showed it: plain, labelled for its target, held by its syncer.
+    pub(crate) on_hub: [Samples; 3],
+}
+
+/// Creates ConfigMaps on the hub at the pace and follows them to the member.
 ///
 /// # Errors
 /// When a request is refused or an object never arrives.
-pub(crate) async fn propagation(hub: &Workspace, member: &Cluster, pace: Pace) -> Result<Samples> {
+pub(crate) async fn propagation(hub: &Workspace, member: &Cluster, pace: Pace) -> Result<Propagation> {
     let namespace = "latency";
     hub.namespace(namespace).await?;
-    let maps = hub.0.resource("", "v1", "configmaps");
+    let above = hub.0.resource("", "v1", "configmaps");
     let seen = Sightings::of(&member.resource("", "v1", "configmaps"), "", |_| 0).await?;
+    let before = Sightings::of(&above, namespace, stage).await?;
     let warm = names("warm", WARM_UP);
+    for (name, _) in &warm {
+        above.create(namespace, &config_map(name, 64)).await?;
+    }
+    seen.all(&warm).await?;
+    let wanted = names("cm", pace.count);
+    let intended = create_all(&above, namespace, &wanted, pace).await?;
+    let arrived = differences(&intended, &seen.all(&wanted).await?);
+    let mut on_hub = [Samples::default(), Samples::default(), Samples::default()];
+    for (stage, samples) in (0..).zip(&mut on_hub) {
+        let staged: Vec<Wanted> = wanted.iter().map(|(name, _)| (name.clone(), stage)).collect();
+        *samples = differences(&intended, &before.all(&staged).await?);
+    }
+    Ok(Propagation { arrived, on_hub })
+}
+
+/// How far an object has come on the hub: 1 with a target's label, 2 with a syncer's finalizer.
+fn stage(object: &Value) -> u64 {
+    let held = meta(object).finalizers().iter().any(|f| f.starts_with(SYNCER_FINALIZER_PREFIX));
+    let labels = object.pointer("/metadata/labels").and_then(Value::as_object);
+    let labelled = labels.is_some_and(|l| l.keys().any(|key| key.starts_with(STATE_PREFIX)));
+    if held { 2 } else { u64::from(labelled) }
+}
+
+async fn create_all(
+    client: &ResourceClient,
+    namespace: &'static str,
+    wanted: &[Wanted],
+    pace: Pace,
+) -> Result<Vec<Instant>> {
+    let objects: Vec<Value> = wanted.iter().map(|(name, _)| config_map(name, 64)).collect();
+    let client = client.clone();
+    pace.offer(move |index| {
+        let (client, object) = (client.clone(), objects[index].clone());
+        async move {
+            client.create(namespace, &object).await?;
+            Ok(())
+        }
+    })
+    .await
+}
+
+/// The same with the member alone: ConfigMaps created in it at the pace until its own watch showed
+/// them. Nothing that goes through the member can be faster.
+///
+/// # Errors
+/// When a request is refused or an object never arrives.
+pub(crate) async fn member_alone(member: &Cluster, pace: Pace) -> Result<Samples> {
+    let namespace = "alone";
+    let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
+    member.resource("", "v1", "namespaces").create("", &object).await?;
+    let maps = member.resource("", "v1", "configmaps");
+    let seen = Sightings::of(&maps, "", |_| 0).await?;
+    let warm = names("alone-warm", WARM_UP);
     for (name, _) in &warm {
         maps.create(namespace, &config_map(name, 64)).await?;
     }
     seen.all(&warm).await?;
-    let wanted = names("cm", pace.count);
-    let sent = wanted.clone();
-    let intended = pace
-        .offer(move |index| {
-            let (maps, object) = (maps.clone(), config_map(&sent[index].0, 64));
-            async move { Ok(drop(maps.create(namespace, &object).await?)) }
-        })
-        .await?;
+    let wanted = names("alone", pace.count);
+    let intended = create_all(&maps, namespace, &wanted, pace).await?;
     Ok(differences(&intended, &seen.all(&wanted).await?))
 }
 
-/// Writes the status of synced objects in the member at the pace; the time of each from when it was
-/// to be written until a watch on the hub showed it (or a later one of the same object).
+/// How a status got from the member to the hub: until a watch on the hub showed it, or a later one
+/// of the same object.
+pub(crate) struct StatusBack {
+    /// From when it was to be written in the member.
+    pub(crate) from_write: Samples,
+    /// From when a watch on the member showed it: without the member's own part.
+    pub(crate) from_watch: Samples,
+}
+
+/// Writes the status of synced objects in the member at the pace and follows it to the hub.
 ///
 /// # Errors
 /// When a request is refused or a status never arrives.
-pub(crate) async fn status_back(hub: &Workspace, member: &Cluster, pace: Pace) -> Result<Samples> {
+pub(crate) async fn status_back(
+    hub: &Workspace,
+    member: &Cluster,
+    pace: Pace,
+) -> Result<StatusBack> {
     let (namespace, kind) = ("status", member.status_kind());
     hub.namespace(namespace).await?;
     let above = hub.0.resource("apps", "v1", kind.resource);
     let below = member.resource("apps", "v1", kind.resource);
-    let arrived = Sightings::of(&below, "", |_| 0).await?;
+    let arrived = Sightings::of(&below, "", replicas).await?;
     let objects = names("app", STATUS_OBJECTS);
     for (name, _) in &objects {
         above.create(namespace, &workload(kind, name)).await?;
@@ -91,7 +159,11 @@ pub(crate) async fn status_back(hub: &Workspace, member: &Cluster, pace: Pace) -
             async move { write_status(&below, &copy, level(index)).await }
         })
         .await?;
-    Ok(differences(&intended, &back.all(&wanted).await?))
+    let back = back.all(&wanted).await?;
+    Ok(StatusBack {
+        from_write: differences(&intended, &back),
+        from_watch: differences(&arrived.all(&wanted).await?, &back),
+    })
 }
 
 fn workload(kind: StatusKind, name: &str) -> Value {
@@ -186,9 +258,12 @@ mod tests {
         let hub = rig.hosted("one", &member.kubeconfig()).await.expect("bound");
         let pace = Pace { count: 60, rate: 100.0 };
         let there = propagation(&hub, &member, pace).await.expect("objects arrive");
-        assert_eq!(there.len(), 60);
+        assert_eq!(there.arrived.len(), 60);
+        let [plain, labelled, held] = there.on_hub.map(|samples| samples.percentile(50.0));
+        assert!(plain <= labelled && labelled <= held);
+        assert_eq!(member_alone(&member, pace).await.expect("arrives").len(), 60);
         let back = status_back(&hub, &member, pace).await.expect("status comes back");
-        assert_eq!(back.len(), 60);
+        assert_eq!((back.from_write.len(), back.from_watch.len()), (60, 60));
         let burst = burst(&hub, &member, ("burst", 100, 10)).await.expect("objects arrive");
         assert!(burst.arrived >= Duration::ZERO && burst.rate() > 0.0);
         rig.stop().await.expect("ends well");

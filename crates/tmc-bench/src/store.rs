@@ -47,7 +47,7 @@ impl Kind {
     fn open(self, directory: &Path) -> Result<Store<()>> {
         let engine: Box<dyn Engine> = match self {
             Self::Memory => Box::new(Memory::default()),
-            Self::Redb => Box::new(Redb::open(&directory.join("store.redb"))?),
+            Self::Redb => Box::new(Redb::open(directory.join("store.redb"))?),
         };
         Ok(Store::open(engine, |_, _| (), Options::default())?)
     }
