@@ -49,7 +49,7 @@ impl Rig {
         let embedded = Embedded::start(EmbeddedOptions {
             engine: start::engine(StoreKind::Redb, &data)?,
             authority: authority.clone(),
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            listener: tmc::assembly::embedded::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?,
             external_url: None,
             sync_resources: default_sync_resources(),
             members: members.clone(),

@@ -40,14 +40,31 @@ pub struct EmbeddedOptions {
     pub engine: Box<dyn Engine>,
     /// The certificate authority.
     pub authority: Authority,
-    /// Address to listen on; port 0 takes a free one.
-    pub listen: SocketAddr,
+    /// Where to listen; see [`bind`].
+    pub listener: TcpListener,
     /// URL under which others reach the hub, if not `https://<listen>`.
     pub external_url: Option<String>,
     /// `resource.group` names that targets sync.
     pub sync_resources: Vec<String>,
     /// Simulated members of this process.
     pub members: Arc<Members>,
+}
+
+/// Takes an address to listen on, port 0 a free one. Done before any data is touched, so that a port
+/// in use changes nothing.
+///
+/// # Errors
+/// One sentence naming the address and the remedy.
+pub async fn bind(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let why = match error.kind() {
+            std::io::ErrorKind::AddrInUse => {
+                "the port is in use; stop what uses it or choose another with --listen".into()
+            }
+            _ => error.to_string(),
+        };
+        anyhow!("cannot listen on {address}: {why}")
+    })
 }
 
 /// A running hub.
@@ -66,17 +83,9 @@ impl Embedded {
     /// Starts everything; returns when requests are answered.
     ///
     /// # Errors
-    /// One sentence: the port is taken, the store cannot be used, …
+    /// One sentence: the store cannot be used, a resource is unknown, …
     pub async fn start(options: EmbeddedOptions) -> Result<Self> {
-        let listener = TcpListener::bind(options.listen).await.map_err(|error| {
-            let why = match error.kind() {
-                std::io::ErrorKind::AddrInUse => {
-                    "the port is in use; stop what uses it or choose another with --listen".into()
-                }
-                _ => error.to_string(),
-            };
-            anyhow!("cannot listen on {}: {why}", options.listen)
-        })?;
+        let listener = options.listener;
         let address = listener.local_addr()?;
         let url = options
             .external_url

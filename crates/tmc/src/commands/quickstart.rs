@@ -17,7 +17,7 @@ use tmc_sim::{Behaviour, Member};
 
 use crate::assembly::authority::Authority;
 use crate::assembly::data_dir::DataDir;
-use crate::assembly::embedded::{Embedded, EmbeddedOptions};
+use crate::assembly::embedded::{self, Embedded, EmbeddedOptions};
 use crate::assembly::members::Members;
 use crate::cli::{BindComputeArgs, QuickstartArgs, Role, StoreKind, default_sync_resources};
 use crate::commands::cluster::{Registration, register};
@@ -122,15 +122,15 @@ impl Progress {
 
 async fn show(args: &QuickstartArgs, path: &Path, started: Instant) -> Result<ExitCode> {
     let progress = Progress::new(started);
+    let free = SocketAddr::from(([127, 0, 0, 1], 0));
+    let listener = embedded::bind(args.listen.unwrap_or(free)).await?;
     let directory = DataDir::open(path)?;
     let authority = Authority::load_or_make(path)?;
     let members = Arc::new(Members::default());
     let embedded = Embedded::start(EmbeddedOptions {
         engine: start::engine(StoreKind::Redb, &directory)?,
         authority: authority.clone(),
-        listen: args
-            .listen
-            .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0))),
+        listener,
         external_url: None,
         sync_resources: default_sync_resources(),
         members: members.clone(),

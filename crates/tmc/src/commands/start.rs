@@ -8,7 +8,7 @@ use tmc_store::engine::{Engine, Memory, Redb};
 
 use crate::assembly::authority::Authority;
 use crate::assembly::data_dir::DataDir;
-use crate::assembly::embedded::{Embedded, EmbeddedOptions};
+use crate::assembly::embedded::{self, Embedded, EmbeddedOptions};
 use crate::assembly::members::Members;
 use crate::cli::{StartArgs, StoreKind};
 use crate::kubeconfig;
@@ -18,29 +18,30 @@ use crate::kubeconfig;
 /// # Errors
 /// One sentence for the person who started it; nothing was changed then.
 pub async fn run(args: &StartArgs) -> Result<()> {
+    let listener = embedded::bind(args.listen).await?;
     let directory = DataDir::open(&args.data_dir)?;
-    let embedded = Embedded::start(EmbeddedOptions {
+    let hub = Embedded::start(EmbeddedOptions {
         engine: engine(args.store, &directory)?,
         authority: Authority::load_or_make(&args.data_dir)?,
-        listen: args.listen,
+        listener,
         external_url: external_url(args.external_url.as_deref())?,
         sync_resources: args.sync_resources.clone(),
         members: Arc::new(Members::default()),
     })
     .await?;
     let file = directory.file("admin.kubeconfig");
-    let fresh = embedded.admin_kubeconfig()?;
+    let fresh = hub.admin_kubeconfig()?;
     let text = match kubeconfig::read(&file) {
         Ok(old) => kubeconfig::refresh(&old, &fresh)?,
         Err(_) => fresh,
     };
     kubeconfig::write_private(&file, &text)?;
-    eprintln!("tmc hub is ready at {}", embedded.url());
+    eprintln!("tmc hub is ready at {}", hub.url());
     eprintln!("  export KUBECONFIG={}", absolute(&file));
     eprintln!("  kubectl get workspaces");
     stopped().await;
     eprintln!("stopping");
-    embedded.stop().await
+    hub.stop().await
 }
 
 /// The engine of a data directory.

@@ -30,7 +30,11 @@ fn desk() -> Desk {
         hub.workspace("desk");
         hub.grant(WORKSPACE, "clerk", "admin");
     });
-    Desk { hub, admin: hub.api(), base: format!("/clusters/{WORKSPACE}") }
+    Desk {
+        hub,
+        admin: hub.api(),
+        base: format!("/clusters/{WORKSPACE}"),
+    }
 }
 
 impl Desk {
@@ -50,7 +54,10 @@ impl Desk {
     fn config_map(&self, name: &str) -> Value {
         let map = json!({"apiVersion": "v1", "kind": "ConfigMap",
             "metadata": {"name": name}, "data": {"a": "b"}});
-        self.admin.post(&self.config_maps(), &map).expect(&[201]).json()
+        self.admin
+            .post(&self.config_maps(), &map)
+            .expect(&[201])
+            .json()
     }
 
     /// Somebody who administers this workspace only.
@@ -91,7 +98,9 @@ fn malformed_yaml_is_a_bad_request() {
         ("application/json", ""),
     ] {
         let content = Content::raw(kind, text);
-        let answer = desk.admin.send(&Method::POST, &desk.config_maps(), Some(content));
+        let answer = desk
+            .admin
+            .send(&Method::POST, &desk.config_maps(), Some(content));
         refused(&answer, 400, "BadRequest", &[]);
         assert!(answer.message().len() > 10, "{answer}");
     }
@@ -104,7 +113,12 @@ fn an_unknown_field_is_named_under_strict_validation_and_dropped_otherwise() {
     object["spec"]["replicsa"] = 3.into();
     let strict = format!("{}?fieldValidation=Strict", desk.deployments());
     let answer = desk.admin.post(&strict, &object);
-    refused(&answer, 400, "BadRequest", &["strict", "unknown field \"spec.replicsa\""]);
+    refused(
+        &answer,
+        400,
+        "BadRequest",
+        &["strict", "unknown field \"spec.replicsa\""],
+    );
     let ignoring = format!("{}?fieldValidation=Ignore&dryRun=All", desk.deployments());
     let made = desk.admin.post(&ignoring, &object).expect(&[201]).json();
     assert!(made["spec"].get("replicsa").is_none(), "{made:#}");
@@ -124,7 +138,10 @@ fn a_wrong_api_version_or_kind_is_named_with_the_right_one() {
     object["kind"] = "Service".into();
     let answer = desk.admin.post(&desk.deployments(), &object);
     refused(&answer, 400, "BadRequest", &["apps/v1"]);
-    let path = format!("{}/apis/apps/v1beta1/namespaces/default/deployments", desk.base);
+    let path = format!(
+        "{}/apis/apps/v1beta1/namespaces/default/deployments",
+        desk.base
+    );
     desk.admin.post(&path, &object).expect(&[404]);
 }
 
@@ -135,7 +152,9 @@ fn a_body_over_3_mib_is_too_large() {
         "data": {"a": "x".repeat(3 * 1024 * 1024)}});
     let answer = desk.admin.post(&desk.config_maps(), &map);
     refused(&answer, 413, "RequestEntityTooLarge", &["3145728"]);
-    desk.admin.get(&format!("{}/large", desk.config_maps())).expect(&[404]);
+    desk.admin
+        .get(&format!("{}/large", desk.config_maps()))
+        .expect(&[404]);
 }
 
 #[test]
@@ -149,7 +168,12 @@ fn a_patch_of_10_001_operations_is_too_large() {
         let content = Content::raw("application/json-patch+json", body);
         desk.admin.send(&Method::PATCH, &path, Some(content))
     };
-    refused(&patch(10_001), 413, "RequestEntityTooLarge", &["10000", "10001"]);
+    refused(
+        &patch(10_001),
+        413,
+        "RequestEntityTooLarge",
+        &["10000", "10001"],
+    );
     patch(10_000).expect(&[200]);
 }
 
@@ -158,7 +182,9 @@ fn a_conflicting_resource_version_is_a_conflict_that_says_what_to_do() {
     let desk = desk();
     let old = desk.config_map("contended");
     let path = format!("{}/contended", desk.config_maps());
-    desk.admin.merge(&path, &json!({"data": {"a": "c"}})).expect(&[200]);
+    desk.admin
+        .merge(&path, &json!({"data": {"a": "c"}}))
+        .expect(&[200]);
     let mut stale = old.clone();
     stale["data"]["a"] = "d".into();
     let words = ["contended", "has been modified", "latest version"];
@@ -167,7 +193,9 @@ fn a_conflicting_resource_version_is_a_conflict_that_says_what_to_do() {
     refused(&desk.admin.merge(&path, &version), 409, "Conflict", &words);
     let preconditions = json!({"apiVersion": "v1", "kind": "DeleteOptions",
         "preconditions": {"uid": "another"}});
-    let answer = desk.admin.send(&Method::DELETE, &path, Some(Content::json(&preconditions)));
+    let answer = desk
+        .admin
+        .send(&Method::DELETE, &path, Some(Content::json(&preconditions)));
     refused(&answer, 409, "Conflict", &["contended"]);
     let kept = desk.admin.get(&path).expect(&[200]).json();
     assert_eq!(kept["data"]["a"], "c");
@@ -176,16 +204,28 @@ fn a_conflicting_resource_version_is_a_conflict_that_says_what_to_do() {
 #[test]
 fn an_unknown_workspace_is_named() {
     let desk = desk();
-    for path in ["/clusters/root:nowhere", "/clusters/root:desk:nowhere", "/clusters/nowhere"] {
-        let answer = desk.admin.get(&format!("{path}/api/v1/namespaces")).expect(&[403, 404]);
+    for path in [
+        "/clusters/root:nowhere",
+        "/clusters/root:desk:nowhere",
+        "/clusters/nowhere",
+    ] {
+        let answer = desk
+            .admin
+            .get(&format!("{path}/api/v1/namespaces"))
+            .expect(&[403, 404]);
         assert!(answer.message().contains("nowhere"), "{answer}");
     }
     for bad in ["Root", "root:", ":root", "root::desk", "a_b"] {
-        let answer = desk.admin.get(&format!("/clusters/{bad}/api/v1/namespaces"));
+        let answer = desk
+            .admin
+            .get(&format!("/clusters/{bad}/api/v1/namespaces"));
         assert!(matches!(answer.code, 400 | 403 | 404), "{answer}");
         assert!(answer.message().len() > 10, "{answer}");
     }
-    let message = desk.hub.tmc("root:nowhere", &["get", "targets"]).fails_with(1);
+    let message = desk
+        .hub
+        .tmc("root:nowhere", &["get", "targets"])
+        .fails_with(1);
     assert!(message.contains("nowhere"), "{message}");
 }
 
@@ -195,7 +235,9 @@ fn an_identity_for_another_workspace_is_refused() {
     let other = desk.hub.workspace("elsewhere");
     let clerk = desk.clerk("clerk");
     clerk.get(&desk.config_maps()).expect(&[200]);
-    let answer = clerk.get(&format!("/clusters/{other}/api/v1/namespaces/default/configmaps"));
+    let answer = clerk.get(&format!(
+        "/clusters/{other}/api/v1/namespaces/default/configmaps"
+    ));
     refused(&answer, 403, "Forbidden", &["clerk"]);
     let token = Api::with_token(&desk.hub.kubeconfig(), "a-token-of-another-hub");
     refused(&token.get(&desk.config_maps()), 401, "Unauthorized", &[]);
@@ -206,21 +248,37 @@ fn a_stale_uid_in_a_views_url_is_not_found() {
     let desk = desk();
     let target = json!({"apiVersion": "workload.kcp.io/v1alpha1", "kind": "SyncTarget",
         "metadata": {"name": "again"}, "spec": {}});
-    let first = desk.admin.post(&desk.targets(), &target).expect(&[201]).json();
+    let first = desk
+        .admin
+        .post(&desk.targets(), &target)
+        .expect(&[201])
+        .json();
     let uid = first["metadata"]["uid"].as_str().unwrap();
     let cluster = desk.hub.logical_cluster(WORKSPACE);
     let view = format!("/services/syncer/{cluster}/again/{uid}/clusters/*/api/v1/configmaps");
     until("the view of the target is served", seconds(10), || {
         let answer = desk.admin.get(&view);
-        if answer.code == 200 { Ok(()) } else { Err(answer.to_string()) }
+        if answer.code == 200 {
+            Ok(())
+        } else {
+            Err(answer.to_string())
+        }
     });
     let path = format!("{}/again", desk.targets());
     desk.admin.delete(&path).expect(&[200]);
     until("the target is gone", seconds(10), || {
         let answer = desk.admin.get(&path);
-        if answer.code == 404 { Ok(()) } else { Err(answer.to_string()) }
+        if answer.code == 404 {
+            Ok(())
+        } else {
+            Err(answer.to_string())
+        }
     });
-    let second = desk.admin.post(&desk.targets(), &target).expect(&[201]).json();
+    let second = desk
+        .admin
+        .post(&desk.targets(), &target)
+        .expect(&[201])
+        .json();
     assert_ne!(second["metadata"]["uid"], uid);
     desk.admin.get(&view).expect(&[404]);
 }
@@ -245,11 +303,21 @@ fn a_reserved_key_set_by_a_user_is_named() {
     }
     let patch = json!({"metadata": {"finalizers": ["workload.kcp.io/syncer-abc"]}});
     let answer = clerk.merge(&path, &patch);
-    refused(&answer, 422, "Invalid", &["workload.kcp.io/syncer-abc", "finalizers"]);
+    refused(
+        &answer,
+        422,
+        "Invalid",
+        &["workload.kcp.io/syncer-abc", "finalizers"],
+    );
     let mut made = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {
         "name": "reserved-too", "labels": {"internal.workload.kcp.io/cluster": "x"}}});
     let answer = clerk.post(&desk.config_maps(), &made);
-    refused(&answer, 422, "Invalid", &["internal.workload.kcp.io/cluster"]);
+    refused(
+        &answer,
+        422,
+        "Invalid",
+        &["internal.workload.kcp.io/cluster"],
+    );
     // The name of the logical cluster comes from the URL, whatever somebody writes.
     let patch = json!({"metadata": {"annotations": {"kcp.io/cluster": "elsewhere"}}});
     clerk.merge(&path, &patch).expect(&[200, 422]);
@@ -257,7 +325,8 @@ fn a_reserved_key_set_by_a_user_is_named() {
     let cluster = desk.hub.logical_cluster(WORKSPACE);
     assert_eq!(kept["metadata"]["annotations"]["kcp.io/cluster"], cluster);
     // What only looks like it is free.
-    made["metadata"]["labels"] = json!({"notkcp.io/x": "y", "kcp.io.example.org/x": "y", "kcp.io": "y"});
+    made["metadata"]["labels"] =
+        json!({"notkcp.io/x": "y", "kcp.io.example.org/x": "y", "kcp.io": "y"});
     clerk.post(&desk.config_maps(), &made).expect(&[201]);
 }
 
@@ -270,44 +339,70 @@ fn a_placement_on_a_location_it_may_not_use_says_who_can_help() {
         let path = format!("/clusters/{workspace}/apis/{resource}");
         desk.admin.post(&path, object).expect(&[201]);
     };
-    post(&provider, "workload.kcp.io/v1alpha1/synctargets", &json!({
+    post(
+        &provider,
+        "workload.kcp.io/v1alpha1/synctargets",
+        &json!({
         "apiVersion": "workload.kcp.io/v1alpha1", "kind": "SyncTarget",
-        "metadata": {"name": "garden"}, "spec": {}}));
+        "metadata": {"name": "garden"}, "spec": {}}),
+    );
     let synctargets =
         json!({"group": "workload.kcp.io", "version": "v1alpha1", "resource": "synctargets"});
-    post(&consumer, "scheduling.kcp.io/v1alpha1/placements", &json!({
+    post(
+        &consumer,
+        "scheduling.kcp.io/v1alpha1/placements",
+        &json!({
         "apiVersion": "scheduling.kcp.io/v1alpha1", "kind": "Placement",
         "metadata": {"name": "inside"},
         "spec": {"locationSelectors": [{}], "locationResource": synctargets,
-            "namespaceSelector": {}, "locationWorkspace": provider}}));
+            "namespaceSelector": {}, "locationWorkspace": provider}}),
+    );
     let path = format!("/clusters/{consumer}/apis/scheduling.kcp.io/v1alpha1/placements/inside");
     let scheduled = || {
         let placement = desk.admin.get(&path).expect(&[200]).json();
-        condition(&placement, "Scheduled").cloned().ok_or_else(|| placement.to_string())
+        condition(&placement, "Scheduled")
+            .cloned()
+            .ok_or_else(|| placement.to_string())
     };
     let why = until("the Placement is refused", seconds(20), || {
         let found = scheduled()?;
-        if found["reason"] == "LocationForbidden" { Ok(found) } else { Err(found.to_string()) }
+        if found["reason"] == "LocationForbidden" {
+            Ok(found)
+        } else {
+            Err(found.to_string())
+        }
     });
     assert_eq!(why["status"], "False");
     let message = why["message"].as_str().unwrap();
-    assert!(message.contains(&provider) || message.contains("use"), "{message}");
-    let said = desk.hub.tmc(&consumer, &["bind", "compute", &provider, "--timeout", "5"]).fails_with(1);
+    assert!(
+        message.contains(&provider) || message.contains("use"),
+        "{message}"
+    );
+    let said = desk
+        .hub
+        .tmc(&consumer, &["bind", "compute", &provider, "--timeout", "5"])
+        .fails_with(1);
     assert!(said.contains("grant") && said.contains(&provider), "{said}");
     // The remedy is one.
     let grant = ["workspace", "grant", &provider, "--role", "use"];
     desk.hub.tmc(&consumer, &grant).ok();
     until("the Placement may use the Location", seconds(20), || {
         let found = scheduled()?;
-        if found["reason"] == "LocationForbidden" { Err(found.to_string()) } else { Ok(()) }
+        if found["reason"] == "LocationForbidden" {
+            Err(found.to_string())
+        } else {
+            Ok(())
+        }
     });
 }
 
 /// Registers a kubeconfig by hand; the condition by which it is refused.
 fn credentials(desk: &Desk, name: &str, data: &Value) -> Value {
     let secrets = format!("{}/api/v1/namespaces/default/secrets", desk.base);
-    let clusters =
-        format!("{}/apis/workload.kcp.io/v1alpha1/namespaces/default/clusters", desk.base);
+    let clusters = format!(
+        "{}/apis/workload.kcp.io/v1alpha1/namespaces/default/clusters",
+        desk.base
+    );
     let secret = json!({"apiVersion": "v1", "kind": "Secret", "type": "tmc.kcp.io/kubeconfig",
         "metadata": {"name": name}, "stringData": data});
     desk.admin.post(&secrets, &secret).expect(&[201]);
@@ -316,7 +411,11 @@ fn credentials(desk: &Desk, name: &str, data: &Value) -> Value {
         "spec": {"kubeconfigSecretRef": {"name": name, "key": "kubeconfig"}}});
     desk.admin.post(&clusters, &cluster).expect(&[201]);
     until("the kubeconfig is judged", seconds(20), || {
-        let found = desk.admin.get(&format!("{clusters}/{name}")).expect(&[200]).json();
+        let found = desk
+            .admin
+            .get(&format!("{clusters}/{name}"))
+            .expect(&[200])
+            .json();
         match condition(&found, "CredentialsValid") {
             Some(found) if found["status"] == "False" => Ok(found.clone()),
             other => Err(format!("{other:?}")),
@@ -344,9 +443,24 @@ fn a_kubeconfig_that_cannot_be_accepted_is_refused_with_the_field_named() {
         "interactiveMode": "Never"}});
     let https = "https://127.0.0.1:1";
     let cases = [
-        ("no-key", json!({"config": "x"}), "InvalidCredentials", "kubeconfig"),
-        ("no-yaml", json!({"kubeconfig": "{".repeat(200)}), "InvalidCredentials", "document"),
-        ("with-exec", json!({"kubeconfig": kubeconfig(https, &exec)}), "CredentialsForbidden", "exec"),
+        (
+            "no-key",
+            json!({"config": "x"}),
+            "InvalidCredentials",
+            "kubeconfig",
+        ),
+        (
+            "no-yaml",
+            json!({"kubeconfig": "{".repeat(200)}),
+            "InvalidCredentials",
+            "document",
+        ),
+        (
+            "with-exec",
+            json!({"kubeconfig": kubeconfig(https, &exec)}),
+            "CredentialsForbidden",
+            "exec",
+        ),
         (
             "with-http",
             json!({"kubeconfig": kubeconfig("http://127.0.0.1:1", &json!({"token": "t"}))}),
@@ -365,7 +479,10 @@ fn a_kubeconfig_that_cannot_be_accepted_is_refused_with_the_field_named() {
         assert_eq!(found["reason"], reason, "{name}: {found}");
         let message = found["message"].as_str().unwrap();
         assert!(message.contains(field), "{name} names {field}: {message}");
-        assert!(!message.contains("steal") && !message.contains("shadow"), "{message}");
+        assert!(
+            !message.contains("steal") && !message.contains("shadow"),
+            "{message}"
+        );
     }
 }
 
@@ -373,15 +490,40 @@ fn a_kubeconfig_that_cannot_be_accepted_is_refused_with_the_field_named() {
 fn register_says_what_is_wrong_with_a_kubeconfig() {
     let desk = desk();
     let exec = json!({"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "x"}});
-    let file = desk.hub.scratch().write("exec.kubeconfig", kubeconfig("https://127.0.0.1:1", &exec));
-    let args =
-        ["cluster", "register", "bad", "--member-kubeconfig", file.to_str().unwrap(), "--raw"];
+    let file = desk
+        .hub
+        .scratch()
+        .write("exec.kubeconfig", kubeconfig("https://127.0.0.1:1", &exec));
+    let args = [
+        "cluster",
+        "register",
+        "bad",
+        "--member-kubeconfig",
+        file.to_str().unwrap(),
+        "--raw",
+    ];
     let message = desk.hub.tmc(WORKSPACE, &args).fails_with(1);
     assert!(message.contains("user.exec"), "{message}");
-    let absent = ["cluster", "register", "bad", "--member-kubeconfig", "/absent", "--raw"];
+    let absent = [
+        "cluster",
+        "register",
+        "bad",
+        "--member-kubeconfig",
+        "/absent",
+        "--raw",
+    ];
     let message = desk.hub.tmc(WORKSPACE, &absent).fails_with(1);
-    assert!(message.contains("/absent") && message.contains("--member-kubeconfig"), "{message}");
-    let without_raw = ["cluster", "register", "bad", "--member-kubeconfig", file.to_str().unwrap()];
+    assert!(
+        message.contains("/absent") && message.contains("--member-kubeconfig"),
+        "{message}"
+    );
+    let without_raw = [
+        "cluster",
+        "register",
+        "bad",
+        "--member-kubeconfig",
+        file.to_str().unwrap(),
+    ];
     let message = desk.hub.tmc(WORKSPACE, &without_raw).fails_with(1);
     assert!(message.contains("--raw"), "{message}");
 }
@@ -391,18 +533,36 @@ fn a_value_of_the_wrong_type_or_shape_is_named_by_its_path() {
     let desk = desk();
     let mut wrong = deployment("typed");
     wrong["spec"]["replicas"] = "three".into();
-    let answer = desk.admin.post(&desk.deployments(), &wrong).expect(&[400, 422]);
+    let answer = desk
+        .admin
+        .post(&desk.deployments(), &wrong)
+        .expect(&[400, 422]);
     assert!(answer.message().contains("replicas"), "{answer}");
     let mut nameless = deployment("x");
     nameless["metadata"] = json!({});
-    refused(&desk.admin.post(&desk.deployments(), &nameless), 422, "Invalid", &["name"]);
+    refused(
+        &desk.admin.post(&desk.deployments(), &nameless),
+        422,
+        "Invalid",
+        &["name"],
+    );
     let mut misnamed = deployment("x");
     misnamed["metadata"]["name"] = "No_Name".into();
-    refused(&desk.admin.post(&desk.deployments(), &misnamed), 422, "Invalid", &["metadata.name"]);
+    refused(
+        &desk.admin.post(&desk.deployments(), &misnamed),
+        422,
+        "Invalid",
+        &["metadata.name"],
+    );
     let mut target = json!({"apiVersion": "workload.kcp.io/v1alpha1", "kind": "SyncTarget",
         "metadata": {"name": "odd"}, "spec": {"syncerConfig": {"mode": "Sideways"}}});
     let answer = desk.admin.post(&desk.targets(), &target);
-    refused(&answer, 422, "Invalid", &["spec.syncerConfig.mode", "Sideways", "Hosted"]);
+    refused(
+        &answer,
+        422,
+        "Invalid",
+        &["spec.syncerConfig.mode", "Sideways", "Hosted"],
+    );
     target["spec"] = json!({"podSecurity": 7});
     let answer = desk.admin.post(&desk.targets(), &target);
     refused(&answer, 422, "Invalid", &["spec.podSecurity"]);

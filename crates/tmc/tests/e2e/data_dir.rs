@@ -33,7 +33,11 @@ fn refuses(command: &mut Command, words: &[&str]) {
     let output = process::run(command, b"", seconds(20));
     assert_eq!(output.stdout, "", "{output}");
     let message = output.fails_with(1);
-    assert_eq!(message.trim_end().lines().count(), 1, "one sentence: {message}");
+    assert_eq!(
+        message.trim_end().lines().count(),
+        1,
+        "one sentence: {message}"
+    );
     for word in words {
         assert!(message.contains(word), "names {word}: {message}");
     }
@@ -59,7 +63,9 @@ fn content(directory: &Path) -> BTreeMap<String, Vec<u8>> {
 fn used_directory() -> Hub {
     let mut hub = Hub::start();
     let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kept"}});
-    hub.api().post("/clusters/root/api/v1/namespaces/default/configmaps", &map).expect(&[201]);
+    hub.api()
+        .post("/clusters/root/api/v1/namespaces/default/configmaps", &map)
+        .expect(&[201]);
     assert_eq!(hub.stop(), Some(0));
     hub
 }
@@ -71,9 +77,16 @@ fn a_port_in_use_is_named_and_the_data_stays_as_it_is() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let mut command = tmc();
-    command.arg("start").arg("--data-dir").arg(hub.data_directory()).args(["--listen", &address]);
+    command
+        .arg("start")
+        .arg("--data-dir")
+        .arg(hub.data_directory())
+        .args(["--listen", &address]);
     refuses(&mut command, &[&address, "in use", "--listen"]);
-    assert!(content(&hub.data_directory()) == before, "the data directory has changed");
+    assert!(
+        content(&hub.data_directory()) == before,
+        "the data directory has changed"
+    );
 }
 
 #[test]
@@ -97,7 +110,10 @@ fn a_foreign_data_directory_is_left_alone() {
     let scratch = Scratch::new("foreign");
     scratch.write("letter.txt", "dear reader");
     let before = content(scratch.path());
-    refuses(&mut start(scratch.path()), &[scratch.path().to_str().unwrap(), "not a data directory"]);
+    refuses(
+        &mut start(scratch.path()),
+        &[scratch.path().to_str().unwrap(), "not a data directory"],
+    );
     assert_eq!(content(scratch.path()), before);
 }
 
@@ -106,22 +122,39 @@ fn a_data_directory_of_a_newer_format_is_left_alone() {
     let hub = used_directory();
     let file = hub.data_directory().join("format");
     let format = std::fs::read_to_string(&file).unwrap();
-    let newer: String = format.chars().map(|c| if c.is_ascii_digit() { '9' } else { c }).collect();
+    let newer: String = format
+        .chars()
+        .map(|c| if c.is_ascii_digit() { '9' } else { c })
+        .collect();
     assert_ne!(newer, format, "it has a number: {format}");
     std::fs::write(&file, newer).unwrap();
     let before = content(&hub.data_directory());
-    refuses(&mut start(&hub.data_directory()), &[hub.data_directory().to_str().unwrap(), "format 9", "newer"]);
-    assert!(content(&hub.data_directory()) == before, "the data directory has changed");
+    refuses(
+        &mut start(&hub.data_directory()),
+        &[hub.data_directory().to_str().unwrap(), "format 9", "newer"],
+    );
+    assert!(
+        content(&hub.data_directory()) == before,
+        "the data directory has changed"
+    );
 }
 
 #[test]
 fn a_second_start_on_the_same_directory_is_refused_and_the_first_goes_on() {
     let hub = Hub::start();
-    let words = [hub.data_directory().display().to_string(), "in use".to_owned()];
-    refuses(&mut start(&hub.data_directory()), &words.each_ref().map(String::as_str));
+    let words = [
+        hub.data_directory().display().to_string(),
+        "in use".to_owned(),
+    ];
+    refuses(
+        &mut start(&hub.data_directory()),
+        &words.each_ref().map(String::as_str),
+    );
     hub.api().get("/readyz").expect(&[200]);
     let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "after"}});
-    hub.api().post("/clusters/root/api/v1/namespaces/default/configmaps", &map).expect(&[201]);
+    hub.api()
+        .post("/clusters/root/api/v1/namespaces/default/configmaps", &map)
+        .expect(&[201]);
 }
 
 #[test]
@@ -143,7 +176,11 @@ fn every_acknowledged_write_survives_kill_9() {
     let mut expected = BTreeMap::new();
     for round in 0..5_usize {
         let acknowledged = write_until_killed(&mut hub, collection, round);
-        assert!(acknowledged.len() >= 10, "few objects before the kill: {}", acknowledged.len());
+        assert!(
+            acknowledged.len() >= 10,
+            "few objects before the kill: {}",
+            acknowledged.len()
+        );
         expected.extend(acknowledged);
         hub.restart();
         let list = hub.api().get(collection).expect(&[200]).json();
@@ -151,12 +188,20 @@ fn every_acknowledged_write_survives_kill_9() {
             .as_array()
             .unwrap()
             .iter()
-            .filter_map(|map| Some((map["metadata"]["name"].as_str()?, map["data"]["n"].as_str()?)))
+            .filter_map(|map| {
+                Some((
+                    map["metadata"]["name"].as_str()?,
+                    map["data"]["n"].as_str()?,
+                ))
+            })
             .collect();
         for (name, value) in &expected {
             let kept: Option<u64> = found.get(name.as_str()).and_then(|text| text.parse().ok());
             // What was sent and not answered may be there, too: never less than what was answered.
-            assert!(kept >= Some(*value), "{name}: {kept:?} after {value} was acknowledged");
+            assert!(
+                kept >= Some(*value),
+                "{name}: {kept:?} after {value} was acknowledged"
+            );
         }
     }
 }
@@ -185,7 +230,11 @@ fn write_until_killed(hub: &mut Hub, collection: &str, round: usize) -> BTreeMap
         let enough = 50 + 23 * round;
         until("enough writes", seconds(30), || {
             let done = count.load(Ordering::Relaxed);
-            if done >= enough { Ok(()) } else { Err(format!("{done} writes")) }
+            if done >= enough {
+                Ok(())
+            } else {
+                Err(format!("{done} writes"))
+            }
         });
         hub.kill();
     });

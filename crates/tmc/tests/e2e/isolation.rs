@@ -20,11 +20,19 @@ struct Attempt {
 
 impl Attempt {
     fn new(method: Method, path: String) -> Self {
-        Self { method, path, content: None }
+        Self {
+            method,
+            path,
+            content: None,
+        }
     }
 
     fn with(method: Method, path: String, content: Content) -> Self {
-        Self { method, path, content: Some(content) }
+        Self {
+            method,
+            path,
+            content: Some(content),
+        }
     }
 }
 
@@ -39,14 +47,18 @@ fn furnish(api: &Api, workspace: &str, word: &str) {
         meta
     };
     let namespaced = format!("{base}/api/v1/namespaces/shared");
-    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shared"}});
-    api.post(&format!("{base}/api/v1/namespaces"), &namespace).expect(&[201]);
+    let namespace =
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shared"}});
+    api.post(&format!("{base}/api/v1/namespaces"), &namespace)
+        .expect(&[201]);
     let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta(Some("shared")),
         "data": {"word": word}});
-    api.post(&format!("{namespaced}/configmaps"), &map).expect(&[201]);
+    api.post(&format!("{namespaced}/configmaps"), &map)
+        .expect(&[201]);
     let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": meta(Some("shared")),
         "stringData": {"word": word}});
-    api.post(&format!("{namespaced}/secrets"), &secret).expect(&[201]);
+    api.post(&format!("{namespaced}/secrets"), &secret)
+        .expect(&[201]);
     let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment",
         "metadata": meta(Some("shared")),
         "spec": {"selector": {"matchLabels": {"app": "same"}}, "template": {
@@ -56,18 +68,38 @@ fn furnish(api: &Api, workspace: &str, word: &str) {
     api.post(&collection, &deployment).expect(&[201]);
     let target = json!({"apiVersion": "workload.kcp.io/v1alpha1", "kind": "SyncTarget",
         "metadata": {"name": "same", "annotations": {"word": word}}, "spec": {}});
-    api.post(&format!("{base}/apis/workload.kcp.io/v1alpha1/synctargets"), &target).expect(&[201]);
+    api.post(
+        &format!("{base}/apis/workload.kcp.io/v1alpha1/synctargets"),
+        &target,
+    )
+    .expect(&[201]);
 }
 
 /// Every collection to try, below a workspace's URL, with the kind of its objects.
 const COLLECTIONS: [(&str, &str, &str); 8] = [
     ("/api/v1/namespaces/shared/configmaps", "v1", "ConfigMap"),
     ("/api/v1/namespaces/shared/secrets", "v1", "Secret"),
-    ("/apis/apps/v1/namespaces/shared/deployments", "apps/v1", "Deployment"),
+    (
+        "/apis/apps/v1/namespaces/shared/deployments",
+        "apps/v1",
+        "Deployment",
+    ),
     ("/api/v1/namespaces", "v1", "Namespace"),
-    ("/apis/workload.kcp.io/v1alpha1/synctargets", "workload.kcp.io/v1alpha1", "SyncTarget"),
-    ("/apis/scheduling.kcp.io/v1alpha1/placements", "scheduling.kcp.io/v1alpha1", "Placement"),
-    ("/apis/tenancy.kcp.io/v1alpha1/workspaces", "tenancy.kcp.io/v1alpha1", "Workspace"),
+    (
+        "/apis/workload.kcp.io/v1alpha1/synctargets",
+        "workload.kcp.io/v1alpha1",
+        "SyncTarget",
+    ),
+    (
+        "/apis/scheduling.kcp.io/v1alpha1/placements",
+        "scheduling.kcp.io/v1alpha1",
+        "Placement",
+    ),
+    (
+        "/apis/tenancy.kcp.io/v1alpha1/workspaces",
+        "tenancy.kcp.io/v1alpha1",
+        "Workspace",
+    ),
     (
         "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
         "rbac.authorization.k8s.io/v1",
@@ -91,22 +123,41 @@ fn every_verb(base: &str) -> Vec<Attempt> {
         }
         for path in [&collection, &item] {
             all.push(Attempt::new(Method::GET, path.clone()));
-            all.push(Attempt::new(Method::GET, format!("{path}?watch=true&timeoutSeconds=1")));
+            all.push(Attempt::new(
+                Method::GET,
+                format!("{path}?watch=true&timeoutSeconds=1"),
+            ));
             all.push(Attempt::new(Method::DELETE, path.clone()));
         }
-        all.push(Attempt::with(Method::POST, collection.clone(), Content::json(&object)));
+        all.push(Attempt::with(
+            Method::POST,
+            collection.clone(),
+            Content::json(&object),
+        ));
         for path in [item.clone(), format!("{item}/status")] {
-            all.push(Attempt::with(Method::PUT, path.clone(), Content::json(&object)));
+            all.push(Attempt::with(
+                Method::PUT,
+                path.clone(),
+                Content::json(&object),
+            ));
             all.push(Attempt::new(Method::GET, path.clone()));
             for (kind, body) in patches() {
-                all.push(Attempt::with(Method::PATCH, path.clone(), Content::raw(kind, body)));
+                all.push(Attempt::with(
+                    Method::PATCH,
+                    path.clone(),
+                    Content::raw(kind, body),
+                ));
             }
         }
     }
     let deployment = format!("{base}/apis/apps/v1/namespaces/shared/deployments/same");
     all.push(Attempt::new(Method::GET, format!("{deployment}/scale")));
     let scale = Content::raw("application/merge-patch+json", r#"{"spec":{"replicas":9}}"#);
-    all.push(Attempt::with(Method::PATCH, format!("{deployment}/scale"), scale));
+    all.push(Attempt::with(
+        Method::PATCH,
+        format!("{deployment}/scale"),
+        scale,
+    ));
     all
 }
 
@@ -115,7 +166,10 @@ fn patches() -> [(&'static str, &'static str); 4] {
     [
         ("application/merge-patch+json", merge),
         ("application/strategic-merge-patch+json", merge),
-        ("application/json-patch+json", r#"[{"op":"add","path":"/metadata/labels","value":{"a":"b"}}]"#),
+        (
+            "application/json-patch+json",
+            r#"[{"op":"add","path":"/metadata/labels","value":{"a":"b"}}]"#,
+        ),
         ("application/apply-patch+yaml", merge),
     ]
 }
@@ -123,7 +177,14 @@ fn patches() -> [(&'static str, &'static str); 4] {
 /// Entry points of a workspace that tell about it or give power in it.
 fn entry_points(base: &str) -> Vec<Attempt> {
     let mut all: Vec<Attempt> = [
-        "/api", "/api/v1", "/apis", "/apis/apps/v1", "/openapi/v2", "/openapi/v3", "/version", "/metrics",
+        "/api",
+        "/api/v1",
+        "/apis",
+        "/apis/apps/v1",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/version",
+        "/metrics",
     ]
     .iter()
     .map(|path| Attempt::new(Method::GET, format!("{base}{path}")))
@@ -131,8 +192,16 @@ fn entry_points(base: &str) -> Vec<Attempt> {
     let reviews = "/apis/authorization.k8s.io/v1";
     let attributes = json!({"namespace": "shared", "verb": "get", "resource": "secrets"});
     for (resource, kind, spec) in [
-        ("selfsubjectaccessreviews", "SelfSubjectAccessReview", json!({"resourceAttributes": attributes})),
-        ("selfsubjectrulesreviews", "SelfSubjectRulesReview", json!({"namespace": "shared"})),
+        (
+            "selfsubjectaccessreviews",
+            "SelfSubjectAccessReview",
+            json!({"resourceAttributes": attributes}),
+        ),
+        (
+            "selfsubjectrulesreviews",
+            "SelfSubjectRulesReview",
+            json!({"namespace": "shared"}),
+        ),
         (
             "subjectaccessreviews",
             "SubjectAccessReview",
@@ -184,14 +253,23 @@ impl Neighbours {
         let file = hub.user(&red, "alice");
         let alice_kubeconfig = std::fs::read_to_string(file).unwrap();
         let alice = Api::from_kubeconfig(&alice_kubeconfig);
-        Self { hub, red, blue, alice, alice_kubeconfig }
+        Self {
+            hub,
+            red,
+            blue,
+            alice,
+            alice_kubeconfig,
+        }
     }
 
     /// What is in the neighbour's workspace, exactly.
     fn blue_objects(&self) -> Vec<Value> {
         let admin = self.hub.api();
         let lists = COLLECTIONS.iter().map(|(collection, ..)| {
-            let list = admin.get(&format!("/clusters/{}{collection}", self.blue)).expect(&[200]).json();
+            let list = admin
+                .get(&format!("/clusters/{}{collection}", self.blue))
+                .expect(&[200])
+                .json();
             list["items"].clone()
         });
         lists.collect()
@@ -203,7 +281,10 @@ fn no_verb_reaches_across_the_border_of_a_workspace() {
     let neighbours = Neighbours::new("verbs");
     let before = neighbours.blue_objects();
     // Her own is hers.
-    let own = format!("/clusters/{}/api/v1/namespaces/shared/secrets/same", neighbours.red);
+    let own = format!(
+        "/clusters/{}/api/v1/namespaces/shared/secrets/same",
+        neighbours.red
+    );
     neighbours.alice.get(&own).expect(&[200]);
     let cluster = neighbours.hub.logical_cluster(&neighbours.blue);
     let mut wrong = Vec::new();
@@ -213,8 +294,17 @@ fn no_verb_reaches_across_the_border_of_a_workspace() {
         attempts.extend(entry_points(&base));
         wrong.extend(not_refused(&neighbours.alice, attempts, &[403, 404]));
     }
-    assert!(wrong.is_empty(), "{} were not refused:\n{}", wrong.len(), wrong.join("\n"));
-    assert_eq!(neighbours.blue_objects(), before, "nothing has changed over there");
+    assert!(
+        wrong.is_empty(),
+        "{} were not refused:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+    assert_eq!(
+        neighbours.blue_objects(),
+        before,
+        "nothing has changed over there"
+    );
 }
 
 #[test]
@@ -222,16 +312,37 @@ fn the_wildcard_is_closed_to_tenants() {
     let neighbours = Neighbours::new("wildcard");
     let before = neighbours.blue_objects();
     let mut attempts = every_verb("/clusters/*");
-    for path in ["/api/v1/configmaps", "/api/v1/secrets", "/apis/apps/v1/deployments"] {
-        for query in ["", "?watch=true&timeoutSeconds=1", "?limit=1", "?resourceVersion=0"] {
-            attempts.push(Attempt::new(Method::GET, format!("/clusters/*{path}{query}")));
+    for path in [
+        "/api/v1/configmaps",
+        "/api/v1/secrets",
+        "/apis/apps/v1/deployments",
+    ] {
+        for query in [
+            "",
+            "?watch=true&timeoutSeconds=1",
+            "?limit=1",
+            "?resourceVersion=0",
+        ] {
+            attempts.push(Attempt::new(
+                Method::GET,
+                format!("/clusters/*{path}{query}"),
+            ));
         }
     }
     let encoded = Attempt::new(Method::GET, "/clusters/%2A/api/v1/secrets".to_owned());
     let mut wrong = not_refused(&neighbours.alice, vec![encoded], &[400, 403, 404]);
     wrong.extend(not_refused(&neighbours.alice, attempts, &[403, 404, 405]));
-    assert!(wrong.is_empty(), "{} were not refused:\n{}", wrong.len(), wrong.join("\n"));
-    assert_eq!(neighbours.blue_objects(), before, "nothing has changed over there");
+    assert!(
+        wrong.is_empty(),
+        "{} were not refused:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+    assert_eq!(
+        neighbours.blue_objects(),
+        before,
+        "nothing has changed over there"
+    );
 }
 
 #[test]
@@ -272,21 +383,38 @@ fn crooked_urls_and_views_of_others_lead_nowhere() {
         let base = format!("/services/fleet/clusters/{fleet}/apis/fleet.kcp.io/v1alpha1");
         paths.extend(["targetresources", "fleetresources"].map(|end| format!("{base}/{end}")));
     }
-    let attempts = paths.into_iter().map(|path| Attempt::new(Method::GET, path)).collect();
+    let attempts = paths
+        .into_iter()
+        .map(|path| Attempt::new(Method::GET, path))
+        .collect();
     // A path that is no cluster name at all may be called so.
     let wrong = not_refused(&neighbours.alice, attempts, &[400, 403, 404, 405]);
-    assert!(wrong.is_empty(), "{} were not refused:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} were not refused:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
 }
 
 #[test]
 fn headers_and_forged_tokens_make_nobody_another() {
     let neighbours = Neighbours::new("headers");
-    let path = format!("/clusters/{}/api/v1/namespaces/shared/secrets/same", neighbours.blue);
+    let path = format!(
+        "/clusters/{}/api/v1/namespaces/shared/secrets/same",
+        neighbours.blue
+    );
     let forged: [&[(&str, &str)]; 5] = [
-        &[("X-Remote-User", "system:admin"), ("X-Remote-Group", "system:masters")],
+        &[
+            ("X-Remote-User", "system:admin"),
+            ("X-Remote-Group", "system:masters"),
+        ],
         &[("X-Remote-Extra-Cluster", "root")],
         &[("Impersonate-User", "system:admin")],
-        &[("Impersonate-User", "alice"), ("Impersonate-Group", "system:masters")],
+        &[
+            ("Impersonate-User", "alice"),
+            ("Impersonate-Group", "system:masters"),
+        ],
         &[("Authorization", "Bearer system:masters")],
     ];
     for headers in forged {
@@ -294,13 +422,21 @@ fn headers_and_forged_tokens_make_nobody_another() {
         assert!(!answer.text.contains(MARKER), "{headers:?}: {answer}");
         answer.expect(&[401, 403, 404]);
     }
-    let own = format!("/clusters/{}/api/v1/namespaces/shared/secrets/same", neighbours.red);
+    let own = format!(
+        "/clusters/{}/api/v1/namespaces/shared/secrets/same",
+        neighbours.red
+    );
     let impersonating = [("Impersonate-User", "bob")];
-    neighbours.alice.get_with_headers(&own, &impersonating).expect(&[403]);
+    neighbours
+        .alice
+        .get_with_headers(&own, &impersonating)
+        .expect(&[403]);
     let nobody = Api::anonymous(&neighbours.alice_kubeconfig);
     nobody.get(&path).expect(&[401, 403]);
     nobody.get(&own).expect(&[401, 403]);
-    Api::with_token(&neighbours.alice_kubeconfig, "eyJhbGciOiJub25lIn0.e30.").get(&own).expect(&[401]);
+    Api::with_token(&neighbours.alice_kubeconfig, "eyJhbGciOiJub25lIn0.e30.")
+        .get(&own)
+        .expect(&[401]);
 }
 
 #[test]
@@ -308,12 +444,24 @@ fn a_confined_identity_cannot_be_stretched() {
     let neighbours = Neighbours::new("stretch");
     // The neighbour lets a user of the same name in: the certificate was still signed elsewhere.
     neighbours.hub.grant(&neighbours.blue, "alice", "admin");
-    let path = format!("/clusters/{}/api/v1/namespaces/shared/secrets/same", neighbours.blue);
+    let path = format!(
+        "/clusters/{}/api/v1/namespaces/shared/secrets/same",
+        neighbours.blue
+    );
     let answer = neighbours.alice.get(&path).expect(&[403, 404]);
     assert!(!answer.text.contains(MARKER));
     let refused = neighbours
         .hub
-        .tmc("root", &["workspace", "kubeconfig", &neighbours.red, "--user", "system:admin"])
+        .tmc(
+            "root",
+            &[
+                "workspace",
+                "kubeconfig",
+                &neighbours.red,
+                "--user",
+                "system:admin",
+            ],
+        )
         .fails_with(1);
     assert!(refused.contains("system:"), "{refused}");
 }
@@ -329,27 +477,58 @@ fn the_registered_kubeconfig_is_in_no_view_and_in_no_member() {
     let secrets = format!("{base}/api/v1/namespaces/default/secrets");
     let file = member.kubeconfig_file();
     let file = file.to_str().unwrap();
-    hub.tmc(&workspace, &["cluster", "register", "west", "--member-kubeconfig", file, "--raw"]).ok();
+    hub.tmc(
+        &workspace,
+        &[
+            "cluster",
+            "register",
+            "west",
+            "--member-kubeconfig",
+            file,
+            "--raw",
+        ],
+    )
+    .ok();
     register_with_opaque_secret(&admin, &base, member.kubeconfig());
     hub.tmc(&workspace, &["bind", "compute"]).ok();
     let marker = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "ordinary"},
         "stringData": {"word": "vault-marker"}});
     admin.post(&secrets, &marker).expect(&[201]);
-    until("an ordinary Secret of the same namespace is synced", seconds(20), || {
-        let all = member.api().get("/api/v1/secrets").expect(&[200]).text;
-        let marker = base64("vault-marker");
-        if all.contains(&marker) { Ok(()) } else { Err("not there".to_owned()) }
-    });
+    until(
+        "an ordinary Secret of the same namespace is synced",
+        seconds(20),
+        || {
+            let all = member.api().get("/api/v1/secrets").expect(&[200]).text;
+            let marker = base64("vault-marker");
+            if all.contains(&marker) {
+                Ok(())
+            } else {
+                Err("not there".to_owned())
+            }
+        },
+    );
     let in_member = member.api().get("/api/v1/secrets").expect(&[200]).json();
     for secret in in_member["items"].as_array().unwrap() {
         assert_ne!(secret["type"], "tmc.kcp.io/kubeconfig");
-        let copied = secret["data"].as_object().is_some_and(|data| data.contains_key("kubeconfig"));
-        assert!(!copied, "a kubeconfig in the member: {}", secret["metadata"]);
+        let copied = secret["data"]
+            .as_object()
+            .is_some_and(|data| data.contains_key("kubeconfig"));
+        assert!(
+            !copied,
+            "a kubeconfig in the member: {}",
+            secret["metadata"]
+        );
     }
     for name in ["west-kubeconfig", "plain"] {
-        let secret = admin.get(&format!("{secrets}/{name}")).expect(&[200]).json();
+        let secret = admin
+            .get(&format!("{secrets}/{name}"))
+            .expect(&[200])
+            .json();
         let labels = secret["metadata"]["labels"].to_string();
-        assert!(!labels.contains("state.workload.kcp.io"), "{name}: {labels}");
+        assert!(
+            !labels.contains("state.workload.kcp.io"),
+            "{name}: {labels}"
+        );
     }
     no_view_shows_it(hub, &workspace);
 }
@@ -364,15 +543,32 @@ fn register_with_opaque_secret(admin: &Api, base: &str, kubeconfig: &str) {
     // The reference first: at no time is the Secret one that nobody refers to.
     let clusters = format!("{base}/apis/workload.kcp.io/v1alpha1/namespaces/default/clusters");
     admin.post(&clusters, &cluster).expect(&[201]);
-    admin.post(&format!("{base}/api/v1/namespaces/default/secrets"), &secret).expect(&[201]);
+    admin
+        .post(
+            &format!("{base}/api/v1/namespaces/default/secrets"),
+            &secret,
+        )
+        .expect(&[201]);
 }
 
 /// Reads the syncer's view as somebody who may.
 fn no_view_shows_it(hub: &Hub, workspace: &str) {
     let kubectl = hub.kubectl(workspace);
     let targets = kubectl.json(&["get", "synctargets"]);
-    kubectl.ok(&["create", "clusterrole", "syncing", "--verb=get,sync", "--resource=synctargets.workload.kcp.io"]);
-    kubectl.ok(&["create", "clusterrolebinding", "syncing", "--clusterrole=syncing", "--user=agent"]);
+    kubectl.ok(&[
+        "create",
+        "clusterrole",
+        "syncing",
+        "--verb=get,sync",
+        "--resource=synctargets.workload.kcp.io",
+    ]);
+    kubectl.ok(&[
+        "create",
+        "clusterrolebinding",
+        "syncing",
+        "--clusterrole=syncing",
+        "--user=agent",
+    ]);
     hub.grant(workspace, "agent", "view");
     let agent = std::fs::read_to_string(hub.user(workspace, "agent")).unwrap();
     let agent = Api::from_kubeconfig(&agent);
@@ -382,21 +578,31 @@ fn no_view_shows_it(hub: &Hub, workspace: &str) {
         if is_true(target, "Ready").is_err() {
             continue;
         }
-        let url = target["status"]["virtualWorkspaces"][0]["syncerURL"].as_str().unwrap();
+        let url = target["status"]["virtualWorkspaces"][0]["syncerURL"]
+            .as_str()
+            .unwrap();
         let base = url.strip_prefix(&hub.url()).unwrap();
         for inner in ["*", cluster.as_str()] {
-            let list = agent.get(&format!("{base}/clusters/{inner}/api/v1/secrets")).expect(&[200]);
+            let list = agent
+                .get(&format!("{base}/clusters/{inner}/api/v1/secrets"))
+                .expect(&[200]);
             seen |= list.text.contains(&base64("vault-marker"));
             assert!(!list.text.contains("tmc.kcp.io/kubeconfig"), "{list}");
             assert!(!list.text.contains("\"kubeconfig\""), "{list}");
         }
         for name in ["west-kubeconfig", "plain"] {
-            let path = format!("{base}/clusters/{cluster}/api/v1/namespaces/default/secrets/{name}");
+            let path =
+                format!("{base}/clusters/{cluster}/api/v1/namespaces/default/secrets/{name}");
             agent.get(&path).expect(&[404]);
-            agent.merge(&path, &json!({"metadata": {"labels": {"a": "b"}}})).expect(&[403, 404]);
+            agent
+                .merge(&path, &json!({"metadata": {"labels": {"a": "b"}}}))
+                .expect(&[403, 404]);
         }
     }
-    assert!(seen, "the view shows the ordinary Secret, so the others could have been there");
+    assert!(
+        seen,
+        "the view shows the ordinary Secret, so the others could have been there"
+    );
 }
 
 fn base64(text: &str) -> String {

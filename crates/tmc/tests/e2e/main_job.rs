@@ -57,14 +57,17 @@ fn plain_objects_of_a_workspace_run_in_a_registered_cluster_and_their_status_com
     needs_real_programs!();
     let job = Job::new("hosted");
     job.hub
-        .tmc(&job.workspace, &[
-            "cluster",
-            "register",
-            "east",
-            "--member-kubeconfig",
-            job.member.kubeconfig_file().to_str().unwrap(),
-            "--raw",
-        ])
+        .tmc(
+            &job.workspace,
+            &[
+                "cluster",
+                "register",
+                "east",
+                "--member-kubeconfig",
+                job.member.kubeconfig_file().to_str().unwrap(),
+                "--raw",
+            ],
+        )
         .ok();
     job.bind();
     job.run();
@@ -104,9 +107,19 @@ subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: edge-agent}]
     let credential = job.hub.user(&job.workspace, "edge-agent");
     let uid = job.user.json(&["get", "synctarget", "edge"])["metadata"]["uid"].clone();
     let mut command: Command = tmc();
-    command.arg("syncer").arg("--from-kubeconfig").arg(&credential);
-    command.arg("--to-kubeconfig").arg(job.member.kubeconfig_file());
-    command.args(["--sync-target-name", "edge", "--sync-target-uid", uid.as_str().unwrap()]);
+    command
+        .arg("syncer")
+        .arg("--from-kubeconfig")
+        .arg(&credential);
+    command
+        .arg("--to-kubeconfig")
+        .arg(job.member.kubeconfig_file());
+    command.args([
+        "--sync-target-name",
+        "edge",
+        "--sync-target-uid",
+        uid.as_str().unwrap(),
+    ]);
     let log = job.hub.scratch().join("syncer.log");
     let mut syncer = Server::start("tmc syncer", &mut command, &log);
     until("the SyncTarget is Ready", SOON, || {
@@ -148,7 +161,14 @@ impl Job {
         let workspace = format!("root:{name}");
         let cluster = hub.logical_cluster(&workspace);
         let user = hub.kubectl(&workspace);
-        Self { hub, member, cluster, user, below: member.kubectl().clone(), workspace }
+        Self {
+            hub,
+            member,
+            cluster,
+            user,
+            below: member.kubectl().clone(),
+            workspace,
+        }
     }
 
     fn bind(&self) {
@@ -189,72 +209,155 @@ impl Job {
         let parsed = tmc_api::hashes::Locator::parse(text).ok()?;
         assert_eq!(name, tmc_api::hashes::downstream_namespace(&parsed));
         let labels = &namespace["metadata"]["labels"];
-        assert_eq!(labels["kcp.io/tenant-id"], tmc_api::hashes::tenant_id(&parsed));
+        assert_eq!(
+            labels["kcp.io/tenant-id"],
+            tmc_api::hashes::tenant_id(&parsed)
+        );
         assert_eq!(labels["pod-security.kubernetes.io/enforce"], "baseline");
         Some(name)
     }
 
     fn objects_arrive(&self, namespace: &str) {
         let get = |kind: &str, name: &str| {
-            until(&format!("{kind} {name} appears in the member"), SOON, || {
-                let output = self.below.run(&["-n", namespace, "get", kind, name, "-o", "json"]);
-                if output.succeeded() { Ok(output.json()) } else { Err(output.to_string()) }
-            })
+            until(
+                &format!("{kind} {name} appears in the member"),
+                SOON,
+                || {
+                    let output = self
+                        .below
+                        .run(&["-n", namespace, "get", kind, name, "-o", "json"]);
+                    if output.succeeded() {
+                        Ok(output.json())
+                    } else {
+                        Err(output.to_string())
+                    }
+                },
+            )
         };
-        assert_eq!(get("configmap", "settings")["data"], json!({"colour": "blue"}));
-        assert_eq!(get("secret", "password")["data"], json!({"word": "c3dvcmRmaXNo"}));
+        assert_eq!(
+            get("configmap", "settings")["data"],
+            json!({"colour": "blue"})
+        );
+        assert_eq!(
+            get("secret", "password")["data"],
+            json!({"word": "c3dvcmRmaXNo"})
+        );
         let service = get("service", "web");
         assert_eq!(service["spec"]["ports"][0]["targetPort"], 8080);
-        assert!(service["spec"]["clusterIP"].is_string(), "the member allocates: {service:#}");
+        assert!(
+            service["spec"]["clusterIP"].is_string(),
+            "the member allocates: {service:#}"
+        );
         let deployment = get("deployment", "web");
         assert_eq!(deployment["spec"]["replicas"], 2);
         let annotations = &deployment["metadata"]["annotations"];
-        assert!(annotations.get("kcp.io/cluster").is_none(), "{annotations:#}");
+        assert!(
+            annotations.get("kcp.io/cluster").is_none(),
+            "{annotations:#}"
+        );
     }
 
     fn status_comes_back(&self, namespace: &str) {
-        let wait = ["-n", "shop", "rollout", "status", "deployment/web", "--timeout=30s"];
+        let wait = [
+            "-n",
+            "shop",
+            "rollout",
+            "status",
+            "deployment/web",
+            "--timeout=30s",
+        ];
         let rollout = self.user.run(&wait);
-        assert!(rollout.succeeded(), "{rollout}\nhub's log:\n{}", self.hub.log_tail());
+        assert!(
+            rollout.succeeded(),
+            "{rollout}\nhub's log:\n{}",
+            self.hub.log_tail()
+        );
         let upstream = self.user.json(&["-n", "shop", "get", "deployment", "web"]);
-        let downstream = self.below.json(&["-n", namespace, "get", "deployment", "web"]);
+        let downstream = self
+            .below
+            .json(&["-n", namespace, "get", "deployment", "web"]);
         is_true(&upstream, "Available").unwrap();
         assert_eq!(upstream["status"]["readyReplicas"], 2);
         for field in ["replicas", "updatedReplicas", "availableReplicas"] {
-            assert_eq!(upstream["status"][field], downstream["status"][field], "{field}");
+            assert_eq!(
+                upstream["status"][field], downstream["status"][field],
+                "{field}"
+            );
         }
-        let [observed, current] =
-            [&upstream["status"]["observedGeneration"], &upstream["metadata"]["generation"]];
-        assert_eq!(observed, current, "observedGeneration counts the hub's generations");
+        let [observed, current] = [
+            &upstream["status"]["observedGeneration"],
+            &upstream["metadata"]["generation"],
+        ];
+        assert_eq!(
+            observed, current,
+            "observedGeneration counts the hub's generations"
+        );
         let available = |object: &Value| condition(object, "Available").cloned().unwrap();
-        assert_eq!(available(&upstream)["reason"], available(&downstream)["reason"]);
+        assert_eq!(
+            available(&upstream)["reason"],
+            available(&downstream)["reason"]
+        );
     }
 
     fn edits_arrive(&self, namespace: &str) {
-        self.user.ok(&["-n", "shop", "scale", "deployment/web", "--replicas=3"]);
+        self.user
+            .ok(&["-n", "shop", "scale", "deployment/web", "--replicas=3"]);
         let patch = r#"{"data":{"colour":"green","size":"L"}}"#;
-        self.user.ok(&["-n", "shop", "patch", "configmap", "settings", "-p", patch]);
-        self.eventually(namespace, "configmap/settings", "/data/colour", &json!("green"));
+        self.user
+            .ok(&["-n", "shop", "patch", "configmap", "settings", "-p", patch]);
+        self.eventually(
+            namespace,
+            "configmap/settings",
+            "/data/colour",
+            &json!("green"),
+        );
         self.eventually(namespace, "deployment/web", "/spec/replicas", &json!(3));
         let three = "--for=jsonpath={.status.readyReplicas}=3";
-        self.user.ok(&["-n", "shop", "wait", three, "deployment/web", "--timeout=20s"]);
+        self.user.ok(&[
+            "-n",
+            "shop",
+            "wait",
+            three,
+            "deployment/web",
+            "--timeout=20s",
+        ]);
         // What is taken away on the hub goes below, too.
         let patch = r#"{"data":{"size":null}}"#;
-        self.user.ok(&["-n", "shop", "patch", "configmap", "settings", "-p", patch]);
+        self.user
+            .ok(&["-n", "shop", "patch", "configmap", "settings", "-p", patch]);
         until("the key goes from the member", SOON, || {
-            let map = self.below.json(&["-n", namespace, "get", "configmap", "settings"]);
+            let map = self
+                .below
+                .json(&["-n", namespace, "get", "configmap", "settings"]);
             let gone = map["data"].get("size").is_none();
-            if gone { Ok(()) } else { Err(map["data"].to_string()) }
+            if gone {
+                Ok(())
+            } else {
+                Err(map["data"].to_string())
+            }
         });
     }
 
     fn drift_is_repaired(&self, namespace: &str) {
         let below = |args: &[&str]| self.below.ok(&[&["-n", namespace], args].concat());
-        below(&["patch", "configmap", "settings", "-p", r#"{"data":{"colour":"red"}}"#]);
-        self.eventually(namespace, "configmap/settings", "/data/colour", &json!("green"));
+        below(&[
+            "patch",
+            "configmap",
+            "settings",
+            "-p",
+            r#"{"data":{"colour":"red"}}"#,
+        ]);
+        self.eventually(
+            namespace,
+            "configmap/settings",
+            "/data/colour",
+            &json!("green"),
+        );
         below(&["scale", "deployment/web", "--replicas=7"]);
         self.eventually(namespace, "deployment/web", "/spec/replicas", &json!(3));
-        let before = self.below.json(&["-n", namespace, "get", "secret", "password"]);
+        let before = self
+            .below
+            .json(&["-n", namespace, "get", "secret", "password"]);
         below(&["delete", "secret", "password"]);
         until("the deleted Secret is made again", SOON, || {
             let args = ["-n", namespace, "get", "secret", "password", "-o", "json"];
@@ -265,31 +368,54 @@ impl Job {
             let after = output.json();
             assert_eq!(after["data"], before["data"]);
             let other = after["metadata"]["uid"] != before["metadata"]["uid"];
-            if other { Ok(()) } else { Err("the old one is still there".to_owned()) }
+            if other {
+                Ok(())
+            } else {
+                Err("the old one is still there".to_owned())
+            }
         });
     }
 
     fn deletes_complete(&self, namespace: &str) {
         // Each waits until the object is gone from the hub, which is after it is gone below.
-        for object in ["configmap/settings", "secret/password", "service/web", "deployment/web"] {
-            self.user.ok(&["-n", "shop", "delete", object, "--timeout=30s"]);
+        for object in [
+            "configmap/settings",
+            "secret/password",
+            "service/web",
+            "deployment/web",
+        ] {
+            self.user
+                .ok(&["-n", "shop", "delete", object, "--timeout=30s"]);
             let output = self.below.run(&["-n", namespace, "get", object]);
             let message = output.fails_with(1);
             assert!(message.contains("NotFound"), "{object}: {message}");
         }
-        self.user.ok(&["delete", "namespace", "shop", "--timeout=30s"]);
+        self.user
+            .ok(&["delete", "namespace", "shop", "--timeout=30s"]);
         until("the namespace goes from the member", seconds(60), || {
             let output = self.below.run(&["get", "namespace", namespace]);
-            if output.stderr.contains("NotFound") { Ok(()) } else { Err(output.to_string()) }
+            if output.stderr.contains("NotFound") {
+                Ok(())
+            } else {
+                Err(output.to_string())
+            }
         });
     }
 
     /// Waits until a field of an object of the member has a value.
     fn eventually(&self, namespace: &str, object: &str, pointer: &str, wanted: &Value) {
-        until(&format!("{object} of the member has {pointer} {wanted}"), SOON, || {
-            let found = self.below.json(&["-n", namespace, "get", object]);
-            let value = found.pointer(pointer).cloned().unwrap_or_default();
-            if value == *wanted { Ok(()) } else { Err(value.to_string()) }
-        });
+        until(
+            &format!("{object} of the member has {pointer} {wanted}"),
+            SOON,
+            || {
+                let found = self.below.json(&["-n", namespace, "get", object]);
+                let value = found.pointer(pointer).cloned().unwrap_or_default();
+                if value == *wanted {
+                    Ok(())
+                } else {
+                    Err(value.to_string())
+                }
+            },
+        );
     }
 }

@@ -35,7 +35,9 @@ impl World {
         let embedded = Embedded::start(EmbeddedOptions {
             engine: Box::new(tmc_store::engine::Memory::default()),
             authority: authority.clone(),
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            listener: tmc::assembly::embedded::bind(SocketAddr::from(([127, 0, 0, 1], 0)))
+                .await
+                .unwrap(),
             external_url: None,
             sync_resources: default_sync_resources(),
             members: members.clone(),

@@ -53,7 +53,10 @@ struct Rule {
 impl Rule {
     fn new(pattern: &str) -> Self {
         let regex = Regex::new(pattern).unwrap_or_else(|error| panic!("ledger: {error}"));
-        Self { regex, used: AtomicUsize::new(0) }
+        Self {
+            regex,
+            used: AtomicUsize::new(0),
+        }
     }
 
     /// A rule for a whole line.
@@ -113,7 +116,11 @@ impl Ledger {
             fields: written
                 .fields
                 .into_iter()
-                .map(|f| Field { path: Rule::whole(&f.path), replacement: f.replacement, reason: f.reason })
+                .map(|f| Field {
+                    path: Rule::whole(&f.path),
+                    replacement: f.replacement,
+                    reason: f.reason,
+                })
                 .collect(),
             texts: written
                 .texts
@@ -176,9 +183,16 @@ impl Ledger {
     fn clean_map(&self, path: &str, map: &mut Map<String, Value>) {
         let keys: Vec<String> = map.keys().cloned().collect();
         for key in keys {
-            let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            let path = if path.is_empty() {
+                key.clone()
+            } else {
+                format!("{path}.{key}")
+            };
             match self.rule_for(&path) {
-                Some(Field { replacement: Some(text), .. }) => {
+                Some(Field {
+                    replacement: Some(text),
+                    ..
+                }) => {
                     map.insert(key, Value::String(text.clone()));
                 }
                 Some(_) => {
@@ -200,12 +214,20 @@ impl Ledger {
     pub(super) fn text(&self, command: &str, text: &str) -> String {
         let mut text = text.to_owned();
         for rule in &self.texts {
-            if rule.commands.as_ref().is_some_and(|commands| !commands.is_match(command)) {
+            if rule
+                .commands
+                .as_ref()
+                .is_some_and(|commands| !commands.is_match(command))
+            {
                 continue;
             }
             if rule.pattern.matches(&text) {
                 rule.pattern.count();
-                text = rule.pattern.regex.replace_all(&text, &rule.replacement).into_owned();
+                text = rule
+                    .pattern
+                    .regex
+                    .replace_all(&text, &rule.replacement)
+                    .into_owned();
             }
         }
         text
@@ -214,7 +236,11 @@ impl Ledger {
     /// Which of the lines by which the outputs of a command differ are not allowed.
     pub(super) fn not_allowed(&self, command: &str, lines: &[String]) -> Vec<String> {
         let allowed = |line: &str| self.rules_for(command).any(|rule| rule.matches(line));
-        lines.iter().filter(|line| !allowed(line)).cloned().collect()
+        lines
+            .iter()
+            .filter(|line| !allowed(line))
+            .cloned()
+            .collect()
     }
 
     /// Notes which entries these lines have made use of.
@@ -228,14 +254,19 @@ impl Ledger {
 
     fn rules_for(&self, command: &str) -> impl Iterator<Item = &Rule> {
         let divergences = self.divergences.iter();
-        divergences.filter(move |d| d.commands.is_match(command)).flat_map(|d| &d.lines)
+        divergences
+            .filter(move |d| d.commands.is_match(command))
+            .flat_map(|d| &d.lines)
     }
 
     /// Entries that were of no use: what they are about does not occur any more.
     pub(super) fn unused(&self) -> Vec<String> {
         let fields = self.fields.iter().map(|f| ("field", &f.path));
         let texts = self.texts.iter().map(|t| ("text", &t.pattern));
-        let lines = self.divergences.iter().flat_map(|d| d.lines.iter().map(|l| ("divergence", l)));
+        let lines = self
+            .divergences
+            .iter()
+            .flat_map(|d| d.lines.iter().map(|l| ("divergence", l)));
         fields
             .chain(texts)
             .chain(lines)
@@ -246,16 +277,29 @@ impl Ledger {
 
     /// The ledger for readers, as Markdown.
     pub(super) fn markdown(&self) -> String {
-        let mut text = String::from("### Fields of objects\n\n| field | becomes | why |\n|---|---|---|\n");
+        let mut text =
+            String::from("### Fields of objects\n\n| field | becomes | why |\n|---|---|---|\n");
         for field in &self.fields {
-            let becomes = field.replacement.as_deref().map_or("left out".to_owned(), code);
-            row(&mut text, &[&code(plain(&field.path)), &becomes, &field.reason]);
+            let becomes = field
+                .replacement
+                .as_deref()
+                .map_or("left out".to_owned(), code);
+            row(
+                &mut text,
+                &[&code(plain(&field.path)), &becomes, &field.reason],
+            );
         }
         text.push_str("\n### Texts\n\n| pattern | becomes | in | why |\n|---|---|---|---|\n");
         for rule in &self.texts {
-            let commands = rule.commands.as_ref().map_or("all".to_owned(), |c| code(c.as_str()));
+            let commands = rule
+                .commands
+                .as_ref()
+                .map_or("all".to_owned(), |c| code(c.as_str()));
             let pattern = code(plain(&rule.pattern));
-            row(&mut text, &[&pattern, &code(&rule.replacement), &commands, &rule.reason]);
+            row(
+                &mut text,
+                &[&pattern, &code(&rule.replacement), &commands, &rule.reason],
+            );
         }
         text.push_str(
             "\n### Allowed divergences\n\n\
@@ -264,7 +308,11 @@ impl Ledger {
         );
         for divergence in &self.divergences {
             let lines: Vec<String> = divergence.lines.iter().map(|l| code(plain(l))).collect();
-            let cells = [&code(divergence.commands.as_str()), &lines.join("<br>"), &divergence.reason];
+            let cells = [
+                &code(divergence.commands.as_str()),
+                &lines.join("<br>"),
+                &divergence.reason,
+            ];
             row(&mut text, &cells.map(String::as_str));
         }
         text
@@ -275,12 +323,18 @@ impl Ledger {
 fn plain(rule: &Rule) -> &str {
     let text = rule.regex.as_str();
     let text = text.strip_prefix("(?m)").unwrap_or(text);
-    text.strip_prefix("^(?:").and_then(|text| text.strip_suffix(")$")).unwrap_or(text)
+    text.strip_prefix("^(?:")
+        .and_then(|text| text.strip_suffix(")$"))
+        .unwrap_or(text)
 }
 
 fn code(text: &str) -> String {
     let text = text.replace('|', "\\|");
-    if text.is_empty() { "nothing".to_owned() } else { format!("`{text}`") }
+    if text.is_empty() {
+        "nothing".to_owned()
+    } else {
+        format!("`{text}`")
+    }
 }
 
 fn row(text: &mut String, cells: &[&str]) {
@@ -302,7 +356,11 @@ fn flatten(path: &str, value: &Value, text: &mut String) {
             let mut keys: Vec<&String> = map.keys().collect();
             keys.sort();
             for key in keys {
-                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                let path = if path.is_empty() {
+                    key.clone()
+                } else {
+                    format!("{path}.{key}")
+                };
                 flatten(&path, &map[key], text);
             }
         }

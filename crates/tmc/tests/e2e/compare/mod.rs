@@ -37,13 +37,29 @@ impl Side {
         let workspace = hub.workspace("compare");
         let file = member.kubeconfig_file();
         let file = file.to_str().unwrap();
-        hub.tmc(&workspace, &["cluster", "register", "compared", "--member-kubeconfig", file, "--raw"])
-            .ok();
-        hub.tmc(&workspace, &["bind", "compute", "--namespace-selector", "bound=yes"]).ok();
+        hub.tmc(
+            &workspace,
+            &[
+                "cluster",
+                "register",
+                "compared",
+                "--member-kubeconfig",
+                file,
+                "--raw",
+            ],
+        )
+        .ok();
+        hub.tmc(
+            &workspace,
+            &["bind", "compute", "--namespace-selector", "bound=yes"],
+        )
+        .ok();
         let viewer = hub.user(&workspace, "viewer");
         Self {
             admin: hub.kubectl(&workspace).in_directory(&manifests()),
-            viewer: hub.kubectl_with(&viewer, &workspace).in_directory(&manifests()),
+            viewer: hub
+                .kubectl_with(&viewer, &workspace)
+                .in_directory(&manifests()),
         }
     }
 
@@ -62,7 +78,10 @@ impl Side {
             Mode::Viewer => self.viewer.run(&args),
             Mode::Edit(expression) => {
                 let editor = format!("sed -i -e {expression}");
-                self.admin.clone().with_env("KUBE_EDITOR", &editor).run(&args)
+                self.admin
+                    .clone()
+                    .with_env("KUBE_EDITOR", &editor)
+                    .run(&args)
             }
             _ => self.admin.run(&args),
         }
@@ -94,13 +113,19 @@ pub(crate) fn compare(reference: &Side, hub: &Side) -> Vec<String> {
     }
     wrong.extend(watch(&ledger, [reference, hub]));
     for entry in ledger.unused() {
-        wrong.push(format!("the ledger lists what does not occur any more: {entry}"));
+        wrong.push(format!(
+            "the ledger lists what does not occur any more: {entry}"
+        ));
     }
     wrong
 }
 
 /// Runs a command on both sides; why their outputs may not differ as they do.
 fn run_step(ledger: &Ledger, step: &Step, sides: [&Side; 2]) -> Option<String> {
+    if step.mode == Mode::Await {
+        let output = sides[0].run(step);
+        return (!output.succeeded()).then(|| format!("await: {output}"));
+    }
     let patient = matches!(step.mode, Mode::See | Mode::Viewer);
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -109,7 +134,9 @@ fn run_step(ledger: &Ledger, step: &Step, sides: [&Side; 2]) -> Option<String> {
             let failed = outputs.into_iter().find(|output| !output.succeeded())?;
             return Some(format!("settle: {failed}"));
         }
-        let [left, right] = outputs.each_ref().map(|output| comparable(ledger, step, output));
+        let [left, right] = outputs
+            .each_ref()
+            .map(|output| comparable(ledger, step, output));
         let lines = diff::lines(&left, &right);
         let unlisted = ledger.not_allowed(&step.command, &lines);
         if unlisted.is_empty() || !patient || Instant::now() > deadline {
@@ -137,9 +164,18 @@ fn comparable(ledger: &Ledger, step: &Step, output: &Output) -> String {
         Some(object) => ledger.object(&object),
         None => output.stdout.clone(),
     };
-    let errors: String = output.stderr.lines().map(|line| format!("stderr: {line}\n")).collect();
-    let code = output.code.map_or("none".to_owned(), |code| code.to_string());
-    ledger.text(&step.command, &format!("exit code: {code}\n{stdout}\n{errors}"))
+    let errors: String = output
+        .stderr
+        .lines()
+        .map(|line| format!("stderr: {line}\n"))
+        .collect();
+    let code = output
+        .code
+        .map_or("none".to_owned(), |code| code.to_string());
+    ledger.text(
+        &step.command,
+        &format!("exit code: {code}\n{stdout}\n{errors}"),
+    )
 }
 
 /// The object that a command printed, if it did.
@@ -151,7 +187,8 @@ fn document(step: &Step, output: &Output) -> Option<Value> {
         return serde_json::from_str(&output.stdout).ok();
     }
     let yaml = step.command.contains("-o yaml");
-    yaml.then(|| serde_saphyr::from_str(&output.stdout).ok()).flatten()
+    yaml.then(|| serde_saphyr::from_str(&output.stdout).ok())
+        .flatten()
 }
 
 /// `kubectl get -w`: the same events, in the same order.
@@ -170,26 +207,54 @@ fn watched(side: &Side) -> String {
     let run = |args: &[&str]| side.admin.ok(args);
     run(&["create", "namespace", "watched"]);
     let create = |name: &str| {
-        run(&["-n", "watched", "create", "configmap", name, "--from-literal=a=b"]);
+        run(&[
+            "-n",
+            "watched",
+            "create",
+            "configmap",
+            name,
+            "--from-literal=a=b",
+        ]);
         run(&["-n", "watched", "label", "configmap", name, "seen=yes"]);
     };
     create("first");
     let scratch = Scratch::new("watch");
     let log = scratch.join("log");
-    let args = ["-n", "watched", "get", "configmaps", "-w", "-l", "seen=yes", "--output-watch-events"];
+    let args = [
+        "-n",
+        "watched",
+        "get",
+        "configmaps",
+        "-w",
+        "-l",
+        "seen=yes",
+        "--output-watch-events",
+    ];
     let mut watch = Server::start("kubectl get -w", &mut side.admin.command(&args), &log);
     let read = || std::fs::read_to_string(&log).unwrap();
     let until_lines = |count: usize| {
         until("the next event", seconds(10), || {
             let text = read();
-            if text.lines().count() >= count { Ok(()) } else { Err(text) }
+            if text.lines().count() >= count {
+                Ok(())
+            } else {
+                Err(text)
+            }
         });
     };
     // The header and what was there before.
     until_lines(2);
     create("second");
     until_lines(3);
-    run(&["-n", "watched", "patch", "configmap", "second", "-p", r#"{"data":{"c":"d"}}"#]);
+    run(&[
+        "-n",
+        "watched",
+        "patch",
+        "configmap",
+        "second",
+        "-p",
+        r#"{"data":{"c":"d"}}"#,
+    ]);
     until_lines(4);
     run(&["-n", "watched", "label", "configmap", "first", "seen-"]);
     until_lines(5);
@@ -206,12 +271,17 @@ const START: &str = "<!-- The rest is made from tests/e2e/compare/ledger.yaml. -
 fn the_document_shows_the_ledger_as_it_is() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/comparison.md");
     let text = std::fs::read_to_string(&file).unwrap();
-    let (head, shown) = text.split_once(START).expect("the line from which on it is made");
+    let (head, shown) = text
+        .split_once(START)
+        .expect("the line from which on it is made");
     let wanted = format!("\n{}", Ledger::load().markdown());
     if std::env::var_os("TMC_UPDATE_DOCS").is_some() {
         std::fs::write(&file, format!("{head}{START}{wanted}")).unwrap();
     } else {
-        assert!(shown == wanted, "run this test again with TMC_UPDATE_DOCS=1, and review the change");
+        assert!(
+            shown == wanted,
+            "run this test again with TMC_UPDATE_DOCS=1, and review the change"
+        );
     }
 }
 
@@ -220,5 +290,8 @@ fn a_difference_that_is_not_listed_and_an_entry_without_use_are_found() {
     let ledger = Ledger::load();
     let lines = ["+a line that no ledger will ever have".to_owned()];
     assert_eq!(ledger.not_allowed("get pods", &lines), lines);
-    assert!(!ledger.unused().is_empty(), "nothing was compared, so nothing was of use");
+    assert!(
+        !ledger.unused().is_empty(),
+        "nothing was compared, so nothing was of use"
+    );
 }

@@ -9,6 +9,8 @@ pub(super) enum Mode {
     See,
     /// Only to wait for something.
     Settle,
+    /// Only to wait for something on the real cluster.
+    Await,
     /// `kubectl edit`, with sed and this expression as the editor.
     Edit(String),
     /// As a user with few rights; again until the outputs agree.
@@ -27,7 +29,10 @@ pub(super) struct Step {
 /// The commands of this repository.
 pub(super) fn load() -> Vec<Step> {
     let lines = include_str!("script.txt").lines().map(str::trim);
-    lines.filter(|line| !line.is_empty() && !line.starts_with('#')).map(step).collect()
+    lines
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .map(step)
+        .collect()
 }
 
 fn step(line: &str) -> Step {
@@ -36,18 +41,25 @@ fn step(line: &str) -> Step {
         "do" => (Mode::Do, rest),
         "see" => (Mode::See, rest),
         "settle" => (Mode::Settle, rest),
+        "await" => (Mode::Await, rest),
         "viewer" => (Mode::Viewer, rest),
         "edit" => {
             let (expression, rest) = rest.split_once(' ').expect("an expression and arguments");
             return Step {
                 mode: Mode::Edit(expression.to_owned()),
                 command: format!("edit {rest}"),
-                args: std::iter::once("edit".to_owned()).chain(words(rest)).collect(),
+                args: std::iter::once("edit".to_owned())
+                    .chain(words(rest))
+                    .collect(),
             };
         }
         other => panic!("script.txt: no mode {other}"),
     };
-    Step { mode, command: rest.to_owned(), args: words(rest) }
+    Step {
+        mode,
+        command: rest.to_owned(),
+        args: words(rest),
+    }
 }
 
 /// Splits at blanks outside of double quotes that open at the start of a word.
@@ -67,6 +79,9 @@ fn words(text: &str) -> Vec<String> {
 
 #[test]
 fn quotes_keep_blanks_together_and_stay_in_json() {
-    assert_eq!(words(r#"a "b c" -p {"d":"e"}"#), ["a", "b c", "-p", r#"{"d":"e"}"#]);
+    assert_eq!(
+        words(r#"a "b c" -p {"d":"e"}"#),
+        ["a", "b c", "-p", r#"{"d":"e"}"#]
+    );
     assert_eq!(words(r#""*" "*""#), ["*", "*"]);
 }

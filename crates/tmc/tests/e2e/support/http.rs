@@ -40,13 +40,19 @@ impl Answer {
 
     /// The `message` of a `Status`.
     pub(crate) fn message(&self) -> String {
-        self.json()["message"].as_str().unwrap_or_default().to_owned()
+        self.json()["message"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
     }
 
     /// Itself, if its code is one of these; panics otherwise.
     #[track_caller]
     pub(crate) fn expect(self, codes: &[u16]) -> Self {
-        assert!(codes.contains(&self.code), "should answer {codes:?}: {self}");
+        assert!(
+            codes.contains(&self.code),
+            "should answer {codes:?}: {self}"
+        );
         self
     }
 }
@@ -73,7 +79,10 @@ impl Content {
 
     /// Anything.
     pub(crate) fn raw(kind: &'static str, bytes: impl Into<Vec<u8>>) -> Self {
-        Self { kind, bytes: bytes.into() }
+        Self {
+            kind,
+            bytes: bytes.into(),
+        }
     }
 }
 
@@ -102,7 +111,9 @@ impl Api {
 
     /// The same server with no identity at all.
     pub(crate) fn anonymous(text: &str) -> Self {
-        Self::with(text, |config| config.auth_info = kube::config::AuthInfo::default())
+        Self::with(text, |config| {
+            config.auth_info = kube::config::AuthInfo::default()
+        })
     }
 
     fn with(text: &str, change: impl FnOnce(&mut kube::Config)) -> Self {
@@ -117,7 +128,9 @@ impl Api {
             config.default_retry = false;
             config.disable_compression = true;
             change(&mut config);
-            Self { client: kube::Client::try_from(config).expect("a client") }
+            Self {
+                client: kube::Client::try_from(config).expect("a client"),
+            }
         })
     }
 
@@ -137,7 +150,10 @@ impl Api {
         content: Option<Content>,
     ) -> Result<Answer, String> {
         let method = request.method_ref().cloned().unwrap_or_default();
-        let path = request.uri_ref().map(ToString::to_string).unwrap_or_default();
+        let path = request
+            .uri_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default();
         let asked = format!("{method} {path}");
         if let Some(content) = &content {
             request = request.header("content-type", content.kind);
@@ -165,15 +181,19 @@ impl Api {
     /// Sends a request; panics without an answer.
     #[track_caller]
     pub(crate) fn send(&self, method: &Method, path: &str, content: Option<Content>) -> Answer {
-        self.try_send(method, path, content).unwrap_or_else(|why| panic!("{why}"))
+        self.try_send(method, path, content)
+            .unwrap_or_else(|why| panic!("{why}"))
     }
 
     /// GET with more headers.
     #[track_caller]
     pub(crate) fn get_with_headers(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
         let start = Request::builder().method(Method::GET).uri(path);
-        let request = headers.iter().fold(start, |r, (name, value)| r.header(*name, *value));
-        self.exchange(request, None).unwrap_or_else(|why| panic!("{why}"))
+        let request = headers
+            .iter()
+            .fold(start, |r, (name, value)| r.header(*name, *value));
+        self.exchange(request, None)
+            .unwrap_or_else(|why| panic!("{why}"))
     }
 
     /// GET.

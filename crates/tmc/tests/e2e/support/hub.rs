@@ -44,7 +44,11 @@ impl Hub {
     }
 
     fn try_start() -> Result<Self, String> {
-        let mut hub = Self { directory: Scratch::new("hub"), port: ports::free(), server: None };
+        let mut hub = Self {
+            directory: Scratch::new("hub"),
+            port: ports::free(),
+            server: None,
+        };
         hub.launch()?;
         Ok(hub)
     }
@@ -52,18 +56,28 @@ impl Hub {
     /// Starts it again on its data directory and port, after [`Hub::kill`] or [`Hub::stop`].
     pub(crate) fn restart(&mut self) {
         assert!(self.server.is_none(), "it is still running");
-        self.launch().unwrap_or_else(|why| panic!("the hub does not start again: {why}"));
+        self.launch()
+            .unwrap_or_else(|why| panic!("the hub does not start again: {why}"));
     }
 
     fn launch(&mut self) -> Result<(), String> {
         // The certificate in an old one may be another.
         let _ = std::fs::remove_file(self.kubeconfig_file());
         let mut command = self.start_command();
-        let mut server = [Server::start("tmc start", &mut command, &self.directory.join("log"))];
+        let mut server = [Server::start(
+            "tmc start",
+            &mut command,
+            &self.directory.join("log"),
+        )];
         until_served(&mut server, seconds(30), || {
-            let text = std::fs::read_to_string(self.kubeconfig_file()).map_err(|e| e.to_string())?;
+            let text =
+                std::fs::read_to_string(self.kubeconfig_file()).map_err(|e| e.to_string())?;
             let answer = Api::from_kubeconfig(&text).try_send(&Method::GET, "/readyz", None)?;
-            if answer.code == 200 { Ok(()) } else { Err(answer.to_string()) }
+            if answer.code == 200 {
+                Ok(())
+            } else {
+                Err(answer.to_string())
+            }
         })?;
         let [server] = server;
         self.server = Some(server);
@@ -105,7 +119,10 @@ impl Hub {
 
     /// The end of its log, for messages.
     pub(crate) fn log_tail(&self) -> String {
-        self.server.as_ref().map(Server::log_tail).unwrap_or_default()
+        self.server
+            .as_ref()
+            .map(Server::log_tail)
+            .unwrap_or_default()
     }
 
     /// `https://host:port`.
@@ -131,7 +148,10 @@ impl Hub {
     /// `tmc` as the administrator, acting in a workspace.
     pub(crate) fn tmc(&self, workspace: &str, args: &[&str]) -> Output {
         let mut command = tmc();
-        command.env("HOME", self.directory.path()).arg("--kubeconfig").arg(self.kubeconfig_file());
+        command
+            .env("HOME", self.directory.path())
+            .arg("--kubeconfig")
+            .arg(self.kubeconfig_file());
         command.args(["--workspace", workspace]).args(args);
         process::run(&mut command, b"", seconds(60))
     }
@@ -158,14 +178,19 @@ impl Hub {
         api.post(collection, &workspace).expect(&[201]);
         until("the workspace is Ready", seconds(10), || {
             let answer = api.get(&format!("{collection}/{name}"));
-            if answer.json()["status"]["phase"] == "Ready" { Ok(()) } else { Err(answer.to_string()) }
+            if answer.json()["status"]["phase"] == "Ready" {
+                Ok(())
+            } else {
+                Err(answer.to_string())
+            }
         });
         format!("root:{name}")
     }
 
     /// The name of the logical cluster behind a workspace's path.
     pub(crate) fn logical_cluster(&self, workspace: &str) -> String {
-        let path = format!("/clusters/{workspace}/apis/core.kcp.io/v1alpha1/logicalclusters/cluster");
+        let path =
+            format!("/clusters/{workspace}/apis/core.kcp.io/v1alpha1/logicalclusters/cluster");
         let object = self.api().get(&path).expect(&[200]).json();
         object["metadata"]["annotations"]["kcp.io/cluster"]
             .as_str()
@@ -175,7 +200,12 @@ impl Hub {
 
     /// A kubeconfig by `tmc workspace kubeconfig` for a user of a workspace: its file.
     pub(crate) fn user(&self, workspace: &str, user: &str) -> PathBuf {
-        let text = self.tmc("root", &["workspace", "kubeconfig", workspace, "--user", user]).ok();
+        let text = self
+            .tmc(
+                "root",
+                &["workspace", "kubeconfig", workspace, "--user", user],
+            )
+            .ok();
         let name = format!("{}-{user}.kubeconfig", workspace.replace(':', "-"));
         self.directory.write(&name, text)
     }
@@ -184,14 +214,25 @@ impl Hub {
     pub(crate) fn grant(&self, workspace: &str, user: &str, role: &str) {
         let mut command = tmc();
         command.arg("--kubeconfig").arg(self.kubeconfig_file());
-        command.args(["workspace", "grant", workspace, "--user", user, "--role", role]);
+        command.args([
+            "workspace",
+            "grant",
+            workspace,
+            "--user",
+            user,
+            "--role",
+            role,
+        ]);
         process::run(&mut command, b"", seconds(30)).ok();
     }
 }
 
 /// Status of a condition of an object.
 pub(crate) fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
-    object["status"]["conditions"].as_array()?.iter().find(|c| c["type"] == kind)
+    object["status"]["conditions"]
+        .as_array()?
+        .iter()
+        .find(|c| c["type"] == kind)
 }
 
 /// Nothing if a condition of an object is True, else how it is.

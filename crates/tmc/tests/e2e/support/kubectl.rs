@@ -38,12 +38,18 @@ impl Kubectl {
 
     /// The same with `--server`.
     pub(crate) fn at(&self, server: &str) -> Self {
-        Self { server: Some(server.to_owned()), ..self.clone() }
+        Self {
+            server: Some(server.to_owned()),
+            ..self.clone()
+        }
     }
 
     /// The same in a working directory.
     pub(crate) fn in_directory(&self, directory: &Path) -> Self {
-        Self { directory: Some(directory.to_owned()), ..self.clone() }
+        Self {
+            directory: Some(directory.to_owned()),
+            ..self.clone()
+        }
     }
 
     /// The same with a variable in its environment.

@@ -25,10 +25,19 @@ impl Authority {
         let mut params = CertificateParams::default();
         params.distinguished_name = name("e2e-ca", &[]);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+        params.key_usages = vec![
+            KeyUsagePurpose::KeyCertSign,
+            KeyUsagePurpose::DigitalSignature,
+        ];
         let certificate = params.self_signed(&key).expect("a certificate").pem();
-        let pair = Pair { certificate, key: key.serialize_pem() };
-        Self { pair, issuer: Issuer::new(params, key) }
+        let pair = Pair {
+            certificate,
+            key: key.serialize_pem(),
+        };
+        Self {
+            pair,
+            issuer: Issuer::new(params, key),
+        }
     }
 
     /// A certificate for a server on 127.0.0.1.
@@ -38,7 +47,9 @@ impl Authority {
             "kubernetes.default.svc".to_owned(),
         ])
         .expect("DNS names");
-        params.subject_alt_names.push(SanType::IpAddress([127, 0, 0, 1].into()));
+        params
+            .subject_alt_names
+            .push(SanType::IpAddress([127, 0, 0, 1].into()));
         params.distinguished_name = name("kube-apiserver", &[]);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         self.sign(params)
@@ -54,8 +65,14 @@ impl Authority {
 
     fn sign(&self, params: CertificateParams) -> Pair {
         let key = KeyPair::generate().expect("a key");
-        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate").pem();
-        Pair { certificate, key: key.serialize_pem() }
+        let certificate = params
+            .signed_by(&key, &self.issuer)
+            .expect("a certificate")
+            .pem();
+        Pair {
+            certificate,
+            key: key.serialize_pem(),
+        }
     }
 }
 

@@ -102,7 +102,9 @@ pub(crate) fn run(command: &mut Command, input: &[u8], limit: Duration) -> Outpu
     };
     // What the command left running may hold the pipes open: no wait without a limit here either.
     let text = |receiver: mpsc::Receiver<Vec<u8>>| {
-        let bytes = receiver.recv_timeout(Duration::from_secs(5)).unwrap_or_default();
+        let bytes = receiver
+            .recv_timeout(Duration::from_secs(5))
+            .unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     };
     Output {
@@ -160,7 +162,11 @@ pub(crate) struct Server {
 impl Server {
     /// Starts it, with its output in `log`.
     pub(crate) fn start(name: &str, command: &mut Command, log: &Path) -> Self {
-        let output = File::options().create(true).append(true).open(log).expect("a log file");
+        let output = File::options()
+            .create(true)
+            .append(true)
+            .open(log)
+            .expect("a log file");
         let errors = output.try_clone().expect("a second handle");
         let child = command
             .stdin(Stdio::null())
@@ -172,13 +178,22 @@ impl Server {
         let group = child.id().to_string();
         let script = "read -r _; kill -s KILL -- \"-$1\"";
         let watchdog = watchdog(script, group.as_ref());
-        Self { name: name.to_owned(), child, log: log.to_owned(), watchdog }
+        Self {
+            name: name.to_owned(),
+            child,
+            log: log.to_owned(),
+            watchdog,
+        }
     }
 
     /// If it has ended: how, and the end of its log.
     pub(crate) fn ended(&mut self) -> Option<String> {
         let status = self.child.try_wait().ok().flatten()?;
-        Some(format!("{} has ended ({status}); its log ends:\n{}", self.name, self.log_tail()))
+        Some(format!(
+            "{} has ended ({status}); its log ends:\n{}",
+            self.name,
+            self.log_tail()
+        ))
     }
 
     /// The end of its log.
@@ -240,7 +255,9 @@ pub(crate) fn until_served<T>(
     match found {
         Ok(outcome) => outcome,
         Err(last) => {
-            let logs = servers.iter().map(|s| format!("--- {}\n{}", s.name, s.log_tail()));
+            let logs = servers
+                .iter()
+                .map(|s| format!("--- {}\n{}", s.name, s.log_tail()));
             Err(format!("{last}\n{}", logs.collect::<Vec<_>>().join("\n")))
         }
     }

@@ -46,7 +46,10 @@ pub(crate) fn program(name: &str) -> PathBuf {
 /// Whether the real programs are there. If not, and that is accepted, records that `test` was
 /// skipped; otherwise panics.
 pub(crate) fn available(test: &str) -> bool {
-    let missing: Vec<&str> = PROGRAMS.into_iter().filter(|name| !program(name).exists()).collect();
+    let missing: Vec<&str> = PROGRAMS
+        .into_iter()
+        .filter(|name| !program(name).exists())
+        .collect();
     if missing.is_empty() {
         return true;
     }
@@ -63,7 +66,8 @@ pub(crate) fn available(test: &str) -> bool {
             .append(true)
             .open(file)
             .expect("the file of $TMC_TEST_SKIP_FILE");
-        file.write_all(format!("real\t{test}\n").as_bytes()).expect("one line in it");
+        file.write_all(format!("real\t{test}\n").as_bytes())
+            .expect("one line in it");
     }
     false
 }
@@ -125,7 +129,11 @@ impl Real {
         let api = Api::from_kubeconfig(&kubeconfig);
         until_served(&mut cluster.servers, seconds(60), || {
             let answer = api.try_send(&http::Method::GET, "/readyz", None)?;
-            if answer.code == 200 { Ok(()) } else { Err(answer.to_string()) }
+            if answer.code == 200 {
+                Ok(())
+            } else {
+                Err(answer.to_string())
+            }
         })?;
         let node = node();
         until_served(&mut cluster.servers, seconds(10), || {
@@ -140,8 +148,21 @@ impl Real {
         let file = cluster.directory.write("admin.kubeconfig", &kubeconfig);
         let kubectl = Kubectl::new(&file, cluster.directory.path());
         let server = cluster.server();
-        let Starting { directory, servers, authority, .. } = cluster;
-        Ok(Self { directory, kubeconfig, api, kubectl, authority, server, _servers: servers })
+        let Starting {
+            directory,
+            servers,
+            authority,
+            ..
+        } = cluster;
+        Ok(Self {
+            directory,
+            kubeconfig,
+            api,
+            kubectl,
+            authority,
+            server,
+            _servers: servers,
+        })
     }
 
     /// The administrator's kubeconfig: inline CA, client certificate and key.
@@ -220,10 +241,21 @@ fn can_run_pods(api: &Api) -> Result<(), String> {
     }
     let node = api.try_send(&http::Method::GET, &format!("/api/v1/nodes/{NODE}"), None)?;
     let object = node.json();
-    let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
-    let ready = conditions.iter().any(|c| c["type"] == "Ready" && c["status"] == "True");
-    let tainted = object["spec"]["taints"].as_array().is_some_and(|list| !list.is_empty());
-    if ready && !tainted { Ok(()) } else { Err(format!("the node is not ready: {node}")) }
+    let conditions = object["status"]["conditions"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    let ready = conditions
+        .iter()
+        .any(|c| c["type"] == "Ready" && c["status"] == "True");
+    let tainted = object["spec"]["taints"]
+        .as_array()
+        .is_some_and(|list| !list.is_empty());
+    if ready && !tainted {
+        Ok(())
+    } else {
+        Err(format!("the node is not ready: {node}"))
+    }
 }
 
 /// A cluster on its way.
@@ -244,7 +276,13 @@ impl Starting {
         let (private, public) = pki::signing_key();
         directory.write("sa.key", private);
         directory.write("sa.pub", public);
-        Self { directory, authority, etcd: ports::free(), secure: ports::free(), servers: Vec::new() }
+        Self {
+            directory,
+            authority,
+            etcd: ports::free(),
+            secure: ports::free(),
+            servers: Vec::new(),
+        }
     }
 
     fn file(&self, name: &str) -> String {
@@ -334,6 +372,8 @@ impl Starting {
             "--use-service-account-credentials=true".to_owned(),
             format!("--cluster-signing-cert-file={}", self.file("ca.crt")),
             format!("--cluster-signing-key-file={}", self.file("ca.key")),
+            // Else the first look at a new autoscaler takes up to 15 s.
+            "--horizontal-pod-autoscaler-sync-period=1s".to_owned(),
         ]);
         self.start("kube-controller-manager", &args);
         let args = self.component("kube-scheduler");

@@ -18,9 +18,13 @@ impl Scratch {
             .tempdir()
             .expect("a temporary directory");
         // Values of statics are never dropped: their directories would stay.
-        let script = "read -r _; for try in 1 2 3 4 5; do rm -rf -- \"$1\" && exit; sleep 0.2; done";
+        let script =
+            "read -r _; for try in 1 2 3 4 5; do rm -rf -- \"$1\" && exit; sleep 0.2; done";
         let watchdog = watchdog(script, directory.path().as_os_str());
-        Self { directory: Some(directory), watchdog }
+        Self {
+            directory: Some(directory),
+            watchdog,
+        }
     }
 
     /// Where it is.

@@ -10,11 +10,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 ///
 /// Panics with what `check` last said when `limit` has passed.
 #[track_caller]
-pub(crate) fn until<T>(
-    what: &str,
-    limit: Duration,
-    check: impl FnMut() -> Result<T, String>,
-) -> T {
+pub(crate) fn until<T>(what: &str, limit: Duration, check: impl FnMut() -> Result<T, String>) -> T {
     match try_until(limit, check) {
         Ok(found) => found,
         Err(last) => panic!("{what}: not within {} s; last: {last}", limit.as_secs()),
