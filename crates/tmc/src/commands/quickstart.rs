@@ -21,6 +21,7 @@ use crate::assembly::embedded::{self, Embedded, EmbeddedOptions};
 use crate::assembly::members::Members;
 use crate::cli::{BindComputeArgs, QuickstartArgs, Role, StoreKind, default_sync_resources};
 use crate::commands::cluster::{Registration, register};
+use crate::commands::start::StopSignal;
 use crate::commands::workspace::{Grantee, create, give};
 use crate::commands::{bind, start};
 use crate::context::{Context, ensure};
@@ -40,16 +41,51 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// A sentence naming the step that failed.
 pub async fn run(args: &QuickstartArgs) -> Result<ExitCode> {
     let started = Instant::now();
+    let mut signals = StopSignal::listen()?;
     let place = Place::choose(args.data_dir.as_deref())?;
-    let outcome = tokio::select! {
-        outcome = show(args, place.path(), started) => outcome,
-        () = start::stopped() => {
+    let shown = tokio::select! {
+        shown = show(args, place.path(), started) => Some(shown),
+        () = signals.received() => None,
+    };
+    let outcome = match shown {
+        None => {
             eprintln!("stopped");
             Ok(ExitCode::SUCCESS)
         }
+        Some(Ok(demo)) if args.once => demo.end().await,
+        Some(Ok(demo)) => {
+            println!("{}", next_steps(&demo.kubeconfig, &demo.clusters));
+            signals.received().await;
+            eprintln!("stopping");
+            demo.end().await.map(|_| ExitCode::SUCCESS)
+        }
+        Some(Err(error)) => Err(error),
     };
     drop(place);
     outcome
+}
+
+/// The running demonstration.
+struct Demo {
+    hub: Embedded,
+    /// Simulated clusters; they end when dropped.
+    simulated: Vec<Member>,
+    clusters: Vec<String>,
+    kubeconfig: PathBuf,
+    available: bool,
+}
+
+impl Demo {
+    /// Ends it; says whether every sample became available.
+    async fn end(self) -> Result<ExitCode> {
+        self.hub.stop().await?;
+        drop(self.simulated);
+        Ok(if self.available {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
+    }
 }
 
 /// Where the data is: a directory of the user's, or one that goes with this process.
@@ -120,7 +156,8 @@ impl Progress {
     }
 }
 
-async fn show(args: &QuickstartArgs, path: &Path, started: Instant) -> Result<ExitCode> {
+/// Brings everything up and shows what happens until the samples are available.
+async fn show(args: &QuickstartArgs, path: &Path, started: Instant) -> Result<Demo> {
     let progress = Progress::new(started);
     let free = SocketAddr::from(([127, 0, 0, 1], 0));
     let listener = embedded::bind(args.listen.unwrap_or(free)).await?;
@@ -163,21 +200,13 @@ async fn show(args: &QuickstartArgs, path: &Path, started: Instant) -> Result<Ex
     let available = follow(&progress, &demo, &names).await?;
     progress.finish();
     println!("{}", summary(&demo, &names).await?);
-    if args.once {
-        embedded.stop().await?;
-        drop(running);
-        return Ok(if available {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        });
-    }
-    println!("{}", next_steps(&file, &names));
-    start::stopped().await;
-    eprintln!("stopping");
-    embedded.stop().await?;
-    drop(running);
-    Ok(ExitCode::SUCCESS)
+    Ok(Demo {
+        hub: embedded,
+        simulated: running,
+        clusters: names,
+        kubeconfig: file,
+        available,
+    })
 }
 
 /// Kubeconfigs of the clusters to register: the given ones, or those of simulated members, which

@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context as _, Result, anyhow};
 use tmc_store::engine::{Engine, Memory, Redb};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::assembly::authority::Authority;
 use crate::assembly::data_dir::DataDir;
@@ -18,6 +19,7 @@ use crate::kubeconfig;
 /// # Errors
 /// One sentence for the person who started it; nothing was changed then.
 pub async fn run(args: &StartArgs) -> Result<()> {
+    let mut signals = StopSignal::listen()?;
     let listener = embedded::bind(args.listen).await?;
     let directory = DataDir::open(&args.data_dir)?;
     let hub = Embedded::start(EmbeddedOptions {
@@ -39,7 +41,7 @@ pub async fn run(args: &StartArgs) -> Result<()> {
     eprintln!("tmc hub is ready at {}", hub.url());
     eprintln!("  export KUBECONFIG={}", absolute(&file));
     eprintln!("  kubectl get workspaces");
-    stopped().await;
+    signals.received().await;
     eprintln!("stopping");
     hub.stop().await
 }
@@ -72,20 +74,31 @@ fn absolute(file: &Path) -> String {
     path.display().to_string()
 }
 
-/// Resolves on Ctrl-C or SIGTERM.
-pub async fn stopped() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let terminated = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut signal) => {
-                signal.recv().await;
-            }
-            Err(_) => std::future::pending().await,
+/// Ctrl-C and SIGTERM, caught from the moment this is made.
+pub struct StopSignal {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl StopSignal {
+    /// Catches the signals from now on: make it before there is anything to clean up.
+    ///
+    /// # Errors
+    /// When the system does not let signals be caught.
+    pub fn listen() -> Result<Self> {
+        let catch = |kind| signal(kind).context("cannot catch signals");
+        Ok(Self {
+            interrupt: catch(SignalKind::interrupt())?,
+            terminate: catch(SignalKind::terminate())?,
+        })
+    }
+
+    /// Resolves when one has come.
+    pub async fn received(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
         }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        () = terminated => {}
     }
 }
 

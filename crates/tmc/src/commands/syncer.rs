@@ -11,6 +11,7 @@ use tmc_runtime::{Connection, ResourceClient};
 use tmc_syncer::{Agent, AgentOptions, Target};
 use tokio_util::sync::CancellationToken;
 
+use super::start::StopSignal;
 use crate::cli::SyncerArgs;
 
 /// Runs an agent until it is told to stop, or the hub says that it has no business any more.
@@ -41,8 +42,9 @@ pub async fn run(args: &SyncerArgs) -> Result<()> {
     });
     let stop = CancellationToken::new();
     let ended = stop.clone();
+    let mut signals = StopSignal::listen()?;
     tokio::spawn(async move {
-        super::start::stopped().await;
+        signals.received().await;
         ended.cancel();
     });
     agent
