@@ -23,11 +23,24 @@ pub(crate) fn run(args: &CrashArgs) -> Result<ExitCode> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command
-        .args(["test", "--release", "-p", "tmc-store", "--test", "crash", "--", "--nocapture"])
+        .args([
+            "test",
+            "--release",
+            "-p",
+            "tmc-store",
+            "--test",
+            "crash",
+            "--",
+            "--nocapture",
+        ])
         .env("TMC_CRASH_KILLS", args.kills.to_string());
     if let Some(seed) = args.seed {
         command.env("TMC_CRASH_SEED", seed.to_string());
     }
     let status = command.status().context("cannot start cargo")?;
-    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if status.success() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }

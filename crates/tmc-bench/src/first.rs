@@ -74,7 +74,10 @@ impl FirstArgs {
     }
 
     fn pace(&self) -> Pace {
-        Pace { count: self.count, rate: self.rate }
+        Pace {
+            count: self.count,
+            rate: self.rate,
+        }
     }
 }
 
@@ -98,10 +101,22 @@ pub(crate) async fn run(args: &FirstArgs) -> Result<ExitCode> {
     if args.wants(Part::Quickstart) {
         report.add(topics::QUICKSTART, quickstart());
     }
-    against(args, &topics::SIMULATED, Cluster::simulated().await, &mut report).await;
+    against(
+        args,
+        &topics::SIMULATED,
+        Cluster::simulated().await,
+        &mut report,
+    )
+    .await;
     match (real, &programs) {
         (Some(real), _) => {
-            against(args, &topics::REAL, real.and_then(Cluster::real), &mut report).await;
+            against(
+                args,
+                &topics::REAL,
+                real.and_then(Cluster::real),
+                &mut report,
+            )
+            .await;
         }
         (None, Err(why)) => {
             for (part, topic) in parts(&topics::REAL) {
@@ -161,14 +176,23 @@ async fn own_start(args: &FirstArgs, report: &mut Report) {
 
 /// A hub as a process on an empty directory; how long it took until ready.
 async fn start_hub() -> Result<(Process, tempfile::TempDir, Duration)> {
-    let directory = tempfile::Builder::new().prefix("tmc-bench-hub-").tempdir()?;
+    let directory = tempfile::Builder::new()
+        .prefix("tmc-bench-hub-")
+        .tempdir()?;
     let data = directory.path().join("data");
     let port = process::free_port()?;
     let mut command = process::own("hub")?;
-    command.arg("--data-dir").arg(&data).args(["--store", "redb"]);
+    command
+        .arg("--data-dir")
+        .arg(&data)
+        .args(["--store", "redb"]);
     command.arg("--listen").arg(format!("127.0.0.1:{port}"));
     let start = Instant::now();
-    let mut hub = [Process::start("the hub", &mut command, directory.path().join("log"))?];
+    let mut hub = [Process::start(
+        "the hub",
+        &mut command,
+        directory.path().join("log"),
+    )?];
     until_ready(port, &data.join("ca.crt"), &mut hub).await?;
     let took = start.elapsed();
     let [hub] = hub;
@@ -182,7 +206,9 @@ async fn reference_start(
     report: &mut Report,
 ) -> Option<Result<Real>> {
     const STARTS: usize = 3;
-    let against = parts(&topics::REAL).iter().any(|(part, _)| args.wants(*part));
+    let against = parts(&topics::REAL)
+        .iter()
+        .any(|(part, _)| args.wants(*part));
     let starts = args.wants(Part::Start);
     let programs = match programs {
         Ok(programs) => programs,
@@ -195,7 +221,11 @@ async fn reference_start(
         }
     };
     if !starts {
-        return if against { Some(Real::start(programs).await) } else { None };
+        return if against {
+            Some(Real::start(programs).await)
+        } else {
+            None
+        };
     }
     let mut times = Vec::new();
     let mut last = None;
@@ -222,13 +252,19 @@ async fn reference_start(
     report.add(topics::REFERENCE_START, Ok(measured));
     let mut real = last?;
     tokio::time::sleep(SETTLE).await;
-    report.add(topics::REFERENCE_MEMORY, real.memory().map(|both| reference_memory(&both)));
+    report.add(
+        topics::REFERENCE_MEMORY,
+        real.memory().map(|both| reference_memory(&both)),
+    );
     Some(Ok(real))
 }
 
 fn reference_memory(both: &[Memory]) -> Measured {
     let total: f64 = both.iter().map(|memory| memory.mb()).sum();
-    let parts: Vec<String> = both.iter().map(|memory| format!("{:.0}", memory.mb())).collect();
+    let parts: Vec<String> = both
+        .iter()
+        .map(|memory| format!("{:.0}", memory.mb()))
+        .collect();
     Measured {
         shown: format!("{total:.0} MB ({})", parts.join(" + ")),
         reached: None,
@@ -244,14 +280,20 @@ fn quickstart() -> Result<Measured> {
     let mut times = Vec::new();
     for _ in 0..RUNS {
         let start = Instant::now();
-        let output = Command::new(&tmc).args(["quickstart", "--once"]).stdin(Stdio::null()).output()?;
+        let output = Command::new(&tmc)
+            .args(["quickstart", "--once"])
+            .stdin(Stdio::null())
+            .output()?;
         times.push(start.elapsed());
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "{}: {said}", output.status);
     }
     let samples = Samples::new(times);
     Ok(Measured {
-        shown: format!("{:.2} s (median of {RUNS})", samples.percentile(50.0).as_secs_f64()),
+        shown: format!(
+            "{:.2} s (median of {RUNS})",
+            samples.percentile(50.0).as_secs_f64()
+        ),
         reached: Some(samples.percentile(50.0) <= Duration::from_secs(3)),
         raw: samples.to_json(),
     })
@@ -264,8 +306,13 @@ async fn against(
     member: Result<Cluster>,
     report: &mut Report,
 ) {
-    let wanted: Vec<_> = parts(topics).into_iter().filter(|(part, _)| args.wants(*part)).collect();
-    let Some((_, first)) = wanted.first() else { return };
+    let wanted: Vec<_> = parts(topics)
+        .into_iter()
+        .filter(|(part, _)| args.wants(*part))
+        .collect();
+    let Some((_, first)) = wanted.first() else {
+        return;
+    };
     let member = match member {
         Ok(member) => member,
         Err(error) => return report.add(*first, Err(error.context("no member"))),
@@ -291,13 +338,25 @@ async fn flows(
     let hub = rig.hosted("hosted", &member.kubeconfig()).await?;
     if args.wants(Part::Latency) {
         let propagation = flow::propagation(&hub, member, args.pace()).await;
-        report.add(topics.latency, propagation.map(|p| stages(&p, topics.latency_ms)));
+        report.add(
+            topics.latency,
+            propagation.map(|p| stages(&p, topics.latency_ms)),
+        );
         let alone = flow::member_alone(member, args.pace()).await;
-        report.add(topics.alone, alone.map(|s| Measured { reached: None, ..latency(&s, (0.0, 0.0)) }));
+        report.add(
+            topics.alone,
+            alone.map(|s| Measured {
+                reached: None,
+                ..latency(&s, (0.0, 0.0))
+            }),
+        );
     }
     if args.wants(Part::Status) {
         let back = flow::status_back(&hub, member, args.pace()).await;
-        report.add(topics.status, back.map(|back| status(&back, topics.status_ms)));
+        report.add(
+            topics.status,
+            back.map(|back| status(&back, topics.status_ms)),
+        );
     }
     if args.wants(Part::Burst) {
         let burst = flow::burst(&hub, member, ("burst", args.burst, 64)).await;
@@ -344,7 +403,9 @@ fn status(back: &flow::StatusBack, target: (f64, f64)) -> Measured {
 
 /// A syncer as a process: idle, then with objects.
 async fn syncer(args: &FirstArgs, topics: &topics::Against, member: &Cluster) -> Result<Measured> {
-    let directory = tempfile::Builder::new().prefix("tmc-bench-syncer-").tempdir()?;
+    let directory = tempfile::Builder::new()
+        .prefix("tmc-bench-syncer-")
+        .tempdir()?;
     let rig = Rig::start().await?;
     let target = rig.external("external").await?;
     let served = match member {
@@ -362,9 +423,16 @@ async fn syncer(args: &FirstArgs, topics: &topics::Against, member: &Cluster) ->
         Ok(file)
     };
     let mut command = process::own("syncer")?;
-    command.arg("--from-kubeconfig").arg(write("hub", &target.kubeconfig)?);
+    command
+        .arg("--from-kubeconfig")
+        .arg(write("hub", &target.kubeconfig)?);
     command.arg("--to-kubeconfig").arg(write("member", &below)?);
-    command.args(["--sync-target-name", &target.name, "--sync-target-uid", &target.uid]);
+    command.args([
+        "--sync-target-name",
+        &target.name,
+        "--sync-target-uid",
+        &target.uid,
+    ]);
     let mut syncer = start_syncer(&mut command, directory.path())?;
     let hub = match rig.external_ready(&target).await {
         Ok(hub) => hub,

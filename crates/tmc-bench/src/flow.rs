@@ -30,7 +30,9 @@ fn config_map(name: &str, bytes: usize) -> Value {
 }
 
 fn names(prefix: &str, count: usize) -> Vec<Wanted> {
-    (0..count).map(|index| (format!("{prefix}-{index:05}"), 0)).collect()
+    (0..count)
+        .map(|index| (format!("{prefix}-{index:05}"), 0))
+        .collect()
 }
 
 /// How objects got from the hub to the member, each time from when the object was to be sent.
@@ -45,7 +47,11 @@ pub(crate) struct Propagation {
 ///
 /// # Errors
 /// When a request is refused or an object never arrives.
-pub(crate) async fn propagation(hub: &Workspace, member: &Cluster, pace: Pace) -> Result<Propagation> {
+pub(crate) async fn propagation(
+    hub: &Workspace,
+    member: &Cluster,
+    pace: Pace,
+) -> Result<Propagation> {
     let namespace = "latency";
     hub.namespace(namespace).await?;
     let above = hub.0.resource("", "v1", "configmaps");
@@ -61,7 +67,10 @@ pub(crate) async fn propagation(hub: &Workspace, member: &Cluster, pace: Pace) -
     let arrived = differences(&intended, &seen.all(&wanted).await?);
     let mut on_hub = [Samples::default(), Samples::default(), Samples::default()];
     for (stage, samples) in (0..).zip(&mut on_hub) {
-        let staged: Vec<Wanted> = wanted.iter().map(|(name, _)| (name.clone(), stage)).collect();
+        let staged: Vec<Wanted> = wanted
+            .iter()
+            .map(|(name, _)| (name.clone(), stage))
+            .collect();
         *samples = differences(&intended, &before.all(&staged).await?);
     }
     Ok(Propagation { arrived, on_hub })
@@ -69,8 +78,13 @@ pub(crate) async fn propagation(hub: &Workspace, member: &Cluster, pace: Pace) -
 
 /// How far an object has come on the hub: 1 with a target's label, 2 with a syncer's finalizer.
 fn stage(object: &Value) -> u64 {
-    let held = meta(object).finalizers().iter().any(|f| f.starts_with(SYNCER_FINALIZER_PREFIX));
-    let labels = object.pointer("/metadata/labels").and_then(Value::as_object);
+    let held = meta(object)
+        .finalizers()
+        .iter()
+        .any(|f| f.starts_with(SYNCER_FINALIZER_PREFIX));
+    let labels = object
+        .pointer("/metadata/labels")
+        .and_then(Value::as_object);
     let labelled = labels.is_some_and(|l| l.keys().any(|key| key.starts_with(STATE_PREFIX)));
     if held { 2 } else { u64::from(labelled) }
 }
@@ -81,7 +95,10 @@ async fn create_all(
     wanted: &[Wanted],
     pace: Pace,
 ) -> Result<Vec<Instant>> {
-    let objects: Vec<Value> = wanted.iter().map(|(name, _)| config_map(name, 64)).collect();
+    let objects: Vec<Value> = wanted
+        .iter()
+        .map(|(name, _)| config_map(name, 64))
+        .collect();
     let client = client.clone();
     pace.offer(move |index| {
         let (client, object) = (client.clone(), objects[index].clone());
@@ -101,7 +118,10 @@ async fn create_all(
 pub(crate) async fn member_alone(member: &Cluster, pace: Pace) -> Result<Samples> {
     let namespace = "alone";
     let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
-    member.resource("", "v1", "namespaces").create("", &object).await?;
+    member
+        .resource("", "v1", "namespaces")
+        .create("", &object)
+        .await?;
     let maps = member.resource("", "v1", "configmaps");
     let seen = Sightings::of(&maps, "", |_| 0).await?;
     let warm = names("alone-warm", WARM_UP);
@@ -143,13 +163,22 @@ pub(crate) async fn status_back(
     }
     arrived.all(&objects).await?;
     let back = Sightings::of(&above, namespace, replicas).await?;
-    let copies: Vec<Value> = objects.iter().filter_map(|(name, _)| arrived.last(name)).collect();
+    let copies: Vec<Value> = objects
+        .iter()
+        .filter_map(|(name, _)| arrived.last(name))
+        .collect();
     // A first round in which nothing is measured: what creation left to do is done by then.
     for copy in &copies {
         write_status(&below, copy, 1).await?;
     }
     let level = |index: usize| (index / STATUS_OBJECTS) as u64 + 2;
-    back.all(&objects.iter().map(|(name, _)| (name.clone(), 1)).collect::<Vec<_>>()).await?;
+    back.all(
+        &objects
+            .iter()
+            .map(|(name, _)| (name.clone(), 1))
+            .collect::<Vec<_>>(),
+    )
+    .await?;
     let wanted: Vec<Wanted> = (0..pace.count)
         .map(|index| (objects[index % STATUS_OBJECTS].0.clone(), level(index)))
         .collect();
@@ -185,19 +214,29 @@ fn workload(kind: StatusKind, name: &str) -> Value {
 }
 
 fn replicas(object: &Value) -> u64 {
-    object.pointer("/status/replicas").and_then(Value::as_u64).unwrap_or(0)
+    object
+        .pointer("/status/replicas")
+        .and_then(Value::as_u64)
+        .unwrap_or(0)
 }
 
 async fn write_status(client: &ResourceClient, copy: &Value, level: u64) -> Result<()> {
     let (namespace, name) = (meta(copy).namespace(), meta(copy).name());
     let status = json!({"observedGeneration": meta(copy).generation(), "replicas": level});
     let patch = json!({"status": status});
-    client.patch(namespace, name, "status", PatchKind::Merge, &patch).await?;
+    client
+        .patch(namespace, name, "status", PatchKind::Merge, &patch)
+        .await?;
     Ok(())
 }
 
 fn differences(from: &[Instant], to: &[Instant]) -> Samples {
-    Samples::new(from.iter().zip(to).map(|(from, to)| to.saturating_duration_since(*from)).collect())
+    Samples::new(
+        from.iter()
+            .zip(to)
+            .map(|(from, to)| to.saturating_duration_since(*from))
+            .collect(),
+    )
 }
 
 /// How a burst went.
@@ -229,7 +268,8 @@ pub(crate) async fn burst(
     let maps = hub.0.resource("", "v1", "configmaps");
     let seen = Sightings::of(&member.resource("", "v1", "configmaps"), "", |_| 0).await?;
     let warm = names(&format!("{namespace}-warm"), 1);
-    maps.create(namespace, &config_map(&warm[0].0, bytes)).await?;
+    maps.create(namespace, &config_map(&warm[0].0, bytes))
+        .await?;
     seen.all(&warm).await?;
     let wanted = names(namespace, objects);
     let start = Instant::now();
@@ -242,8 +282,17 @@ pub(crate) async fn burst(
         answer?;
     }
     let accepted = start.elapsed();
-    let last = seen.all(&wanted).await?.into_iter().max().context("no objects")?;
-    Ok(Burst { objects, accepted, arrived: last.saturating_duration_since(start) })
+    let last = seen
+        .all(&wanted)
+        .await?
+        .into_iter()
+        .max()
+        .context("no objects")?;
+    Ok(Burst {
+        objects,
+        accepted,
+        arrived: last.saturating_duration_since(start),
+    })
 }
 
 #[cfg(test)]
@@ -255,16 +304,31 @@ mod tests {
     async fn every_measurement_runs_against_a_simulated_member() {
         let rig = Rig::start().await.expect("a hub");
         let member = Cluster::simulated().await.expect("a member");
-        let hub = rig.hosted("one", &member.kubeconfig()).await.expect("bound");
-        let pace = Pace { count: 60, rate: 100.0 };
-        let there = propagation(&hub, &member, pace).await.expect("objects arrive");
+        let hub = rig
+            .hosted("one", &member.kubeconfig())
+            .await
+            .expect("bound");
+        let pace = Pace {
+            count: 60,
+            rate: 100.0,
+        };
+        let there = propagation(&hub, &member, pace)
+            .await
+            .expect("objects arrive");
         assert_eq!(there.arrived.len(), 60);
         let [plain, labelled, held] = there.on_hub.map(|samples| samples.percentile(50.0));
         assert!(plain <= labelled && labelled <= held);
-        assert_eq!(member_alone(&member, pace).await.expect("arrives").len(), 60);
-        let back = status_back(&hub, &member, pace).await.expect("status comes back");
+        assert_eq!(
+            member_alone(&member, pace).await.expect("arrives").len(),
+            60
+        );
+        let back = status_back(&hub, &member, pace)
+            .await
+            .expect("status comes back");
         assert_eq!((back.from_write.len(), back.from_watch.len()), (60, 60));
-        let burst = burst(&hub, &member, ("burst", 100, 10)).await.expect("objects arrive");
+        let burst = burst(&hub, &member, ("burst", 100, 10))
+            .await
+            .expect("objects arrive");
         assert!(burst.arrived >= Duration::ZERO && burst.rate() > 0.0);
         rig.stop().await.expect("ends well");
     }

@@ -40,12 +40,16 @@ impl InTls {
     /// Serves a connection at a free port of 127.0.0.1 to whoever has the token.
     pub(crate) async fn serve(connection: Connection) -> Result<Self> {
         let authority = CertificateAuthority::generate("member-ca", Validity::starting_now(DAY))?;
-        let pair = authority.issue_server(&["127.0.0.1".to_owned()], Validity::starting_now(DAY))?;
+        let pair =
+            authority.issue_server(&["127.0.0.1".to_owned()], Validity::starting_now(DAY))?;
         let acceptor = TlsAcceptor::from(server_config(&pair, None)?);
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let url = format!("https://{}", listener.local_addr()?);
         let token = uuid::Uuid::new_v4().simple().to_string();
-        let door = Arc::new(Door { connection, authorization: format!("Bearer {token}") });
+        let door = Arc::new(Door {
+            connection,
+            authorization: format!("Bearer {token}"),
+        });
         let accepting = tokio::spawn(accept(listener, acceptor, door));
         let kubeconfig = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "member",
@@ -56,7 +60,10 @@ impl InTls {
             "contexts": [{"name": "member", "context": {"cluster": "member", "user": "tmc"}}],
             "users": [{"name": "tmc", "user": {"token": token}}],
         });
-        Ok(Self { kubeconfig: kubeconfig.to_string(), accepting })
+        Ok(Self {
+            kubeconfig: kubeconfig.to_string(),
+            accepting,
+        })
     }
 }
 
@@ -70,7 +77,9 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, door: Arc<Door>) {
         let _ = stream.set_nodelay(true);
         let (acceptor, door) = (acceptor.clone(), door.clone());
         tokio::spawn(async move {
-            let Ok(stream) = acceptor.accept(stream).await else { return };
+            let Ok(stream) = acceptor.accept(stream).await else {
+                return;
+            };
             let service = hyper::service::service_fn(move |request| answer(door.clone(), request));
             let server = auto::Builder::new(TokioExecutor::new());
             // A client that goes away is no news here.
@@ -80,12 +89,22 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, door: Arc<Door>) {
 }
 
 async fn answer(door: Arc<Door>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-    let known = request.headers().get(AUTHORIZATION).is_some_and(|v| v == &door.authorization);
-    let passed = if known { pass(&door.connection, request).await } else { None };
+    let known = request
+        .headers()
+        .get(AUTHORIZATION)
+        .is_some_and(|v| v == &door.authorization);
+    let passed = if known {
+        pass(&door.connection, request).await
+    } else {
+        None
+    };
     Ok(passed.unwrap_or_else(|| {
         let mut refused = Response::new(Body::empty());
-        *refused.status_mut() =
-            if known { StatusCode::BAD_GATEWAY } else { StatusCode::UNAUTHORIZED };
+        *refused.status_mut() = if known {
+            StatusCode::BAD_GATEWAY
+        } else {
+            StatusCode::UNAUTHORIZED
+        };
         refused
     }))
 }
@@ -111,7 +130,9 @@ mod tests {
     #[tokio::test]
     async fn a_member_is_served_to_whoever_has_the_token() {
         let member = Cluster::simulated().await.expect("a member");
-        let served = InTls::serve(member.connection().clone()).await.expect("served");
+        let served = InTls::serve(member.connection().clone())
+            .await
+            .expect("served");
         let client = connection(&served.kubeconfig).expect("usable").client("");
         let version = get_path(&client, "/version").await.expect("answered");
         assert!(String::from_utf8_lossy(&version).contains("+sim"));

@@ -65,9 +65,14 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let filter = tracing_subscriber::EnvFilter::try_from_env("TMC_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
     // The children get the same runtime as `tmc` itself.
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
     let outcome = match runtime {
         Ok(runtime) => runtime.block_on(run(&cli.command)),
         Err(error) => Err(error.into()),
@@ -86,8 +91,12 @@ async fn run(command: &Command) -> Result<ExitCode> {
         Command::First(args) => first::run(args).await,
         Command::Store(args) => store::run(args).await,
         Command::Crash(args) => crash::run(args),
-        Command::Hub(args) => tmc::commands::start::run(args).await.map(|()| ExitCode::SUCCESS),
-        Command::Syncer(args) => tmc::commands::syncer::run(args).await.map(|()| ExitCode::SUCCESS),
+        Command::Hub(args) => tmc::commands::start::run(args)
+            .await
+            .map(|()| ExitCode::SUCCESS),
+        Command::Syncer(args) => tmc::commands::syncer::run(args)
+            .await
+            .map(|()| ExitCode::SUCCESS),
     }
 }
 

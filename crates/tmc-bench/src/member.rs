@@ -32,20 +32,31 @@ pub(crate) enum Cluster {
     /// Simulated, in this process, on a store in memory.
     Simulated(Member),
     /// etcd and kube-apiserver, no controllers.
-    Real { real: Box<Real>, connection: Connection },
+    Real {
+        real: Box<Real>,
+        connection: Connection,
+    },
 }
 
 impl Cluster {
     /// A simulated one whose Pods are ready at once.
     pub(crate) async fn simulated() -> Result<Self> {
-        let behaviour = Behaviour { ready_after: Duration::from_millis(1), ..Behaviour::default() };
-        Ok(Self::Simulated(Member::start(Arc::new(SystemEnvironment), behaviour).await?))
+        let behaviour = Behaviour {
+            ready_after: Duration::from_millis(1),
+            ..Behaviour::default()
+        };
+        Ok(Self::Simulated(
+            Member::start(Arc::new(SystemEnvironment), behaviour).await?,
+        ))
     }
 
     /// A real one.
     pub(crate) fn real(real: Real) -> Result<Self> {
         let connection = connection(real.kubeconfig())?;
-        Ok(Self::Real { real: Box::new(real), connection })
+        Ok(Self::Real {
+            real: Box::new(real),
+            connection,
+        })
     }
 
     /// As its administrator.
@@ -73,8 +84,14 @@ impl Cluster {
     /// Deployments; but a simulated member writes their status itself.
     pub(crate) fn status_kind(&self) -> StatusKind {
         match self {
-            Self::Simulated(_) => StatusKind { kind: "StatefulSet", resource: "statefulsets" },
-            Self::Real { .. } => StatusKind { kind: "Deployment", resource: "deployments" },
+            Self::Simulated(_) => StatusKind {
+                kind: "StatefulSet",
+                resource: "statefulsets",
+            },
+            Self::Real { .. } => StatusKind {
+                kind: "Deployment",
+                resource: "deployments",
+            },
         }
     }
 }

@@ -25,7 +25,10 @@ impl Pace {
     ///
     /// # Errors
     /// The first error of a request.
-    pub(crate) async fn offer<F>(self, mut send: impl FnMut(usize) -> F + Send + 'static) -> Result<Vec<Instant>>
+    pub(crate) async fn offer<F>(
+        self,
+        mut send: impl FnMut(usize) -> F + Send + 'static,
+    ) -> Result<Vec<Instant>>
     where
         F: Future<Output = Result<()>> + Send + 'static,
     {
@@ -57,7 +60,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_slow_answer_delays_no_other_request() {
-        let pace = Pace { count: 20, rate: 200.0 };
+        let pace = Pace {
+            count: 20,
+            rate: 200.0,
+        };
         let times = pace
             .offer(|index| async move {
                 if index == 0 {
@@ -68,12 +74,19 @@ mod tests {
             .await
             .expect("no errors");
         assert_eq!(times.len(), 20);
-        assert!(times.windows(2).all(|pair| pair[1] - pair[0] == Duration::from_millis(5)));
+        assert!(
+            times
+                .windows(2)
+                .all(|pair| pair[1] - pair[0] == Duration::from_millis(5))
+        );
     }
 
     #[tokio::test]
     async fn an_error_is_returned() {
-        let pace = Pace { count: 2, rate: 1000.0 };
+        let pace = Pace {
+            count: 2,
+            rate: 1000.0,
+        };
         let refused = pace.offer(|_| async { anyhow::bail!("refused") }).await;
         assert_eq!(refused.expect_err("error").to_string(), "refused");
     }

@@ -22,14 +22,19 @@ impl Process {
     /// # Errors
     /// When it cannot be started.
     pub(crate) fn start(name: &str, command: &mut Command, log: PathBuf) -> Result<Self> {
-        let output = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+        let output =
+            File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
         let child = command
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)
             .spawn()
             .with_context(|| format!("cannot start {name}"))?;
-        Ok(Self { name: name.to_owned(), child, log })
+        Ok(Self {
+            name: name.to_owned(),
+            child,
+            log,
+        })
     }
 
     /// What it takes now.
@@ -46,7 +51,9 @@ impl Process {
     /// # Errors
     /// So it has.
     pub(crate) fn check(&mut self) -> Result<()> {
-        let Some(status) = self.child.try_wait()? else { return Ok(()) };
+        let Some(status) = self.child.try_wait()? else {
+            return Ok(());
+        };
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         let tail = lines[lines.len().saturating_sub(8)..].join("\n");
@@ -81,10 +88,16 @@ impl Memory {
 
     fn parse(status: &str) -> Option<Self> {
         let field = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+            let line = status
+                .lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
             line.trim().strip_suffix(" kB")?.parse().ok()
         };
-        Some(Self { resident: field("VmRSS")?, anonymous: field("RssAnon")?, peak: field("VmHWM")? })
+        Some(Self {
+            resident: field("VmRSS")?,
+            anonymous: field("RssAnon")?,
+            peak: field("VmHWM")?,
+        })
     }
 
     /// In megabytes (10⁶ bytes).
@@ -99,7 +112,11 @@ impl Memory {
 
     /// For people: `12.3 MB (8.1 anonymous)`.
     pub(crate) fn shown(self) -> String {
-        format!("{:.1} MB ({:.1} anonymous)", self.mb(), Self::megabytes(self.anonymous))
+        format!(
+            "{:.1} MB ({:.1} anonymous)",
+            self.mb(),
+            Self::megabytes(self.anonymous)
+        )
     }
 
     /// Raw numbers.
@@ -149,7 +166,11 @@ pub(crate) async fn until_ready(port: u16, ca: &Path, processes: &mut [Process])
     Ok(())
 }
 
-fn checked(processes: &mut [Process], deadline: Instant, last: &dyn std::error::Error) -> Result<()> {
+fn checked(
+    processes: &mut [Process],
+    deadline: Instant,
+    last: &dyn std::error::Error,
+) -> Result<()> {
     for process in processes {
         process.check()?;
     }
@@ -166,7 +187,11 @@ mod tests {
     #[test]
     fn memory_is_read_from_the_kernels_table() {
         let text = "Name:\tx\nVmHWM:\t   300 kB\nVmRSS:\t    200 kB\nRssAnon:\t     100 kB\n";
-        let memory = Memory { resident: 200, anonymous: 100, peak: 300 };
+        let memory = Memory {
+            resident: 200,
+            anonymous: 100,
+            peak: 300,
+        };
         assert_eq!(Memory::parse(text), Some(memory));
         assert_eq!(Memory::parse("Name:\tx\n"), None);
         let own = Memory::of(std::process::id()).expect("our own");
@@ -182,6 +207,9 @@ mod tests {
             Process::start("child", &mut command, directory.path().join("log")).expect("started");
         process.child.wait().expect("ends");
         let error = process.memory().expect_err("gone").to_string();
-        assert!(error.contains("exit status: 3") && error.contains("why"), "{error}");
+        assert!(
+            error.contains("exit status: 3") && error.contains("why"),
+            "{error}"
+        );
     }
 }

@@ -33,7 +33,10 @@ impl Programs {
             || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/testbin"),
             PathBuf::from,
         );
-        match ["etcd", "kube-apiserver"].into_iter().find(|name| !folder.join(name).is_file()) {
+        match ["etcd", "kube-apiserver"]
+            .into_iter()
+            .find(|name| !folder.join(name).is_file())
+        {
             None => Ok(Self(folder)),
             Some(name) => Err(format!("no {name}: run `cargo xtask testbin`")),
         }
@@ -55,14 +58,19 @@ impl Real {
     /// # Errors
     /// Which program ended, with the end of its log.
     pub(crate) async fn start(programs: &Programs) -> Result<Self> {
-        let directory = tempfile::Builder::new().prefix("tmc-bench-real-").tempdir()?;
+        let directory = tempfile::Builder::new()
+            .prefix("tmc-bench-real-")
+            .tempdir()?;
         let files = Files::write(directory.path())?;
         let (client, peer, secure) = (free_port()?, free_port()?, free_port()?);
         let start = Instant::now();
         let mut processes = Vec::new();
         for (name, args) in [
             ("etcd", etcd(directory.path(), client, peer)),
-            ("kube-apiserver", apiserver(directory.path(), client, secure)),
+            (
+                "kube-apiserver",
+                apiserver(directory.path(), client, secure),
+            ),
         ] {
             let mut command = Command::new(programs.0.join(name));
             command.args(args).current_dir(directory.path());
@@ -74,7 +82,12 @@ impl Real {
         let kubeconfig = files.kubeconfig(secure)?;
         // The API server first: without etcd it would only complain.
         processes.reverse();
-        Ok(Self { processes, kubeconfig, started_in, _directory: directory })
+        Ok(Self {
+            processes,
+            kubeconfig,
+            started_in,
+            _directory: directory,
+        })
     }
 
     /// From the start of the programs until ready.
@@ -97,7 +110,10 @@ impl Real {
 }
 
 fn etcd(directory: &Path, client: u16, peer: u16) -> Vec<String> {
-    let (client, peer) = (format!("http://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
+    let (client, peer) = (
+        format!("http://127.0.0.1:{client}"),
+        format!("http://127.0.0.1:{peer}"),
+    );
     vec![
         "--name=default".to_owned(),
         format!("--data-dir={}", directory.join("etcd").display()),
@@ -156,7 +172,8 @@ impl Files {
     fn kubeconfig(&self, port: u16) -> Result<String> {
         let validity = Validity::starting_now(DAY);
         let PemPair { certificate, key } =
-            self.authority.issue_client("bench", &[GROUP_MASTERS], validity)?;
+            self.authority
+                .issue_client("bench", &[GROUP_MASTERS], validity)?;
         let document = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "real",
             "clusters": [{"name": "real", "cluster": {

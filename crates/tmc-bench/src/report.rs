@@ -65,8 +65,19 @@ impl Report {
                 let raw = json!({"failed": text});
                 eprintln!("{}: {text}", topic.name);
                 // The table has room for one line of it.
-                let line: String = text.lines().next().unwrap_or_default().chars().take(100).collect();
-                Row { topic, raw, shown: format!("failed: {line}"), mark: "" }
+                let line: String = text
+                    .lines()
+                    .next()
+                    .unwrap_or_default()
+                    .chars()
+                    .take(100)
+                    .collect();
+                Row {
+                    topic,
+                    raw,
+                    shown: format!("failed: {line}"),
+                    mark: "",
+                }
             }
         };
         eprintln!("{}: {}", row.topic.name, row.shown);
@@ -77,7 +88,12 @@ impl Report {
     pub(crate) fn skip(&mut self, topic: Topic, why: &str) {
         eprintln!("{}: skipped, {why}", topic.name);
         let raw = json!({"skipped": why});
-        self.rows.push(Row { topic, shown: format!("skipped: {why}"), mark: "", raw });
+        self.rows.push(Row {
+            topic,
+            shown: format!("skipped: {why}"),
+            mark: "",
+            raw,
+        });
     }
 
     /// Prints the table, writes the file; failure if a row failed.
@@ -96,14 +112,26 @@ impl Report {
         if let Some(file) = &output.json {
             self.write(title, file)?;
         }
-        Ok(if self.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+        Ok(if self.failed {
+            ExitCode::FAILURE
+        } else {
+            ExitCode::SUCCESS
+        })
     }
 
     fn table(&self) -> String {
-        let mut lines = vec![["ROW", "MEASURED", "TO REACH", "REACHED", "GO REFERENCE"].map(str::to_owned)];
+        let mut lines =
+            vec![["ROW", "MEASURED", "TO REACH", "REACHED", "GO REFERENCE"].map(str::to_owned)];
         lines.extend(self.rows.iter().map(|row| {
             let topic = row.topic;
-            [topic.name, &row.shown, topic.target, row.mark, topic.reference].map(str::to_owned)
+            [
+                topic.name,
+                &row.shown,
+                topic.target,
+                row.mark,
+                topic.reference,
+            ]
+            .map(str::to_owned)
         }));
         let mut widths = [0; 5];
         for line in &lines {
@@ -112,7 +140,10 @@ impl Report {
             }
         }
         let aligned = lines.iter().map(|line| {
-            let cells = line.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+            let cells = line
+                .iter()
+                .zip(widths)
+                .map(|(cell, width)| format!("{cell:width$}"));
             format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
         });
         aligned.collect()
@@ -137,11 +168,17 @@ pub(crate) fn machine() -> String {
     let read = |file: &str| std::fs::read_to_string(file).unwrap_or_default();
     let cpus = std::thread::available_parallelism().map_or(0, usize::from);
     let info = read("/proc/cpuinfo");
-    let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let model = info
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     let model = model.map_or("unknown processor", |(_, name)| name);
     let load = read("/proc/loadavg");
     let load = load.split(' ').next().unwrap_or("?").to_owned();
-    let build = if cfg!(debug_assertions) { "DEBUG BUILD" } else { "release build" };
+    let build = if cfg!(debug_assertions) {
+        "DEBUG BUILD"
+    } else {
+        "release build"
+    };
     format!("{cpus} cores of {model}, load average before the run {load}, {build}")
 }
 
@@ -151,8 +188,17 @@ mod tests {
 
     fn report() -> Report {
         let mut report = Report::default();
-        let topic = |name, method| Topic { name, target: "≤ 1 s", reference: "3 s", method };
-        let good = Measured { shown: "0.5 s".into(), reached: Some(true), raw: json!({"s": 0.5}) };
+        let topic = |name, method| Topic {
+            name,
+            target: "≤ 1 s",
+            reference: "3 s",
+            method,
+        };
+        let good = Measured {
+            shown: "0.5 s".into(),
+            reached: Some(true),
+            raw: json!({"s": 0.5}),
+        };
         report.add(topic("start", "by watch"), Ok(good));
         report.skip(topic("real", ""), "no programs");
         report
@@ -172,15 +218,27 @@ real   skipped: no programs  ≤ 1 s              3 s
     fn raw_numbers_go_to_the_file_and_a_failed_row_fails_the_run() {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("numbers.json");
-        let output = OutputArgs { explain: true, json: Some(file.clone()) };
+        let output = OutputArgs {
+            explain: true,
+            json: Some(file.clone()),
+        };
         let mut report = report();
-        assert_eq!(report.finish("t", &output).expect("written"), ExitCode::SUCCESS);
+        assert_eq!(
+            report.finish("t", &output).expect("written"),
+            ExitCode::SUCCESS
+        );
         let written: Value =
             serde_json::from_slice(&std::fs::read(file).expect("there")).expect("JSON");
         assert_eq!(written["rows"][0]["raw"]["s"], 0.5);
         report.add(Topic::default(), Err(anyhow::anyhow!("broken")));
-        let output = OutputArgs { explain: false, json: None };
-        assert_eq!(report.finish("t", &output).expect("printed"), ExitCode::FAILURE);
+        let output = OutputArgs {
+            explain: false,
+            json: None,
+        };
+        assert_eq!(
+            report.finish("t", &output).expect("printed"),
+            ExitCode::FAILURE
+        );
         assert!(report.table().contains("failed: broken"));
     }
 }

@@ -56,7 +56,13 @@ impl Rig {
         })
         .await?;
         let client = connection(&embedded.admin_kubeconfig()?)?;
-        Ok(Self { embedded, authority, members, client, directory })
+        Ok(Self {
+            embedded,
+            authority,
+            members,
+            client,
+            directory,
+        })
     }
 
     /// Ends it.
@@ -78,18 +84,30 @@ impl Rig {
     pub(crate) async fn hosted(&self, name: &str, member: &Kubeconfigs<'_>) -> Result<Workspace> {
         let kubeconfig = match member {
             Kubeconfigs::InProcess(connection) => {
-                self.members.add(name, (*connection).clone(), &self.authority)
+                self.members
+                    .add(name, (*connection).clone(), &self.authority)
             }
             Kubeconfigs::Text(text) => (*text).to_owned(),
         };
         let (root, compute) = (self.context("root"), self.context(COMPUTE));
-        let registration =
-            Registration { name, kubeconfig: &kubeconfig, location: Some(name), labels: json!({}) };
+        let registration = Registration {
+            name,
+            kubeconfig: &kubeconfig,
+            location: Some(name),
+            labels: json!({}),
+        };
         register(&compute, &registration).await?;
         create(&root, name, false).await?;
         let path = format!("root:{name}");
-        give(&compute, COMPUTE, &Grantee::Workspace(path.clone()), Role::Use).await?;
-        self.bound(&path, COMPUTE, &[format!("location={name}")]).await
+        give(
+            &compute,
+            COMPUTE,
+            &Grantee::Workspace(path.clone()),
+            Role::Use,
+        )
+        .await?;
+        self.bound(&path, COMPUTE, &[format!("location={name}")])
+            .await
     }
 
     /// A workspace with a SyncTarget of its own that waits for its syncer.
@@ -100,7 +118,9 @@ impl Rig {
             "apiVersion": "workload.kcp.io/v1alpha1", "kind": "SyncTarget",
             "metadata": {"name": name}, "spec": {"syncerConfig": {"mode": "External"}},
         });
-        let targets = self.context(&path).resource("workload.kcp.io", "v1alpha1", "synctargets");
+        let targets = self
+            .context(&path)
+            .resource("workload.kcp.io", "v1alpha1", "synctargets");
         let made = targets.create("", &target).await?;
         let mut admin: Value = serde_json::from_str(&serde_json::to_string(
             &Kubeconfig::from_yaml(&self.embedded.admin_kubeconfig()?)?,
@@ -122,7 +142,11 @@ impl Rig {
         wait_for(PATIENCE, || async {
             let found = targets.get("", &target.name).await?;
             let ready = tmc::output::condition(&found, "Ready") == "True";
-            Ok(if ready { Ok(()) } else { Err(tmc::output::why(&found, "Ready")) })
+            Ok(if ready {
+                Ok(())
+            } else {
+                Err(tmc::output::why(&found, "Ready"))
+            })
         })
         .await
         .context("the syncer's SyncTarget is not ready")?;
@@ -170,5 +194,8 @@ impl Workspace {
 
 /// A connection from the text of a kubeconfig.
 pub(crate) fn connection(kubeconfig: &str) -> Result<Connection> {
-    Ok(Connection::from_kubeconfig(&Kubeconfig::from_yaml(kubeconfig)?, None)?)
+    Ok(Connection::from_kubeconfig(
+        &Kubeconfig::from_yaml(kubeconfig)?,
+        None,
+    )?)
 }

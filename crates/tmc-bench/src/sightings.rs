@@ -45,7 +45,10 @@ impl Board {
 
     fn first(&self, (name, level): &Wanted) -> Option<Instant> {
         let seen = self.seen.lock();
-        seen.get(name)?.iter().find(|(reached, _)| reached >= level).map(|(_, at)| *at)
+        seen.get(name)?
+            .iter()
+            .find(|(reached, _)| reached >= level)
+            .map(|(_, at)| *at)
     }
 }
 
@@ -68,8 +71,14 @@ impl Sightings {
     /// When the watch is refused.
     pub(crate) async fn of(client: &ResourceClient, namespace: &str, level: Level) -> Result<Self> {
         // As long as a server lets a watch be, so that none ends in a measurement.
-        let params = WatchParams { timeout: Duration::from_secs(3000), ..WatchParams::default() };
-        let mut events = client.watch(namespace, &params).await.context("cannot watch")?;
+        let params = WatchParams {
+            timeout: Duration::from_secs(3000),
+            ..WatchParams::default()
+        };
+        let mut events = client
+            .watch(namespace, &params)
+            .await
+            .context("cannot watch")?;
         let board = Arc::new(Board::default());
         let noted = board.clone();
         let task = tokio::spawn(async move {
@@ -105,7 +114,11 @@ impl Sightings {
             let left = PATIENCE.saturating_sub(progress.elapsed());
             if left.is_zero() || self.task.is_finished() && before == missing.len() {
                 let first = missing.first().map(|index| &wanted[*index]);
-                bail!("{} of {} never arrived, first {first:?}", missing.len(), wanted.len());
+                bail!(
+                    "{} of {} never arrived, first {first:?}",
+                    missing.len(),
+                    wanted.len()
+                );
             }
             // Not for each event: looking is quadratic, and takes time from what is measured.
             tokio::time::sleep(Duration::from_millis(20)).await;

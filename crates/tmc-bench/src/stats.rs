@@ -57,7 +57,13 @@ mod tests {
     #[test]
     fn a_percentile_is_a_sample_by_nearest_rank() {
         let hundred = of(&(1..=100).rev().collect::<Vec<_>>());
-        for (percent, millis) in [(50.0, 50.0), (99.0, 99.0), (99.1, 100.0), (100.0, 100.0), (0.0, 1.0)] {
+        for (percent, millis) in [
+            (50.0, 50.0),
+            (99.0, 99.0),
+            (99.1, 100.0),
+            (100.0, 100.0),
+            (0.0, 1.0),
+        ] {
             assert_eq!(hundred.ms(percent), millis, "p{percent}");
         }
         assert_eq!(of(&[5, 1, 3]).ms(50.0), 3.0);

@@ -54,10 +54,31 @@ impl Kind {
 }
 
 const COMMITS: [(usize, [&str; 2]); 4] = [
-    (1, ["memory: commits, 1 submitter", "redb: commits, 1 submitter"]),
-    (8, ["memory: commits, 8 submitters", "redb: commits, 8 submitters"]),
-    (64, ["memory: commits, 64 submitters", "redb: commits, 64 submitters"]),
-    (256, ["memory: commits, 256 submitters", "redb: commits, 256 submitters"]),
+    (
+        1,
+        ["memory: commits, 1 submitter", "redb: commits, 1 submitter"],
+    ),
+    (
+        8,
+        [
+            "memory: commits, 8 submitters",
+            "redb: commits, 8 submitters",
+        ],
+    ),
+    (
+        64,
+        [
+            "memory: commits, 64 submitters",
+            "redb: commits, 64 submitters",
+        ],
+    ),
+    (
+        256,
+        [
+            "memory: commits, 256 submitters",
+            "redb: commits, 256 submitters",
+        ],
+    ),
 ];
 const COMMIT_METHOD: &str = "closed loop: each submitter creates a key with 1 KiB, waits until it \
                              is durable, and goes on; rate, and p50 / p99 of one commit";
@@ -67,7 +88,10 @@ const REOPEN: Topic = Topic {
     reference: "",
     method: "closed with all objects of 1 KiB in it; from opening the file until reads are answered",
 };
-const FAN_OUT: [&str; 2] = ["memory: fan-out to all watchers", "redb: fan-out to all watchers"];
+const FAN_OUT: [&str; 2] = [
+    "memory: fan-out to all watchers",
+    "redb: fan-out to all watchers",
+];
 const FAN_OUT_METHOD: &str = "200 commits, each when the one before has reached every watcher of \
                               its resource; from the call until the last watcher has it";
 
@@ -80,16 +104,22 @@ pub(crate) async fn run(args: &StoreArgs) -> Result<ExitCode> {
     let mut report = Report::default();
     for kind in Kind::value_variants() {
         for (submitters, names) in COMMITS {
-            let topic =
-                Topic { name: names[*kind as usize], method: COMMIT_METHOD, ..Topic::default() };
+            let topic = Topic {
+                name: names[*kind as usize],
+                method: COMMIT_METHOD,
+                ..Topic::default()
+            };
             let length = Duration::from_secs_f64(args.seconds);
             report.add(topic, commits(*kind, submitters, length).await);
         }
     }
     report.add(REOPEN, reopen(args.objects).await);
     for kind in Kind::value_variants() {
-        let topic =
-            Topic { name: FAN_OUT[*kind as usize], method: FAN_OUT_METHOD, ..Topic::default() };
+        let topic = Topic {
+            name: FAN_OUT[*kind as usize],
+            method: FAN_OUT_METHOD,
+            ..Topic::default()
+        };
         report.add(topic, fan_out(*kind, args.watchers).await);
     }
     report.finish(&title, &args.output)
@@ -160,7 +190,12 @@ async fn reopen(objects: usize) -> Result<Measured> {
                 if number >= objects {
                     return anyhow::Ok(());
                 }
-                commit(&store, format!("core/configmaps/c/default/{number}"), &value).await?;
+                commit(
+                    &store,
+                    format!("core/configmaps/c/default/{number}"),
+                    &value,
+                )
+                .await?;
             }
         });
     }
@@ -229,7 +264,9 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn every_row_of_the_store_can_be_measured() {
         for kind in Kind::value_variants() {
-            let row = commits(*kind, 4, Duration::from_millis(50)).await.expect("commits");
+            let row = commits(*kind, 4, Duration::from_millis(50))
+                .await
+                .expect("commits");
             assert!(row.raw["commits"].as_u64() > Some(0));
             fan_out(*kind, 10).await.expect("fans out");
         }

@@ -10,6 +10,7 @@ mod support;
 
 mod bad_input;
 mod compare;
+mod credentials;
 mod data_dir;
 mod isolation;
 mod main_job;
