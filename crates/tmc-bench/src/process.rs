@@ -4,6 +4,7 @@ use std::fs::File;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -125,9 +126,26 @@ impl Memory {
     }
 }
 
-/// A port of 127.0.0.1 that nobody uses now.
+/// A port of 127.0.0.1 that nobody uses now, given out once in this process.
+///
+/// # Errors
+/// When there is none.
 pub(crate) fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+    // Below the range of outgoing connections: asking a port in that range again and again, until
+    // somebody listens there, sooner or later connects to itself.
+    const PORTS: std::ops::Range<u16> = 20_000..32_000;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Processes that run at the same time start at different places.
+    let start = std::process::id().wrapping_mul(97);
+    for _ in PORTS {
+        let step = u32::from(NEXT.fetch_add(1, Ordering::Relaxed));
+        let offset = start.wrapping_add(step) % u32::from(PORTS.end - PORTS.start);
+        let port = PORTS.start + u16::try_from(offset)?;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no free port in {PORTS:?}")
 }
 
 /// This program with a hidden subcommand.
@@ -196,6 +214,13 @@ mod tests {
         assert_eq!(Memory::parse("Name:\tx\n"), None);
         let own = Memory::of(std::process::id()).expect("our own");
         assert!(own.peak >= own.resident && own.resident >= own.anonymous && own.anonymous > 0);
+    }
+
+    #[test]
+    fn free_ports_differ_and_are_not_those_of_outgoing_connections() {
+        let (one, other) = (free_port().expect("one"), free_port().expect("another"));
+        assert_ne!(one, other);
+        assert!((20_000..32_000).contains(&one));
     }
 
     #[test]
