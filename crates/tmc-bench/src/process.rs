@@ -4,11 +4,14 @@ use std::fs::File;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
+use tmc_runtime::client::get_path;
+use tmc_runtime::{Connection, Credential, Endpoint, SystemDialer};
 
 /// A child that is killed when this value is dropped.
 pub(crate) struct Process {
@@ -161,22 +164,26 @@ pub(crate) fn beside(name: &str) -> Option<PathBuf> {
     path.is_file().then_some(path)
 }
 
-/// Waits until a server at a port of 127.0.0.1 answers `/readyz` with 200. `ca` is read once the
-/// port is open: a server may make its certificates as it starts.
+/// Waits until a server at a port of 127.0.0.1 answers `/readyz` with 200. `ca` is read when it is
+/// there: a server may make its certificates as it starts.
 ///
 /// # Errors
 /// When one of the processes ends, or after a minute with the last answer.
 pub(crate) async fn until_ready(port: u16, ca: &Path, processes: &mut [Process]) -> Result<()> {
-    use tmc_runtime::{Connection, Credential, Endpoint, SystemDialer, client::get_path};
     const PAUSE: Duration = Duration::from_millis(1);
     let deadline = Instant::now() + Duration::from_secs(60);
     while let Err(error) = tokio::net::TcpStream::connect(("127.0.0.1", port)).await {
         checked(processes, deadline, &error)?;
         tokio::time::sleep(PAUSE).await;
     }
-    let url = format!("https://127.0.0.1:{port}");
-    let endpoint = Endpoint::new(&url, std::fs::read(ca)?, Credential::Anonymous)?;
-    let client = Connection::https(&endpoint, std::sync::Arc::new(SystemDialer))?.client("");
+    let connection = loop {
+        match trusting(port, ca) {
+            Ok(connection) => break connection,
+            Err(error) => checked(processes, deadline, &error)?,
+        }
+        tokio::time::sleep(PAUSE).await;
+    };
+    let client = connection.client("");
     while let Err(error) = get_path(&client, "/readyz").await {
         checked(processes, deadline, &error)?;
         tokio::time::sleep(PAUSE).await;
@@ -184,10 +191,18 @@ pub(crate) async fn until_ready(port: u16, ca: &Path, processes: &mut [Process])
     Ok(())
 }
 
+/// A connection to a port of 127.0.0.1, once the file with its CA is complete.
+fn trusting(port: u16, ca: &Path) -> Result<Connection> {
+    let pem = std::fs::read(ca).with_context(|| format!("cannot read {}", ca.display()))?;
+    let url = format!("https://127.0.0.1:{port}");
+    let endpoint = Endpoint::new(&url, pem, Credential::Anonymous)?;
+    Ok(Connection::https(&endpoint, Arc::new(SystemDialer))?)
+}
+
 fn checked(
     processes: &mut [Process],
     deadline: Instant,
-    last: &dyn std::error::Error,
+    last: &dyn std::fmt::Display,
 ) -> Result<()> {
     for process in processes {
         process.check()?;
