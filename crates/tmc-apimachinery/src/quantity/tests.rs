@@ -255,7 +255,11 @@ proptest! {
         let text = q.to_string();
         let read = quantity(&text);
         prop_assert_eq!(read, q);
-        prop_assert_eq!(read.to_string(), text);
+        // A binary amount that 1024 does not divide prints without a suffix, as in Go; such text
+        // reads as a decimal amount, whose own form is shorter where 1000 divides it.
+        if read.format() == q.format() {
+            prop_assert_eq!(read.to_string(), text);
+        }
     }
 
     #[test]
