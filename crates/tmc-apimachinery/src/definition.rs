@@ -206,6 +206,8 @@ impl ApiSet {
         self.by_gvr
             .values()
             .filter(|d| d.gvk.group == resource.group && d.plural == resource.resource)
-            .min_by(|a, b| crate::discovery::compare_versions(&a.gvk.version, &b.gvk.version))
+            .min_by(|a, b| {
+                crate::version_priority::compare_versions(&a.gvk.version, &b.gvk.version)
+            })
     }
 }

@@ -19,6 +19,7 @@ pub mod selector;
 pub mod status;
 pub mod table;
 pub mod user;
+pub mod version_priority;
 
 pub use names::{
     ClusterName, ClusterScope, GroupResource, GroupVersion, GroupVersionKind, GroupVersionResource,

@@ -10,6 +10,7 @@ mod facts;
 mod kinds;
 mod omit;
 mod quantities;
+mod report;
 mod schemas;
 mod validation;
 

@@ -5,7 +5,7 @@ use serde_json::Value;
 use tmc_apimachinery::GroupVersionKind;
 use tmc_apimachinery::quantity::Quantity;
 
-use crate::validation::{Field, Report};
+use crate::report::{Field, Report};
 
 const PATTERN: &str =
     "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";

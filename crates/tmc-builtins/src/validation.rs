@@ -14,7 +14,6 @@ mod custom_resources;
 mod network;
 mod pod;
 mod rbac;
-mod report;
 mod service;
 mod storage;
 mod workloads;
@@ -23,7 +22,7 @@ use serde_json::Value;
 use tmc_apimachinery::GroupVersionKind;
 use tmc_apimachinery::status::Cause;
 
-pub(crate) use report::{Field, Report};
+use crate::report::{Field, Report};
 
 /// Errors of an object of a built-in kind beyond its schema, with Kubernetes' wording; `old` is the
 /// stored object on update. At most a hundred; other kinds have none.

@@ -7,7 +7,7 @@ use super::checks::{
     items, items_mut, list, non_negative, one_of, present, put, same, selector, text,
 };
 use super::pod;
-use super::report::{Field, Report};
+use crate::report::{Field, Report};
 
 /// A CronJob appends 11 characters to make the name of a Job, which has at most 63.
 const MAX_CRON_JOB_NAME: usize = 52;

@@ -7,7 +7,7 @@ use tmc_apimachinery::definition::NameRule;
 use tmc_apimachinery::meta::{validate_label_value, validate_name, validate_qualified_name};
 use tmc_apimachinery::selector::LabelSelector;
 
-use super::report::{Field, Report};
+use crate::report::{Field, Report};
 
 pub(super) fn text<'a>(object: &'a Value, key: &str) -> &'a str {
     object.get(key).and_then(Value::as_str).unwrap_or("")

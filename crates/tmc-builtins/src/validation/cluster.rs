@@ -9,7 +9,7 @@ use tmc_apimachinery::meta::{meta, validate_qualified_name};
 use super::checks::{
     int_or_percent, items, list, one_of, optional_name, present, required_text, selector, text,
 };
-use super::report::{Field, Report};
+use crate::report::{Field, Report};
 
 const PEM_REQUEST: &[u8] = b"-----BEGIN CERTIFICATE REQUEST-----";
 const MAX_USER_PRIORITY: i64 = 1_000_000_000;

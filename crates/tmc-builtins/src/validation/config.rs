@@ -6,7 +6,7 @@ use serde_json::Value;
 use tmc_apimachinery::meta::meta;
 
 use super::checks::{map, present, same, text};
-use super::report::{Field, Report};
+use crate::report::{Field, Report};
 
 /// Most bytes of data in one object.
 const MAX_SIZE: usize = 1024 * 1024;

@@ -10,7 +10,7 @@ use super::checks::{
     PROTOCOLS, items, list, map, non_negative, one_of, port_name, port_number, port_number_or_name,
     present, required_name, required_text, text, unique,
 };
-use super::report::{Field, Report};
+use crate::report::{Field, Report};
 
 const HANDLERS: [&str; 5] = ["exec", "httpGet", "tcpSocket", "grpc", "sleep"];
 const ENV_SOURCES: [&str; 5] = [

@@ -8,7 +8,7 @@ use tmc_apimachinery::meta::meta;
 use tmc_apimachinery::schema::Schema;
 
 use super::checks::{items, list, name_faults, one_of, present, text};
-use super::report::{Field, Report};
+use crate::report::{Field, Report};
 
 const COLUMN_TYPES: [&str; 5] = ["boolean", "date", "integer", "number", "string"];
 const APPROVAL: &str = "api-approved.kubernetes.io";

@@ -10,7 +10,7 @@ use super::checks::{
     PROTOCOLS, items, list, name_faults, one_of, optional_name, port_name, port_number,
     port_number_or_name, present, required_text, selector, text,
 };
-use super::report::{Field, Report};
+use crate::report::{Field, Report};
 
 const MAX_ENDPOINTS: usize = 1000;
 const MAX_ADDRESSES: usize = 100;

@@ -11,7 +11,7 @@ use super::checks::{
     required_name, required_text, same, selector, text,
 };
 use super::containers;
-use super::report::{Field, Report};
+use crate::report::{Field, Report};
 
 /// The members of a volume that are no source.
 const NO_SOURCE: [&str; 1] = ["name"];

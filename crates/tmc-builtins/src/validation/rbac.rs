@@ -5,7 +5,7 @@ use tmc_apimachinery::definition::NameRule;
 use tmc_apimachinery::selector::LabelSelector;
 
 use super::checks::{items, list, optional_name, present, required_text, same, text};
-use super::report::{Field, Report};
+use crate::report::{Field, Report};
 
 const GROUP: &str = "rbac.authorization.k8s.io";
 

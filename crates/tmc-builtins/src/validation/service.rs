@@ -11,7 +11,7 @@ use super::checks::{
     PROTOCOLS, items, labels, list, one_of, optional_name, port_number, port_number_or_name, text,
     unique,
 };
-use super::report::{Field, Report};
+use crate::report::{Field, Report};
 
 const MAX_TIMEOUT: i64 = 86_400;
 

@@ -10,7 +10,7 @@ use tmc_apimachinery::status::Cause;
 use super::checks::{
     items, list, map, one_of, optional_name, present, put, same, selector, text, unique,
 };
-use super::report::{Field, Report};
+use crate::report::{Field, Report};
 
 const MODES: [&str; 4] = [
     "ReadOnlyMany",

@@ -9,7 +9,7 @@ use super::checks::{
     selects_everything, text,
 };
 use super::pod;
-use super::report::{Field, Report};
+use crate::report::{Field, Report};
 
 pub(super) fn apps(kind: &str, object: &Value, old: Option<&Value>, report: &mut Report) {
     let (spec, field) = (&object["spec"], Field::new("spec"));
