@@ -66,6 +66,13 @@ pub const API_VERSION_ANNOTATION: &str = "apiresource.kcp.io/apiVersion";
 pub const MESSAGE_ANNOTATION: &str = "status.workload.kcp.io/message";
 /// Annotation of a SyncTarget derived from a Cluster: `<namespace>/<name>/<uid>` of that Cluster.
 pub const OWNER_CLUSTER_ANNOTATION: &str = "tmc.kcp.io/owner-cluster";
+/// Label of what an agent has in its member and on the hub: the uid of its SyncTarget.
+pub const AGENT_UID_LABEL: &str = "tmc.kcp.io/synctarget-uid";
+/// Annotation of the same: `<cluster>/<name>/<uid>` of the SyncTarget. Nothing is changed or
+/// deleted without it.
+pub const AGENT_OWNER_ANNOTATION: &str = "tmc.kcp.io/synctarget";
+/// Annotation of a registration account in a member: which Cluster it was made for, for people.
+pub const REGISTRATION_ANNOTATION: &str = "tmc.kcp.io/registration";
 /// Annotation of a Workspace: its creator, as JSON.
 pub const WORKSPACE_OWNER_ANNOTATION: &str = "experimental.tenancy.kcp.io/owner";
 /// Annotation of a Workspace: hash of the shard its logical cluster is on.

@@ -5,6 +5,7 @@
 //! judges by these types, controllers decide with their pure derivations, the syncer and the
 //! virtual workspaces talk in [`syncer`] payloads and mark objects with [`keys`] and [`hashes`].
 
+pub mod agent;
 pub mod conditions;
 pub mod crd;
 pub mod hashes;
