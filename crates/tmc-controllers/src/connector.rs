@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tmc_runtime::{Connection, Credential, Dialer, Endpoint, Error};
+use tmc_runtime::{Connection, Credential, Dialer, Endpoint, Error, Fence};
 use tokio::net::TcpStream;
 
 /// How long one address may take to answer.
@@ -235,6 +235,7 @@ impl SimulatedMembers for NoSimulatedMembers {
 pub struct Outbound {
     dialer: Arc<dyn Dialer>,
     simulated: Arc<dyn SimulatedMembers>,
+    fence: Option<Fence>,
 }
 
 impl Outbound {
@@ -243,12 +244,24 @@ impl Outbound {
         Self {
             dialer: Arc::new(CheckedDialer::new(own)),
             simulated,
+            fence: None,
         }
     }
 
     /// With another way to dial; for tests, and for networks with their own rules.
     pub fn with_dialer(dialer: Arc<dyn Dialer>, simulated: Arc<dyn SimulatedMembers>) -> Self {
-        Self { dialer, simulated }
+        Self {
+            dialer,
+            simulated,
+            fence: None,
+        }
+    }
+
+    /// The same, for one term of a leader: nothing is written to a member once it has ended.
+    #[must_use]
+    pub fn fenced(mut self, fence: &Fence) -> Self {
+        self.fence = Some(fence.clone());
+        self
     }
 
     /// A connection to a member. Nothing is sent yet.
@@ -256,6 +269,14 @@ impl Outbound {
     /// # Errors
     /// A sentence if the endpoint cannot be used, or names a simulated member that is not there.
     pub fn connect(&self, endpoint: &Endpoint) -> Result<Connection, Error> {
+        let connection = self.connect_unfenced(endpoint)?;
+        Ok(match &self.fence {
+            Some(fence) => connection.fenced(fence),
+            None => connection,
+        })
+    }
+
+    fn connect_unfenced(&self, endpoint: &Endpoint) -> Result<Connection, Error> {
         if endpoint.host().ends_with(SIMULATED_SUFFIX) {
             return self
                 .simulated

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use http::{Request, Response, Uri};
+use http::{Method, Request, Response, Uri};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use kube::client::Body;
@@ -14,6 +14,7 @@ use tmc_apimachinery::ClusterName;
 use tower::{BoxError, ServiceExt};
 
 use crate::https::{Dialer, Endpoint, HttpsTransport, SystemDialer};
+use crate::lease::{ENDED, Fence};
 
 /// Clients kept per connection; the least recently asked for goes first. A client in use elsewhere
 /// lives on.
@@ -142,6 +143,29 @@ impl Connection {
         }))
     }
 
+    /// The same server, for writes of one term of a leader: everything but GET and HEAD is refused once
+    /// `fence` has ended, and dropped if it ends while the request is under way (as a dropped call,
+    /// such a write may still commit if the server had it by then).
+    #[must_use]
+    pub fn fenced(&self, fence: &Fence) -> Self {
+        let (inner, fence) = (Arc::clone(&self.0.transport), fence.clone());
+        Self::over(self.0.base_path.clone(), move |request| {
+            if matches!(*request.method(), Method::GET | Method::HEAD) {
+                return inner(request);
+            }
+            if !fence.holds() {
+                return Box::pin(std::future::ready(Err(ENDED.into())));
+            }
+            let (call, fence) = (inner(request), fence.clone());
+            Box::pin(async move {
+                tokio::select! {
+                    answer = call => answer,
+                    () = fence.ended() => Err(ENDED.into()),
+                }
+            })
+        })
+    }
+
     /// Path of the kubeconfig's `server` URL (`/clusters/root`), empty if none.
     pub fn base_path(&self) -> &str {
         &self.0.base_path
@@ -196,6 +220,15 @@ pub struct Hub {
 }
 
 impl Hub {
+    /// The same hub, for writes of one term: see [`Connection::fenced`].
+    #[must_use]
+    pub fn fenced(&self, fence: &Fence) -> Self {
+        Self {
+            connection: self.connection.fenced(fence),
+            workspaces: self.workspaces,
+        }
+    }
+
     /// A client for one logical cluster (`/clusters/<name>`, or no prefix on a plain hub).
     ///
     /// # Panics
@@ -212,6 +245,16 @@ impl Hub {
         self.scope("*")
     }
 
+    /// The logical cluster that an object of this hub is in; on a plain hub it is `root`, whatever
+    /// somebody has written into the object.
+    pub fn cluster_of(&self, object: &serde_json::Value) -> ClusterName {
+        ClusterName::new(if self.workspaces {
+            tmc_apimachinery::meta::meta(object).cluster()
+        } else {
+            ClusterName::ROOT
+        })
+    }
+
     fn scope(&self, cluster: &str) -> kube::Client {
         let base = self.connection.base_path();
         if !self.workspaces {
@@ -226,6 +269,8 @@ impl Hub {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn echo() -> Connection {
@@ -269,6 +314,45 @@ mod tests {
             workspaces: false,
         };
         assert_eq!(path_seen(&plain.wildcard()).await, "/api?limit=1");
+    }
+
+    async fn method_answered(connection: &Connection, method: Method) -> Result<u16, String> {
+        let request = Request::builder().method(method).uri("/x");
+        let request = request.body(Body::empty()).unwrap();
+        let answer = connection.client("").send(request).await;
+        answer
+            .map(|a| a.status().as_u16())
+            .map_err(|error| match error {
+                kube::Error::Service(inner) => inner.to_string(),
+                other => other.to_string(),
+            })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn behind_a_fence_that_has_ended_one_may_read_and_nothing_else() {
+        let fence = Fence::for_tests(Duration::from_secs(10));
+        let fenced = echo().fenced(&fence);
+        assert_eq!(method_answered(&fenced, Method::POST).await, Ok(200));
+        tokio::time::advance(Duration::from_secs(10)).await;
+        for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
+            assert_eq!(method_answered(&fenced, method).await, Err(ENDED.into()));
+        }
+        assert_eq!(method_answered(&fenced, Method::GET).await, Ok(200));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_under_way_is_dropped_when_its_fence_ends() {
+        let service = tower::service_fn(|_: Request<Body>| {
+            std::future::pending::<Result<Response<Body>, BoxError>>()
+        });
+        let fence = Fence::for_tests(Duration::from_secs(10));
+        let fenced = Connection::in_process(service).fenced(&fence);
+        let start = tokio::time::Instant::now();
+        assert_eq!(
+            method_answered(&fenced, Method::PUT).await,
+            Err(ENDED.into())
+        );
+        assert_eq!(start.elapsed().as_secs(), 10);
     }
 
     #[tokio::test]

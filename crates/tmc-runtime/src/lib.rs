@@ -1,5 +1,6 @@
 //! What controllers, virtual workspaces and the syncer stand on: connections, a cluster-aware REST
-//! client, informers with indexes, a typed work queue, a committer. Works against any hub.
+//! client, informers with indexes, a typed work queue, a committer, leader election. Works against any
+//! hub.
 
 mod answer;
 pub mod client;
@@ -9,6 +10,7 @@ pub mod controller;
 pub mod https;
 pub mod informer;
 pub mod jitter;
+pub mod lease;
 pub mod queue;
 mod reflector;
 mod store;
@@ -21,3 +23,4 @@ pub use connection::{Connection, Hub};
 pub use https::{Credential, Dialer, Endpoint, SystemDialer};
 pub use informer::{ClusterKey, Informer, Store};
 pub use jitter::Jitter;
+pub use lease::Fence;
