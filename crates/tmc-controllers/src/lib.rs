@@ -5,6 +5,7 @@
 //! What they need of the world outside is in [`Deps`]: beats, Hosted syncers, the outbound
 //! connector, a clock.
 
+pub mod beat_leases;
 pub mod clock;
 pub mod cluster;
 pub mod connector;

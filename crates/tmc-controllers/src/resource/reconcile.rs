@@ -129,6 +129,10 @@ pub fn is_excluded(group: &str, resource: &str, object: &Slim, referenced: bool)
         // Members make these two themselves, with their own content.
         ("", "configmaps") => object.metadata.name == "kube-root-ca.crt",
         ("", "serviceaccounts") => object.metadata.name == "default",
+        // The way to the API server itself, where the hub is a Kubernetes API server.
+        ("", "services") => {
+            object.metadata.name == "kubernetes" && object.metadata.namespace == "default"
+        }
         _ => false,
     }
 }
@@ -283,6 +287,16 @@ mod tests {
         object.secret_type = Some(kind.into());
         assert_eq!(is_excluded("", resource, &object, referenced), expected);
         assert!(!is_excluded("example.com", resource, &object, false));
+    }
+
+    #[test]
+    fn the_service_of_a_hubs_own_api_server_stays_there_and_its_namesakes_do_not() {
+        let mut own = object(json!({}), json!({}), json!([]));
+        own.metadata.name = "kubernetes".into();
+        own.metadata.namespace = "default".into();
+        assert!(is_excluded("", "services", &own, false));
+        own.metadata.namespace = "team".into();
+        assert!(!is_excluded("", "services", &own, false));
     }
 
     #[test]
