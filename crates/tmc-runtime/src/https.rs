@@ -142,6 +142,13 @@ impl Endpoint {
         self
     }
 
+    /// The same server for another caller.
+    #[must_use]
+    pub fn with_credential(mut self, credential: Credential) -> Self {
+        self.credential = credential;
+        self
+    }
+
     /// The server's host, IPv6 addresses without brackets.
     pub fn host(&self) -> &str {
         self.authority

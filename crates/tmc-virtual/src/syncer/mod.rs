@@ -12,4 +12,4 @@ pub use endpoints::{Beat, BeatSink};
 pub use surface::{
     BY_SECRET, ClusterView, SyncAccess, SyncerDependencies, SyncerWorkspace, secret_index,
 };
-pub use targets::{TargetId, TargetView, hosted_user};
+pub use targets::{GROUP_HOSTED, TargetId, TargetView, hosted_user};

@@ -7,7 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::StreamExt;
 use serde_json::Value;
-use tmc_apimachinery::meta::meta;
+use tmc_api::keys::CLUSTER_ANNOTATION;
+use tmc_apimachinery::meta::{meta, set_annotation};
 use tmc_apimachinery::options::{DeleteOptions, ListOptions, WriteOptions};
 use tmc_apimachinery::status::{ApiError, Result};
 use tmc_apimachinery::user::UserInfo;
@@ -27,8 +28,8 @@ const TRIES: usize = 5;
 
 /// Objects that no view shows, whatever their labels say.
 pub(super) trait Hidden: Send + Sync {
-    /// Whether an object of the resource is one of them.
-    fn hides(&self, resource: &str, object: &Value) -> bool;
+    /// Whether an object of the resource in a logical cluster is one of them.
+    fn hides(&self, resource: &str, cluster: &ClusterName, object: &Value) -> bool;
 }
 
 /// The storage of every view of one hub.
@@ -84,13 +85,18 @@ impl SyncerStore {
     /// The object in the view; `None` if it is not this target's to see.
     fn show(&self, request: &ResourceRequest, object: &Value) -> Result<Option<Value>> {
         let domain = domain(request)?;
-        let visible =
-            domain.keys.sees(object) && !self.hidden.hides(&request.definition.plural, object);
+        let cluster = self.hub.cluster_of(object);
+        let resource = &request.definition.plural;
+        let visible = domain.keys.sees(object) && !self.hidden.hides(resource, &cluster, object);
         if !visible {
             return Ok(None);
         }
-        let cluster = ClusterName::new(meta(object).cluster());
-        view(object, &domain.keys, &(self.workspace_url)(&cluster)).map(Some)
+        let mut shown = view(object, &domain.keys, &(self.workspace_url)(&cluster))?;
+        if !self.hub.workspaces {
+            // A plain hub does not tell it, and must not be told it either: only the view has it.
+            set_annotation(&mut shown, CLUSTER_ANNOTATION, cluster.as_str());
+        }
+        Ok(Some(shown))
     }
 
     /// As [`Self::show`] for one of many: an object that cannot be transformed is left out, so that

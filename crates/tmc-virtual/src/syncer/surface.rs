@@ -104,7 +104,7 @@ pub struct SyncerWorkspace {
 struct NeverSynced(Store<ClusterView>);
 
 impl Hidden for NeverSynced {
-    fn hides(&self, resource: &str, object: &Value) -> bool {
+    fn hides(&self, resource: &str, cluster: &ClusterName, object: &Value) -> bool {
         if resource != "secrets" {
             return false;
         }
@@ -115,7 +115,7 @@ impl Hidden for NeverSynced {
             "bootstrap.kubernetes.io/token",
         ];
         let at = meta(object);
-        let key = secret_key(at.cluster(), at.namespace(), at.name());
+        let key = secret_key(cluster.as_str(), at.namespace(), at.name());
         internal.contains(&kind) || !self.0.by_index(BY_SECRET, &key).is_empty()
     }
 }
@@ -270,6 +270,11 @@ impl ApiSurface for SyncerWorkspace {
             return Resolution::NotMine;
         };
         if self.ready().is_err() {
+            return Resolution::NotMine;
+        }
+        // A hub without workspaces has one, and answers to no other name.
+        let other = |scope: &ClusterScope| matches!(scope, ClusterScope::One(cluster) if cluster.as_str() != ClusterName::ROOT);
+        if !self.store.hub.workspaces && parsed.scope.as_ref().is_some_and(other) {
             return Resolution::NotMine;
         }
         let Some(domain) = self.domain(&parsed) else {

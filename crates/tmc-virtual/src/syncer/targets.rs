@@ -8,7 +8,7 @@ use tmc_apimachinery::{ClusterName, GroupVersionResource};
 use super::transform::TargetKeys;
 
 /// Group of Hosted syncers. Set only on requests made inside the hub's process.
-pub(super) const GROUP_HOSTED: &str = "system:tmc:hosted-syncers";
+pub const GROUP_HOSTED: &str = "system:tmc:hosted-syncers";
 
 /// A SyncTarget's identity: compared exactly, all three.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
