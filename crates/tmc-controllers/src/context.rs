@@ -58,6 +58,7 @@ pub(crate) struct Queues {
     pub(crate) placements: WorkQueue<ClusterKey>,
     pub(crate) namespaces: WorkQueue<ClusterKey>,
     pub(crate) objects: WorkQueue<ObjectKey>,
+    pub(crate) coordination: WorkQueue<ObjectKey>,
 }
 
 impl Queues {
@@ -70,6 +71,7 @@ impl Queues {
             placements: WorkQueue::with_jitter("placement", jitter.clone()),
             namespaces: WorkQueue::with_jitter("namespace", jitter.clone()),
             objects: WorkQueue::with_jitter("resource", jitter.clone()),
+            coordination: WorkQueue::with_jitter("coordination", jitter.clone()),
         }
     }
 }
@@ -114,13 +116,22 @@ impl Context {
 
     /// Puts every object found in an index into the queue.
     pub(crate) fn enqueue_objects(&self, index: &'static str, value: &str) {
-        for (number, resource) in self.stores.resources.iter().enumerate() {
-            for key in resource.store.keys_by_index(index, value) {
-                self.queues.objects.add(ObjectKey {
+        for object in self.objects_by_index(index, value) {
+            self.queues.objects.add(object);
+        }
+    }
+
+    /// Every object found in an index, of all synced resources.
+    pub(crate) fn objects_by_index(&self, index: &'static str, value: &str) -> Vec<ObjectKey> {
+        let resources = self.stores.resources.iter().enumerate();
+        resources
+            .flat_map(|(number, resource)| {
+                let keys = resource.store.keys_by_index(index, value).into_iter();
+                keys.map(move |key| ObjectKey {
                     resource: number,
                     key,
-                });
-            }
-        }
+                })
+            })
+            .collect()
     }
 }

@@ -10,6 +10,7 @@ pub mod clock;
 pub mod cluster;
 pub mod connector;
 mod context;
+pub mod coordination;
 pub mod heartbeat;
 pub mod kubeconfig;
 pub mod location;

@@ -12,7 +12,7 @@ use crate::cluster::{CredentialCache, Prober};
 use crate::context::{Context, Deps, Queues};
 use crate::members::Members;
 use crate::stores::Informers;
-use crate::{cluster, location, namespace, placement, resource, synctarget, wiring};
+use crate::{cluster, coordination, location, namespace, placement, resource, synctarget, wiring};
 
 /// Runs every controller against one hub. Two managers of one hub do no harm (all writes have
 /// preconditions) but double work; one should lead.
@@ -71,6 +71,7 @@ impl Handle {
             && queues.placements.is_empty()
             && queues.namespaces.is_empty()
             && queues.objects.is_empty()
+            && queues.coordination.is_empty()
             && queues.locations.is_empty()
             && queues.first_locations.is_empty()
             && queues.sync_targets.is_empty()
@@ -128,6 +129,7 @@ async fn run(ctx: Arc<Context>, stop: CancellationToken) {
         workers(&ctx, &queues.placements, 1, &stop, placement::run),
         workers(&ctx, &queues.namespaces, 4, &stop, namespace::run),
         workers(&ctx, &queues.objects, 8, &stop, resource::run),
+        workers(&ctx, &queues.coordination, 4, &stop, coordination::run),
     ];
     stop.cancelled().await;
     for set in &mut sets {

@@ -14,6 +14,7 @@ use tmc_runtime::controller::{Flow, Outcome};
 use tmc_runtime::{ClusterKey, ResourceClient};
 
 use crate::context::{Context, ObjectKey};
+use crate::coordination::shares;
 use crate::slim::Slim;
 use crate::stores::index;
 
@@ -44,7 +45,8 @@ pub(crate) async fn run(ctx: Arc<Context>, object_key: ObjectKey) -> Outcome {
     let excluded = reconcile::is_excluded(group, plural, &object, referenced);
     let now = Time::new(ctx.now()).to_string();
     let exists = |target: &str| ctx.stores.target_exists(target);
-    let new = reconcile::reconcile(&object, &namespace, excluded, exists, &now);
+    let mut new = reconcile::reconcile(&object, &namespace, excluded, exists, &now);
+    shares::apply(&ctx, &resource.gvr, key, &namespace, &mut new);
     ctx.committer(resource.gvr.clone())
         .main(key, &*object, &new)
         .await?;

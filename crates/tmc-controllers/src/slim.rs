@@ -1,8 +1,11 @@
 //! The part of an object that labelling controllers need: metadata, and of that only what they read.
 //! Thousands of objects are watched; their specs are not kept.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// An object without spec, data and status; of labels and annotations only those of `kcp.io` domains.
@@ -14,6 +17,14 @@ pub struct Slim {
     /// `type` of a Secret.
     #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
     pub secret_type: Option<String>,
+    /// `spec.replicas`, if it is a whole number. Read, never written.
+    #[serde(
+        rename = "spec",
+        default,
+        skip_serializing,
+        deserialize_with = "replicas_of"
+    )]
+    pub replicas: Option<i64>,
 }
 
 /// Metadata of a [`Slim`] object.
@@ -71,6 +82,73 @@ fn of_our_domains<'de, D: Deserializer<'de>>(de: D) -> Result<BTreeMap<String, S
         .collect())
 }
 
+/// Reads `replicas` of a spec and passes over everything else without keeping any of it. A spec or
+/// a number of another shape is none: what is no workload may have any spec.
+fn replicas_of<'de, D: Deserializer<'de>>(de: D) -> Result<Option<i64>, D::Error> {
+    de.deserialize_any(Member("replicas"))
+}
+
+/// The number in the member of this name; in nothing else is one. Without a name: the number itself.
+#[derive(Clone, Copy)]
+struct Member(&'static str);
+
+impl<'de> DeserializeSeed<'de> for Member {
+    type Value = Option<i64>;
+
+    fn deserialize<D: Deserializer<'de>>(self, de: D) -> Result<Self::Value, D::Error> {
+        de.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Member {
+    type Value = Option<i64>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("anything")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut found = None;
+        while let Some(name) = map.next_key::<Cow<'de, str>>()? {
+            if !self.0.is_empty() && name == self.0 {
+                found = map.next_value_seed(Self(""))?;
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(found)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(None)
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Self::Value, E> {
+        Ok(Some(number).filter(|_| self.0.is_empty()))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Self::Value, E> {
+        Ok(i64::try_from(number).ok().filter(|_| self.0.is_empty()))
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+}
+
 impl Slim {
     /// Whether a controller of the hub made it.
     pub fn has_controller(&self) -> bool {
@@ -102,4 +180,36 @@ pub fn states(labels: &BTreeMap<String, String>) -> impl Iterator<Item = (&str, 
             value.as_str(),
         ))
     })
+}
+
+#[cfg(test)]
+mod replicas_tests {
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[rstest]
+    #[case(json!({"replicas": 3, "template": {"replicas": 7}}), Some(3))]
+    #[case(json!({"template": {"replicas": 7}, "list": [1, {"replicas": 2}]}), None)]
+    #[case(json!({"replicas": 0}), Some(0))]
+    #[case(json!({"replicas": -1}), Some(-1))]
+    #[case(json!({"replicas": "3"}), None)]
+    #[case(json!({"replicas": {"min": 1, "replicas": 3}}), None)]
+    #[case(json!({"replicas": null}), None)]
+    #[case(json!([{"replicas": 3}]), None)]
+    #[case(json!(3), None)]
+    #[case(json!("text"), None)]
+    #[case(json!(null), None)]
+    fn replicas_are_read_from_a_spec_of_any_shape_and_never_written(
+        #[case] spec: Value,
+        #[case] expected: Option<i64>,
+    ) {
+        let object = json!({"metadata": {"name": "a"}, "spec": spec});
+        let slim: Slim = serde_json::from_value(object.clone()).unwrap();
+        assert_eq!(slim.replicas, expected);
+        let text: Slim = serde_json::from_str(&object.to_string()).unwrap();
+        assert_eq!(text, slim);
+        assert!(serde_json::to_value(&slim).unwrap().get("spec").is_none());
+    }
 }

@@ -13,6 +13,7 @@ use tmc_runtime::ClusterKey;
 use tmc_runtime::informer::Change;
 
 use crate::context::{Context, ObjectKey};
+use crate::coordination;
 use crate::namespace::reconcile::Namespace;
 use crate::slim::Slim;
 use crate::stores::{Informers, index, marks, own_provider};
@@ -103,6 +104,7 @@ fn target(ctx: &Context, key: &ClusterKey, change: &Change<'_, SyncTarget>) {
         }
         Change::Applied { .. } => {}
     }
+    coordination::target_changed(ctx, &target_key, change);
     if differs(change, schedulability) {
         enqueue_choosers(ctx, &key.cluster);
         for location in ctx
@@ -229,6 +231,7 @@ fn location(ctx: &Context, key: &ClusterKey, change: &Change<'_, Location>) {
 fn placement(ctx: &Context, key: &ClusterKey, change: &Change<'_, Placement>) {
     ctx.assumed.lock().remove(key);
     ctx.queues.placements.add(key.clone());
+    coordination::placement_changed(ctx, key, change);
     let facts = |placement: &Placement| {
         let status = placement.status.as_ref();
         (
@@ -250,6 +253,7 @@ fn placement(ctx: &Context, key: &ClusterKey, change: &Change<'_, Placement>) {
 
 fn namespace(ctx: &Context, key: &ClusterKey, change: &Change<'_, Namespace>) {
     ctx.queues.namespaces.add(key.clone());
+    coordination::namespace_changed(ctx, key, change);
     let selected_by = |namespace: &Namespace| {
         let annotations = namespace.metadata.annotations.as_ref();
         let annotated = annotations.is_some_and(|a| a.contains_key(PLACEMENT_ANNOTATION));
@@ -290,10 +294,12 @@ fn workspace(ctx: &Context, cluster: &ClusterName) {
 
 fn object(ctx: &Context, resource: usize, key: &ClusterKey, change: &Change<'_, Slim>) {
     if !matches!(change, Change::Deleted(_)) && differs(change, facts_of_object) {
-        ctx.queues.objects.add(ObjectKey {
+        let object = ObjectKey {
             resource,
             key: key.clone(),
-        });
+        };
+        coordination::object_changed(ctx, &object, change.latest());
+        ctx.queues.objects.add(object);
     }
     // A namespace waits for the marks of a target to vanish from its objects.
     let lost = change.before().is_some_and(|before| {
@@ -314,5 +320,5 @@ fn object(ctx: &Context, resource: usize, key: &ClusterKey, change: &Change<'_, 
 fn facts_of_object(object: &Slim) -> impl PartialEq + use<> {
     let mut meta = object.metadata.clone();
     meta.resource_version.clear();
-    (meta, object.secret_type.clone())
+    (meta, object.secret_type.clone(), object.replicas)
 }

@@ -126,6 +126,18 @@ impl FakeHub {
             .unwrap();
     }
 
+    /// Replaces the members of a status that are given, as a target's view would.
+    pub(crate) fn patch_status(&self, cluster: &str, resource: &str, name: &str, status: &Value) {
+        let (namespace, name) = name.rsplit_once('/').unwrap_or(("", name));
+        let patch = json!({"status": status});
+        self.apply(
+            &target(cluster, resource, namespace, name),
+            "status",
+            &patch,
+        )
+        .unwrap();
+    }
+
     pub(crate) fn delete(&self, cluster: &str, resource: &str, name: &str) {
         let (namespace, name) = name.rsplit_once('/').unwrap_or(("", name));
         self.remove(&target(cluster, resource, namespace, name))

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod coordination;
 mod hub;
 mod world;
 
