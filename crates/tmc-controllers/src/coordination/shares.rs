@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tmc_api::keys::{SPEC_DIFF_PREFIX, spec_diff_annotation};
+use tmc_api::keys::{SPEC_DIFF_PREFIX, spec_diff_annotation, state_label};
 use tmc_api::scheduling::{Division, DivisionStrategy, Placement, ReplicaMode, selects};
 use tmc_api::workload::SyncTarget;
 use tmc_apimachinery::GroupVersionResource;
@@ -35,31 +35,31 @@ pub(crate) fn is_divisible(gvr: &GroupVersionResource) -> bool {
     (&*gvr.group, &*gvr.resource) == ("apps", "deployments")
 }
 
-/// The share of every target that does not run all `total` replicas. A target that several
-/// Placements picked counts for the first of them only, so that what it holds belongs to one
-/// division; a division over a single target is none.
-pub fn shares(total: u64, asks: &[Ask], held: impl Fn(&str) -> u64) -> BTreeMap<String, u64> {
-    let mut taken = BTreeSet::new();
-    let mut shares = BTreeMap::new();
+/// What every target is to run of `total` replicas: its share, or `None` for all of them. A target
+/// that several Placements picked counts for the first of them only, so that what it holds belongs
+/// to one division; a division over a single target is none.
+pub fn shares(
+    total: u64,
+    asks: &[Ask],
+    held: impl Fn(&str) -> u64,
+) -> BTreeMap<String, Option<u64>> {
+    let mut shares: BTreeMap<String, Option<u64>> = BTreeMap::new();
     for ask in asks {
-        let own: Vec<(&String, u64)> = ask
-            .targets
-            .iter()
-            .filter(|(key, _)| taken.insert(key.as_str()))
-            .map(|(key, weight)| (key, *weight))
-            .collect();
+        let new = |key: &&String| !shares.contains_key(*key);
+        let own: Vec<String> = ask.targets.keys().filter(new).cloned().collect();
         let Some(strategy) = ask.strategy.filter(|_| own.len() > 1) else {
+            shares.extend(own.into_iter().map(|key| (key, None)));
             continue;
         };
         let places: Vec<Place> = own
             .iter()
-            .map(|(key, weight)| Place {
-                weight: *weight,
+            .map(|key| Place {
+                weight: ask.targets.get(key).copied().unwrap_or(0),
                 held: held(key),
             })
             .collect();
-        let divided = divide(total, strategy, &places);
-        shares.extend(own.into_iter().map(|(key, _)| key.clone()).zip(divided));
+        let divided = divide(total, strategy, &places).into_iter().map(Some);
+        shares.extend(own.into_iter().zip(divided));
     }
     shares
 }
@@ -88,8 +88,11 @@ pub fn weight(division: &Division, target: &SyncTarget) -> u64 {
     }
 }
 
-/// Puts the shares into an object's annotations; targets without one lose what was written for them.
-pub fn annotate(object: &mut Slim, shares: &BTreeMap<String, u64>) {
+/// Puts the shares into an object's annotations. A target that runs all loses what was written for
+/// it. So does one that no Placement wants, once it is rid of the object: until then it keeps its
+/// share, so that it does not grow while others take over.
+pub fn annotate(object: &mut Slim, shares: &BTreeMap<String, Option<u64>>) {
+    let labels = &object.metadata.labels;
     let annotations = &mut object.metadata.annotations;
     let written = annotations
         .keys()
@@ -101,7 +104,12 @@ pub fn annotate(object: &mut Slim, shares: &BTreeMap<String, u64>) {
     for key in keys {
         let name = spec_diff_annotation(&key);
         let before = annotations.get(&name).map(String::as_str);
-        match spec_diff::with_share(before, shares.get(&key).copied()) {
+        let share = match shares.get(&key) {
+            Some(share) => *share,
+            None if labels.contains_key(&state_label(&key)) => continue,
+            None => None,
+        };
+        match spec_diff::with_share(before, share) {
             Some(text) => drop(annotations.insert(name, text)),
             None => drop(annotations.remove(&name)),
         }
@@ -123,7 +131,7 @@ pub(crate) fn apply(
     let shares = if is_divisible(gvr) {
         let total = u64::try_from(object.replicas.unwrap_or(1)).unwrap_or(0);
         let held = |target: &str| held(object, target);
-        shares(total, &asks(ctx, key, namespace), held)
+        shares(total, &asks(ctx, key, namespace, object), held)
     } else {
         BTreeMap::new()
     };
@@ -139,8 +147,8 @@ fn held(object: &Slim, target: &str) -> u64 {
 }
 
 /// What the Placements that select a namespace ask for, in order of their names; nothing if none of
-/// them divides.
-fn asks(ctx: &Context, key: &ClusterKey, namespace: &Namespace) -> Vec<Ask> {
+/// them divides and nothing is left of a division.
+fn asks(ctx: &Context, key: &ClusterKey, namespace: &Namespace, object: &Slim) -> Vec<Ask> {
     let stores = &ctx.stores;
     let labels = namespace.metadata.labels.clone().unwrap_or_default();
     let mut placements = stores
@@ -153,7 +161,11 @@ fn asks(ctx: &Context, key: &ClusterKey, namespace: &Namespace) -> Vec<Ask> {
     let divided = placements
         .iter()
         .any(|(_, placement)| is_divided(placement));
-    if !divided || is_system_namespace(&key.namespace) {
+    let annotations = &object.metadata.annotations;
+    let written = annotations
+        .keys()
+        .any(|key| key.starts_with(SPEC_DIFF_PREFIX));
+    if !(divided || written) || is_system_namespace(&key.namespace) {
         return Vec::new();
     }
     placements.sort_by(|(a, _), (b, _)| a.cmp(b));
@@ -199,15 +211,15 @@ mod tests {
 
     #[rstest]
     #[case::one_placement(&[ask(EVEN, &["A", "B", "C"])], json!({"A": 2, "B": 2, "C": 1}))]
-    #[case::everywhere_all(&[ask(None, &["A", "B"])], json!({}))]
-    #[case::alone(&[ask(EVEN, &["A"])], json!({}))]
+    #[case::everywhere_all(&[ask(None, &["A", "B"])], json!({"A": null, "B": null}))]
+    #[case::alone(&[ask(EVEN, &["A"])], json!({"A": null}))]
     #[case::each_on_its_own(&[ask(EVEN, &["A", "B"]), ask(EVEN, &["C", "D"])], json!({"A": 3, "B": 2, "C": 3, "D": 2}))]
-    #[case::the_first_decides(&[ask(None, &["A"]), ask(EVEN, &["A", "B", "C"])], json!({"B": 3, "C": 2}))]
-    #[case::nothing_left_to_divide(&[ask(EVEN, &["A", "B"]), ask(EVEN, &["B", "C"])], json!({"A": 3, "B": 2}))]
+    #[case::the_first_decides(&[ask(None, &["A"]), ask(EVEN, &["A", "B", "C"])], json!({"A": null, "B": 3, "C": 2}))]
+    #[case::nothing_left_to_divide(&[ask(EVEN, &["A", "B"]), ask(EVEN, &["B", "C"])], json!({"A": 3, "B": 2, "C": null}))]
     fn each_placement_divides_over_its_own_targets(#[case] asks: &[Ask], #[case] expected: Value) {
         let shares = shares(5, asks, |_| 0);
         assert_eq!(json!(shares), expected);
-        let again = super::shares(5, asks, |key| shares.get(key).copied().unwrap_or(0));
+        let again = super::shares(5, asks, |key| shares[key].unwrap_or(0));
         assert_eq!(again, shares);
     }
 
@@ -221,15 +233,26 @@ mod tests {
         let name = spec_diff_annotation("A");
         let theirs = r#"[{"op":"add","path":"/paused","value":true}]"#;
         let mut object = object(json!({(name.as_str()): theirs, "kcp.io/other": "x"}));
-        let shares = BTreeMap::from([("A".to_owned(), 2), ("B".to_owned(), 1)]);
+        let shares = BTreeMap::from([("A".to_owned(), Some(2)), ("B".to_owned(), Some(1))]);
         annotate(&mut object, &shares);
         assert_eq!((held(&object, "A"), held(&object, "B")), (2, 1));
         let once = object.clone();
         annotate(&mut object, &shares);
         assert_eq!(object, once, "a second pass changes nothing");
-        annotate(&mut object, &BTreeMap::from([("A".to_owned(), 3)]));
-        assert_eq!((held(&object, "A"), held(&object, "B")), (3, 0));
-        annotate(&mut object, &BTreeMap::new());
+        object
+            .metadata
+            .labels
+            .insert(state_label("B"), "Sync".into());
+        annotate(&mut object, &BTreeMap::from([("A".to_owned(), Some(3))]));
+        assert_eq!(
+            (held(&object, "A"), held(&object, "B")),
+            (3, 1),
+            "B is on its way out"
+        );
+        object.metadata.labels.clear();
+        annotate(&mut object, &BTreeMap::from([("A".to_owned(), Some(3))]));
+        assert_eq!((held(&object, "A"), held(&object, "B")), (3, 0), "and out");
+        annotate(&mut object, &BTreeMap::from([("A".to_owned(), None)]));
         let left = json!({(name.as_str()): theirs, "kcp.io/other": "x"});
         assert_eq!(json!(object.metadata.annotations), left);
     }
