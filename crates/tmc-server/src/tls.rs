@@ -121,6 +121,17 @@ fn certificates(what: &'static str, pem: &str) -> Result<Vec<CertificateDer<'sta
     }
 }
 
+/// From when until when the first certificate of a PEM text is good; `None` if it holds none.
+pub fn validity(pem: &str) -> Option<(SystemTime, SystemTime)> {
+    let chain = certificates("the certificate", pem).ok()?;
+    let (_, parsed) = X509Certificate::from_der(chain.first()?).ok()?;
+    let seconds = u64::try_from(parsed.validity().not_before.timestamp()).ok()?;
+    Some((
+        UNIX_EPOCH + Duration::from_secs(seconds),
+        not_after(&parsed),
+    ))
+}
+
 /// What a verified client certificate says of its holder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Peer {

@@ -5,7 +5,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::builder::{EnumValueParser, PathBufValueParser, TypedValueParser as _};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
 /// Transparent multi-cluster control plane: plain kubectl in front of many clusters.
 #[derive(Debug, Parser)]
@@ -17,6 +18,27 @@ pub struct Cli {
     pub command: Command,
 }
 
+impl Cli {
+    /// Reads a command line; ends the program with 2 and a hint if it is none of ours. Called as
+    /// `kubectl-tmc` it names itself as kubectl's users call it.
+    pub fn from_command_line(arguments: impl Iterator<Item = std::ffi::OsString>) -> Self {
+        let arguments: Vec<_> = arguments.collect();
+        let mut command = Self::command();
+        let program = arguments.first().map(PathBuf::from).unwrap_or_default();
+        if program
+            .file_stem()
+            .is_some_and(|stem| stem == "kubectl-tmc")
+        {
+            command = command.bin_name("kubectl tmc");
+        }
+        let matches = command.get_matches_from(arguments);
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+}
+
+/// Container image of this release.
+pub const DEFAULT_IMAGE: &str = concat!("ghcr.io/tmc/tmc:v", env!("CARGO_PKG_VERSION"));
+
 /// Flags of every command that talks to a hub.
 #[derive(Clone, Debug, Args)]
 pub struct Global {
@@ -27,8 +49,39 @@ pub struct Global {
     #[arg(long, global = true, value_name = "PATH")]
     pub workspace: Option<String>,
     /// Output format
-    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
-    pub output: Format,
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "FORMAT",
+        default_value = "table",
+        value_parser = EnumValueParser::<Format>::new().map(Output::Format)
+    )]
+    pub output: Output,
+}
+
+impl Global {
+    /// The format asked for; a table where `-o` names a file.
+    pub fn format(&self) -> Format {
+        match self.output {
+            Output::Format(format) => format,
+            Output::File(_) => Format::Table,
+        }
+    }
+}
+
+/// A command line that is well formed and still makes no sense: the program ends with 2.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub String);
+
+/// What `-o` says: a format, or for `tmc sync` a file (one type, so that the flag keeps one name).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// How results are printed.
+    Format(Format),
+    /// Where the result is written; `-` is standard output.
+    File(PathBuf),
 }
 
 /// How results are printed.
@@ -61,9 +114,72 @@ pub enum Command {
     /// Bind this workspace to something that another provides
     #[command(subcommand)]
     Bind(BindCommand),
-    /// Show targets
+    /// Show targets and placements
     #[command(subcommand)]
     Get(GetCommand),
+    /// Print the agent of an External SyncTarget as YAML for the member cluster
+    Sync(SyncArgs),
+    /// Place no new workload on a cluster; what runs there stays
+    Cordon(MemberArgs),
+    /// Place workload on a cluster again, and end its draining
+    Uncordon(MemberArgs),
+    /// Move all workload off a cluster and wait until it is empty
+    Drain(DrainArgs),
+    /// Say step by step why an object runs where it does, or why it does not
+    Explain(ExplainArgs),
+    /// Look for whatever is wrong with hub, clusters and placements; exit 1 if anything is
+    Doctor,
+    /// Print a completion script for a shell
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct MemberArgs {
+    /// Name of the Cluster or of its SyncTarget
+    pub name: String,
+}
+
+#[derive(Debug, Args)]
+pub struct DrainArgs {
+    /// Name of the Cluster or of its SyncTarget
+    pub name: String,
+    /// Move everything at once, even the last healthy copy of a workload
+    #[arg(long)]
+    pub force: bool,
+    /// Seconds to wait until nothing is left; 0 does not wait
+    #[arg(long, default_value_t = 300, value_name = "SECONDS")]
+    pub timeout: u64,
+}
+
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// The object, as KIND/NAME: deployment/web, deploy/web, deployments.apps/web
+    #[arg(value_name = "KIND/NAME")]
+    pub object: String,
+    /// Its namespace [default: that of the kubeconfig's context, else default]
+    #[arg(short, long, value_name = "NAME")]
+    pub namespace: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct SyncArgs {
+    /// Name of the SyncTarget
+    pub name: String,
+    /// Container image of the syncer, unless the SyncTarget names one
+    #[arg(long, default_value = DEFAULT_IMAGE, value_name = "IMAGE")]
+    pub image: String,
+    /// Write the YAML to this file, - for standard output
+    #[arg(
+        short,
+        long,
+        value_name = "FILE",
+        default_value = "-",
+        value_parser = PathBufValueParser::new().map(Output::File)
+    )]
+    pub output: Output,
 }
 
 #[derive(Debug, Args)]
@@ -166,18 +282,53 @@ pub enum ClusterCommand {
     Register(RegisterArgs),
     /// List registered clusters
     List,
+    /// Show all that is known of a cluster
+    Describe(MemberArgs),
+    /// Remove a cluster: its workload first, then its syncer, then what the hub knows of it
+    Unregister(UnregisterArgs),
+}
+
+/// Who runs the syncer of a cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "PascalCase")]
+pub enum Mode {
+    /// The hub, as a task of its own
+    #[default]
+    Hosted,
+    /// The member, in a Deployment that the hub installs
+    Deployment,
+    /// The member's owner, from the YAML that `tmc sync` prints; the hub gets no credential
+    External,
+}
+
+#[derive(Debug, Args)]
+pub struct UnregisterArgs {
+    /// Name of the Cluster or of its SyncTarget
+    pub name: String,
+    /// Complete it although the cluster is gone for good
+    #[arg(long)]
+    pub force: bool,
+    /// Leave the copies in the cluster running
+    #[arg(long)]
+    pub keep_workloads: bool,
+    /// Seconds to wait until it is gone; 0 does not wait
+    #[arg(long, default_value_t = 120, value_name = "SECONDS")]
+    pub timeout: u64,
 }
 
 #[derive(Debug, Args)]
 pub struct RegisterArgs {
     /// Name of the Cluster
     pub name: String,
-    /// Kubeconfig of the member cluster
-    #[arg(long, value_name = "FILE")]
-    pub member_kubeconfig: PathBuf,
+    /// Kubeconfig of the member cluster; not for --mode External
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["mode"])]
+    pub member_kubeconfig: Option<PathBuf>,
     /// Context in it [default: the current one]
     #[arg(long, value_name = "NAME")]
     pub context: Option<String>,
+    /// Who runs the syncer [default: Hosted]
+    #[arg(long, value_enum, ignore_case = true)]
+    pub mode: Option<Mode>,
     /// Upload the kubeconfig as it is (inline certificates or token only)
     #[arg(long)]
     pub raw: bool,
@@ -283,4 +434,7 @@ pub enum GetCommand {
     /// The SyncTargets of the workspace
     #[command(alias = "target")]
     Targets,
+    /// The Placements of the workspace
+    #[command(alias = "placement")]
+    Placements,
 }

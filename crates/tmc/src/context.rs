@@ -1,12 +1,15 @@
 //! Which hub, which workspace, as whom: from flags, environment and kubeconfig.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use kube::config::Kubeconfig;
 use serde_json::Value;
+use tmc_api::keys::PATH_ANNOTATION;
 use tmc_apimachinery::GroupVersionResource;
-use tmc_runtime::client::Error;
+use tmc_apimachinery::meta::meta;
+use tmc_runtime::client::{Error, ListParams};
 use tmc_runtime::{Connection, ResourceClient};
 
 use crate::cli::Global;
@@ -20,6 +23,8 @@ pub struct Context {
     pub file: PathBuf,
     /// Path of the workspace to act in.
     pub workspace: String,
+    /// Whether the hub has workspaces: a bare Kubernetes API server is one, called `root`.
+    pub workspaces: bool,
 }
 
 impl Context {
@@ -34,6 +39,16 @@ impl Context {
         let connection = Connection::from_kubeconfig(&kubeconfig, None)
             .map_err(|error| anyhow!("kubeconfig {}: {error}", file.display()))?;
         let current = workspace_of_url(connection.base_path()).to_owned();
+        let workspaces = connection.base_path().starts_with("/clusters/");
+        if let (false, Some(typed)) = (workspaces, &global.workspace)
+            && typed != "root"
+        {
+            bail!(
+                "--workspace {typed}: the server of {} has no workspaces, it is one, called root; \
+                   for a hub with workspaces write https://host/clusters/root",
+                file.display()
+            );
+        }
         let workspace = match &global.workspace {
             Some(typed) => workspace_path::resolve(&current, typed)
                 .map_err(|why| anyhow!("--workspace: {why}"))?,
@@ -43,7 +58,29 @@ impl Context {
             connection,
             file,
             workspace,
+            workspaces,
         })
+    }
+
+    /// As [`Context::load`], for what only a hub with workspaces can do.
+    ///
+    /// # Errors
+    /// As there; also when the hub has none.
+    pub fn load_with_workspaces(global: &Global) -> Result<Self> {
+        let context = Self::load(global)?;
+        if !context.workspaces {
+            bail!("a bare Kubernetes hub is one workspace: there are none to make, enter or share");
+        }
+        Ok(context)
+    }
+
+    /// Path below which a workspace is served; `*` is all of them.
+    pub fn prefix(&self, workspace: &str) -> String {
+        if self.workspaces {
+            format!("/clusters/{workspace}")
+        } else {
+            String::new()
+        }
     }
 
     /// A client of a resource in the workspace.
@@ -59,7 +96,7 @@ impl Context {
         version: &str,
         resource: &str,
     ) -> ResourceClient {
-        let client = self.connection.client(&format!("/clusters/{workspace}"));
+        let client = self.connection.client(&self.prefix(workspace));
         ResourceClient::new(client, GroupVersionResource::new(group, version, resource))
     }
 
@@ -73,16 +110,51 @@ impl Context {
     /// # Errors
     /// When there is no such workspace, or it may not be entered.
     pub async fn logical_cluster(&self, workspace: &str) -> Result<String> {
+        if !self.workspaces {
+            return Ok("root".to_owned());
+        }
         let clusters = self.resource_in(workspace, "core.kcp.io", "v1alpha1", "logicalclusters");
         let object = clusters
             .get("", "cluster")
             .await
             .map_err(|e| explain(e, workspace))?;
-        let name = tmc_apimachinery::meta::meta(&object).cluster().to_owned();
+        let name = meta(&object).cluster().to_owned();
         if name.is_empty() {
             bail!("the hub does not tell the logical cluster of {workspace}");
         }
         Ok(name)
+    }
+}
+
+/// The paths of workspaces by the names of their logical clusters.
+#[derive(Clone, Debug, Default)]
+pub struct Paths(BTreeMap<String, String>);
+
+impl Paths {
+    /// Reads them; none where they may not be read.
+    pub async fn read(context: &Context) -> Self {
+        let client = context.resource_in("*", "core.kcp.io", "v1alpha1", "logicalclusters");
+        let found = client
+            .list("", &ListParams::default())
+            .await
+            .unwrap_or_default();
+        let items = found["items"].as_array().cloned().unwrap_or_default();
+        let pair = |object: &Value| {
+            let meta = meta(object);
+            let path = meta.annotation(PATH_ANNOTATION)?;
+            Some((meta.cluster().to_owned(), path.to_owned()))
+        };
+        Self(items.iter().filter_map(pair).collect())
+    }
+
+    /// Writes the path of its workspace on each object that does not tell it itself.
+    pub fn note(&self, objects: &mut [Value]) {
+        for object in objects {
+            let path = self.0.get(meta(object).cluster());
+            if let (Some(path), None) = (path, meta(object).annotation(PATH_ANNOTATION)) {
+                tmc_apimachinery::meta::set_annotation(object, PATH_ANNOTATION, path);
+            }
+        }
     }
 }
 
@@ -169,7 +241,22 @@ pub async fn ensure(
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn an_object_is_told_the_path_of_its_workspace_unless_it_tells_it_itself() {
+        let paths = Paths(BTreeMap::from([("c1".to_owned(), "root:shop".to_owned())]));
+        let of = |cluster: &str| json!({"metadata": {"annotations": {"kcp.io/cluster": cluster}}});
+        let mut objects = [of("c1"), of("c2"), of("c1")];
+        objects[2]["metadata"]["annotations"]["kcp.io/path"] = "root:own".into();
+        paths.note(&mut objects);
+        let told = objects
+            .each_ref()
+            .map(|o| meta(o).annotation(PATH_ANNOTATION));
+        assert_eq!(told, [Some("root:shop"), None, Some("root:own")]);
+    }
 
     #[test]
     fn the_workspace_is_the_one_of_the_server_url() {

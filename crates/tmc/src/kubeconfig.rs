@@ -74,6 +74,42 @@ pub fn context(document: &Value, name: &str) -> Option<Value> {
     named(document, "contexts", name).map(|entry| entry["context"].clone())
 }
 
+/// The namespace of the current context; `default` if it names none.
+pub fn namespace(document: &Value) -> String {
+    let context = current_context(document)
+        .ok()
+        .and_then(|name| context(document, &name));
+    let named = context.and_then(|c| c["namespace"].as_str().map(str::to_owned));
+    named
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "default".to_owned())
+}
+
+/// From when until when the credential of the current context is good, where it tells: an inline
+/// client certificate, or a token that is a JWT.
+pub fn validity(document: &Value) -> Option<(jiff::Timestamp, jiff::Timestamp)> {
+    let context = context(document, &current_context(document).ok()?)?;
+    let user = &named(document, "users", context["user"].as_str()?)?["user"];
+    if let Some(data) = user["client-certificate-data"].as_str() {
+        let pem = String::from_utf8(STANDARD.decode(data).ok()?).ok()?;
+        let (from, to) = tmc_server::tls::validity(&pem)?;
+        let time = |at| jiff::Timestamp::try_from(at).ok();
+        return Some((time(from)?, time(to)?));
+    }
+    let payload = user["token"].as_str()?.split('.').nth(1)?;
+    let claims = base64::engine::general_purpose::URL_SAFE_NO_PAD
+        .decode(payload)
+        .ok()?;
+    let claims: Value = serde_json::from_slice(&claims).ok()?;
+    let time = |claim: &str| jiff::Timestamp::from_second(claims[claim].as_i64()?).ok();
+    Some((time("iat")?, time("exp")?))
+}
+
+/// A user by name.
+pub fn user(document: &Value, name: &str) -> Option<Value> {
+    named(document, "users", name).map(|entry| entry["user"].clone())
+}
+
 /// The cluster of a context.
 ///
 /// # Errors

@@ -2,12 +2,11 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-use tmc::cli::{Cli, Command};
+use tmc::cli::{Cli, Command, Usage};
 use tmc::commands;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::from_command_line(std::env::args_os());
     let filter = tracing_subscriber::EnvFilter::try_from_env("TMC_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default_log(&cli.command)));
     tracing_subscriber::fmt()
@@ -25,7 +24,11 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+            if error.is::<Usage>() {
+                ExitCode::from(2)
+            } else {
+                ExitCode::FAILURE
+            }
         }
     }
 }
@@ -53,7 +56,35 @@ async fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Workspace(command) => commands::workspace::run(&cli.global, command).await?,
         Command::Bind(command) => commands::bind::run(&cli.global, command).await?,
         Command::Get(command) => commands::get::run(&cli.global, command).await?,
+        Command::Cordon(args) => commands::cordon::cordon(&cli.global, args).await?,
+        Command::Uncordon(args) => commands::cordon::uncordon(&cli.global, args).await?,
+        Command::Drain(args) => commands::cordon::drain(&cli.global, args).await?,
+        Command::Sync(args) => commands::sync::run(&cli.global, args).await?,
+        Command::Explain(args) => commands::explain::run(&cli.global, args).await?,
+        Command::Doctor => {
+            let (text, well) = commands::doctor::run(&cli.global).await?;
+            print(&text)?;
+            return Ok(if well {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            });
+        }
+        Command::Completion { shell } => commands::completion::run(*shell)?,
     };
-    println!("{text}");
+    print(&text)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Writes the result. A reader that has seen enough (`| head`) is no failure.
+fn print(text: &str) -> anyhow::Result<()> {
+    use std::io::Write as _;
+    if text.is_empty() {
+        return Ok(());
+    }
+    let end = if text.ends_with('\n') { "" } else { "\n" };
+    match write!(std::io::stdout().lock(), "{text}{end}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
 }

@@ -51,42 +51,94 @@ pub fn objects(
     })
 }
 
+/// What a command that changes one thing prints: its sentence as a table, else the object.
+///
+/// # Errors
+/// When the object cannot be printed as YAML.
+pub fn outcome(format: Format, object: &Value, sentence: String) -> Result<String> {
+    match format {
+        Format::Table => Ok(sentence),
+        Format::Json => Ok(serde_json::to_string_pretty(object)?),
+        Format::Yaml => serde_saphyr::to_string(object).context("cannot be written as YAML"),
+        Format::Name => objects(format, std::slice::from_ref(object), &[], |_| Vec::new()),
+    }
+}
+
+/// Says on stderr what is being done.
+pub fn step(tag: &str, text: impl std::fmt::Display) {
+    eprintln!("[{tag}] {text}");
+}
+
+/// A string in an object, empty if absent.
+pub fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
+    object
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+}
+
+/// A string for a cell, `-` if absent or empty.
+pub fn cell(object: &Value, pointer: &str) -> String {
+    match text(object, pointer) {
+        "" => "-".to_owned(),
+        found => found.to_owned(),
+    }
+}
+
+/// The elements of a list in an object, none if absent.
+pub fn list<'a>(object: &'a Value, pointer: &str) -> &'a [Value] {
+    object
+        .pointer(pointer)
+        .and_then(Value::as_array)
+        .map_or(&[], Vec::as_slice)
+}
+
+/// A time in an object.
+pub fn time(object: &Value, pointer: &str) -> Option<jiff::Timestamp> {
+    text(object, pointer).parse().ok()
+}
+
+/// A condition by its type.
+pub fn find_condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
+    list(object, "/status/conditions")
+        .iter()
+        .find(|condition| condition["type"] == kind)
+}
+
 /// Status of a condition, `Unknown` if absent.
 pub fn condition<'a>(object: &'a Value, kind: &str) -> &'a str {
-    let conditions = object
-        .pointer("/status/conditions")
-        .and_then(Value::as_array);
-    let found = conditions.and_then(|list| list.iter().find(|c| c["type"] == kind));
-    found
+    find_condition(object, kind)
         .and_then(|c| c["status"].as_str())
         .unwrap_or("Unknown")
 }
 
 /// Reason and message of a condition that is not True, for sentences.
 pub fn why(object: &Value, kind: &str) -> String {
-    let conditions = object
-        .pointer("/status/conditions")
-        .and_then(Value::as_array);
-    let found = conditions.and_then(|list| list.iter().find(|c| c["type"] == kind));
-    match found {
+    match find_condition(object, kind) {
         None => format!("no condition {kind} yet"),
-        Some(condition) => {
-            let text = |key: &str| condition[key].as_str().unwrap_or_default();
-            format!("{}: {}", text("reason"), text("message"))
-        }
+        Some(condition) => reason_and_message(condition),
     }
+}
+
+/// `Reason: message` of a condition, or the one of both that there is.
+pub fn reason_and_message(condition: &Value) -> String {
+    match (text(condition, "/reason"), text(condition, "/message")) {
+        (reason, "") => reason.to_owned(),
+        ("", message) => message.to_owned(),
+        (reason, message) => format!("{reason}: {message}"),
+    }
+}
+
+/// How long ago a moment was, as kubectl says it.
+pub fn ago(at: jiff::Timestamp, now: jiff::Timestamp) -> String {
+    tmc_apimachinery::table::human_duration(now.duration_since(at).as_secs())
 }
 
 /// Age of an object, `<unknown>` without a creation time.
 pub fn age(object: &Value) -> String {
-    let created = object["metadata"]["creationTimestamp"].as_str();
-    let created = created.and_then(|text| text.parse::<jiff::Timestamp>().ok());
-    created.map_or_else(
+    time(object, "/metadata/creationTimestamp").map_or_else(
         || "<unknown>".to_owned(),
-        |at| {
-            let seconds = jiff::Timestamp::now().duration_since(at).as_secs();
-            tmc_apimachinery::table::human_duration(seconds)
-        },
+        |at| ago(at, jiff::Timestamp::now()),
     )
 }
 

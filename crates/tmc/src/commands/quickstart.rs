@@ -183,6 +183,7 @@ async fn show(args: &QuickstartArgs, path: &Path, started: Instant) -> Result<De
         connection: embedded.connection_as(admin.clone()),
         file: file.clone(),
         workspace: workspace.to_owned(),
+        workspaces: true,
     };
     let names = register_all(&progress, &context(COMPUTE), &kubeconfigs).await?;
     create(&context("root"), "demo", false).await?;

@@ -23,18 +23,22 @@ pub async fn run(global: &Global, command: &WorkspaceCommand) -> Result<String> 
     match command {
         WorkspaceCommand::Grant(args) => grant(global, args).await,
         WorkspaceCommand::Create { name, enter } => {
-            create(&Context::load(global)?, name, *enter).await
+            create(&Context::load_with_workspaces(global)?, name, *enter).await
         }
-        WorkspaceCommand::Use { path } => enter(&Context::load(global)?, path).await,
-        WorkspaceCommand::Tree => tree(&Context::load(global)?).await,
-        WorkspaceCommand::List => list(&Context::load(global)?, global.output).await,
+        WorkspaceCommand::Use { path } => {
+            enter(&Context::load_with_workspaces(global)?, path).await
+        }
+        WorkspaceCommand::Tree => tree(&Context::load_with_workspaces(global)?).await,
+        WorkspaceCommand::List => {
+            list(&Context::load_with_workspaces(global)?, global.format()).await
+        }
         WorkspaceCommand::Kubeconfig {
             path,
             user,
             group,
             ttl,
         } => {
-            let context = Context::load(global)?;
+            let context = Context::load_with_workspaces(global)?;
             let path = resolve(&context, path)?;
             issue(
                 &context,
@@ -201,7 +205,7 @@ pub enum Grantee {
 
 async fn grant(global: &Global, args: &GrantArgs) -> Result<String> {
     // Here --workspace names the one who gets the role; PATH says where.
-    let context = Context::load(&Global {
+    let context = Context::load_with_workspaces(&Global {
         workspace: None,
         ..global.clone()
     })?;

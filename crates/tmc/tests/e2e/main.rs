@@ -9,6 +9,7 @@
 mod support;
 
 mod bad_input;
+mod commands;
 mod compare;
 mod credentials;
 mod data_dir;

@@ -71,7 +71,7 @@ async fn a_user_is_let_into_one_workspace_with_a_kubeconfig_of_its_own() {
     let global = tmc::cli::Global {
         kubeconfig: Some(file),
         workspace: None,
-        output: tmc::cli::Format::Table,
+        output: tmc::cli::Output::Format(tmc::cli::Format::Table),
     };
     let ann = tmc::context::Context::load(&global).unwrap();
     assert_eq!(ann.workspace, "root:team");
@@ -99,7 +99,7 @@ async fn a_user_is_let_into_one_workspace_with_a_kubeconfig_of_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn clusters_and_targets_are_listed_and_registering_without_raw_says_what_to_do() {
+async fn clusters_and_targets_are_listed_and_a_kubeconfig_that_is_not_there_is_named() {
     let world = World::start().await;
     let _member = world.member("one").await;
     let list = run(&world, "--workspace root:compute cluster list")
@@ -117,15 +117,9 @@ async fn clusters_and_targets_are_listed_and_registering_without_raw_says_what_t
         .await
         .unwrap();
     assert!(names.starts_with("synctarget/one-"), "{names}");
-    let error = run(&world, "cluster register two --member-kubeconfig /nowhere")
-        .await
-        .unwrap_err();
-    assert!(error.contains("--raw"), "{error}");
-    let error = run(
-        &world,
-        "cluster register two --raw --member-kubeconfig /nowhere",
-    )
-    .await
-    .unwrap_err();
-    assert!(error.contains("/nowhere"), "{error}");
+    for how in ["", "--raw"] {
+        let line = format!("cluster register two {how} --member-kubeconfig /nowhere");
+        let error = run(&world, &line).await.unwrap_err();
+        assert!(error.contains("/nowhere"), "{error}");
+    }
 }

@@ -59,6 +59,7 @@ impl World {
                 .connection_as(UserInfo::new("admin", &[GROUP_MASTERS])),
             file: self.kubeconfig(),
             workspace: workspace.to_owned(),
+            workspaces: true,
         }
     }
 

@@ -1,0 +1,325 @@
+//! `tmc doctor`: what is wrong with hub, clusters and placements, a line each, with the remedy.
+//!
+//! Reading is here; what it means is in [`findings`].
+
+mod findings;
+
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow};
+use http::header::DATE;
+use jiff::{SignedDuration, Timestamp};
+use kube::client::Body;
+use serde_json::{Value, json};
+use tmc_api::keys::state_label;
+use tmc_apimachinery::meta::meta;
+use tmc_runtime::client::{Error, ListParams};
+
+use self::findings::{Finding, Mark};
+use super::member::{SCHEDULING, WORKLOAD};
+use crate::cli::{Format, Global};
+use crate::context::{Context, Paths};
+use crate::kubeconfig;
+use crate::output::{self, list};
+
+/// How long the hub may take to answer the first question.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Of how many lost targets stuck objects are looked for.
+const MAX_LOST: usize = 20;
+/// How many objects of one resource are looked at for each.
+const PAGE: u32 = 500;
+
+/// Looks everything over; the findings as text, and whether nothing is wrong.
+///
+/// # Errors
+/// When the findings cannot be printed: what is wrong is a finding, not an error.
+pub async fn run(global: &Global) -> Result<(String, bool)> {
+    let findings = examine(global).await;
+    let well = findings.iter().all(|finding| finding.mark < Mark::Bad);
+    Ok((render(global.format(), &findings)?, well))
+}
+
+async fn examine(global: &Global) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let context = match Context::load(global) {
+        Ok(context) => context,
+        Err(error) => {
+            let remedy = "name a kubeconfig of the hub with --kubeconfig or $KUBECONFIG";
+            return vec![Finding::bad("kubeconfig", format!("{error:#}"), remedy)];
+        }
+    };
+    let file = context.file.display();
+    findings.push(Finding::well(
+        "kubeconfig",
+        format!("{file}, workspace {}", context.workspace),
+    ));
+    findings.extend(credential(&context, Timestamp::now()));
+    match hub(&context).await {
+        Ok(found) => findings.extend(found),
+        Err(found) => {
+            findings.push(*found);
+            return findings;
+        }
+    }
+    match fleet(&context).await {
+        Ok(found) => findings.extend(found),
+        Err(error) => findings.push(Finding::bad("hub", format!("{error:#}"), "try again")),
+    }
+    findings
+}
+
+/// The certificate or token in the kubeconfig, if it tells its end.
+fn credential(context: &Context, now: Timestamp) -> Option<Finding> {
+    let document = kubeconfig::read(&context.file).ok()?;
+    let (from, to) = kubeconfig::validity(&document)?;
+    Some(findings::own_credential(to, to.duration_since(from), now))
+}
+
+/// Whether the hub answers, which version it is, and what time it has.
+async fn hub(context: &Context) -> Result<Vec<Finding>, Box<Finding>> {
+    let remedy = "start it (tmc start), or correct the server in the kubeconfig";
+    let bad = |text: String| Box::new(Finding::bad("hub", text, remedy));
+    let before = Timestamp::now();
+    let answer = tokio::time::timeout(PATIENCE, version(context)).await;
+    let after = Timestamp::now();
+    let (version, date) = match answer {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(error)) => return Err(bad(format!("does not answer: {error:#}"))),
+        Err(_) => {
+            return Err(bad(format!(
+                "does not answer within {} s",
+                PATIENCE.as_secs()
+            )));
+        }
+    };
+    let took: SignedDuration = after.duration_since(before);
+    let text = format!("answers in {} ms, version {version}", took.as_millis());
+    let mut found = vec![Finding::well("hub", text)];
+    found.extend(date.map(|date| findings::clock(date, before, after)));
+    Ok(found)
+}
+
+/// The version of the hub and the time in its answer.
+async fn version(context: &Context) -> Result<(String, Option<Timestamp>)> {
+    let client = context
+        .connection
+        .client(&context.prefix(&context.workspace));
+    let request = http::Request::get("/version").body(Body::empty())?;
+    let response = client.send(request).await?;
+    let (status, date) = (response.status(), response.headers().get(DATE).cloned());
+    let bytes = response.into_body().collect_bytes().await?;
+    if !status.is_success() {
+        let answer: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        let message = answer["message"].as_str().unwrap_or("no reason given");
+        return Err(anyhow!("{status}: {message}"));
+    }
+    let answer: Value = serde_json::from_slice(&bytes).context("its version is no JSON")?;
+    let version = answer["gitVersion"]
+        .as_str()
+        .unwrap_or("unknown")
+        .to_owned();
+    let date = date.and_then(|text| text.to_str().ok().and_then(http_date));
+    Ok((version, date))
+}
+
+/// `Sun, 06 Nov 1994 08:49:37 GMT`
+fn http_date(text: &str) -> Option<Timestamp> {
+    jiff::fmt::rfc2822::parse(text)
+        .ok()
+        .map(|zoned| zoned.timestamp())
+}
+
+/// Where lists are read: in every workspace if that is allowed, else in one.
+struct Scope<'a> {
+    context: &'a Context,
+    /// `*` or the workspace.
+    workspace: &'a str,
+    paths: &'a Paths,
+}
+
+impl Scope<'_> {
+    async fn list(
+        &self,
+        (group, version, resource): (&str, &str, &str),
+        params: &ListParams,
+    ) -> Result<Vec<Value>, Error> {
+        let client = self
+            .context
+            .resource_in(self.workspace, group, version, resource);
+        let found = client.list("", params).await?;
+        let mut items = list(&found, "/items").to_vec();
+        self.paths.note(&mut items);
+        Ok(items)
+    }
+
+    /// A list that may not be read is empty, and said to be.
+    async fn readable(
+        &self,
+        resource: (&str, &str, &str),
+        findings: &mut Vec<Finding>,
+    ) -> Result<Vec<Value>> {
+        match self.list(resource, &ListParams::default()).await {
+            Ok(found) => Ok(found),
+            Err(error) if error.code() == Some(403) => {
+                findings.push(findings::forbidden(resource.2, self.workspace));
+                Ok(Vec::new())
+            }
+            Err(error) if error.is_not_found() => {
+                let text = format!("does not serve {}.{}", resource.2, resource.0);
+                let remedy = "install its definitions: tmc controllers --install-crds";
+                findings.push(Finding::bad("hub", text, remedy));
+                Ok(Vec::new())
+            }
+            Err(error) => Err(anyhow!("{}: {error}", resource.2)),
+        }
+    }
+}
+
+/// SyncTargets, Clusters, Locations, Placements, and what their loss holds up.
+async fn fleet(context: &Context) -> Result<Vec<Finding>> {
+    let here = &*context.workspace;
+    let mut found = Vec::new();
+    let paths = &Paths::read(context).await;
+    let everywhere = Scope {
+        context,
+        workspace: "*",
+        paths,
+    };
+    let targets = (WORKLOAD, "v1alpha1", "synctargets");
+    if !context.workspaces {
+        found.extend(workload_controllers(&everywhere).await);
+    }
+    let scope = match everywhere
+        .list(
+            targets,
+            &ListParams {
+                limit: 1,
+                ..ListParams::default()
+            },
+        )
+        .await
+    {
+        Ok(_) => {
+            found.push(Finding::well("rights", "you may look at every workspace"));
+            everywhere
+        }
+        Err(error) if matches!(error.code(), Some(403 | 404)) => {
+            found.push(findings::not_all_seen(here));
+            Scope {
+                context,
+                workspace: here,
+                paths,
+            }
+        }
+        Err(error) => return Err(anyhow!("synctargets: {error}")),
+    };
+    let now = Timestamp::now();
+    let targets = scope.readable(targets, &mut found).await?;
+    found.extend(findings::targets(&targets, here, now));
+    let clusters = scope
+        .readable((WORKLOAD, "v1alpha1", "clusters"), &mut found)
+        .await?;
+    found.extend(findings::clusters(&clusters, here, now));
+    let locations = scope
+        .readable((SCHEDULING, "v1alpha1", "locations"), &mut found)
+        .await?;
+    found.extend(findings::locations(&locations, here));
+    let placements = scope
+        .readable((SCHEDULING, "v1alpha1", "placements"), &mut found)
+        .await?;
+    found.extend(findings::placements(&placements, here));
+    found.extend(stuck(&scope, &targets).await);
+    Ok(found)
+}
+
+/// Whether a bare Kubernetes hub runs what is only to be run by clusters.
+async fn workload_controllers(hub: &Scope<'_>) -> Option<Finding> {
+    let params = ListParams {
+        limit: PAGE,
+        ..ListParams::default()
+    };
+    let deployments = hub
+        .list(("apps", "v1", "deployments"), &params)
+        .await
+        .unwrap_or_default();
+    let replica_sets = hub
+        .list(("apps", "v1", "replicasets"), &params)
+        .await
+        .unwrap_or_default();
+    findings::workload_controllers(&deployments, &replica_sets)
+}
+
+/// Objects whose deletion waits for a lost target.
+async fn stuck(scope: &Scope<'_>, targets: &[Value]) -> Vec<Finding> {
+    let lost = findings::lost(targets);
+    let mut objects = Vec::new();
+    for (key, target) in lost.iter().take(MAX_LOST) {
+        let params = ListParams {
+            labels: state_label(key),
+            limit: PAGE,
+            ..ListParams::default()
+        };
+        for (group, version, resource) in findings::resources_of(target) {
+            // What may not be read cannot be looked into; that is said already.
+            let found = scope.list((&group, &version, &resource), &params).await;
+            let deleting = found
+                .unwrap_or_default()
+                .into_iter()
+                .filter(|o| meta(o).is_being_deleted());
+            objects.extend(deleting.map(|object| (resource.clone(), object)));
+        }
+    }
+    findings::stuck(&objects, &lost, &scope.context.workspace)
+}
+
+fn render(format: Format, findings: &[Finding]) -> Result<String> {
+    let document = || {
+        let items = findings.iter().map(|f| {
+            json!({"state": f.mark.word(), "about": f.about, "message": f.text, "remedy": f.remedy})
+        });
+        json!({"findings": items.collect::<Vec<_>>()})
+    };
+    Ok(match format {
+        Format::Json => serde_json::to_string_pretty(&document())?,
+        Format::Yaml => {
+            serde_saphyr::to_string(&document()).context("cannot be written as YAML")?
+        }
+        Format::Name => {
+            let bad = findings.iter().filter(|f| f.mark == Mark::Bad);
+            bad.map(|f| f.about.replacen(' ', "/", 1))
+                .collect::<Vec<_>>()
+                .join("\n")
+        }
+        Format::Table => {
+            let line = |f: &Finding| {
+                let remedy = if f.remedy.is_empty() {
+                    String::new()
+                } else {
+                    format!(" → {}", f.remedy)
+                };
+                vec![
+                    f.mark.sign().to_owned(),
+                    f.about.clone(),
+                    format!("{}{remedy}", f.text),
+                ]
+            };
+            let rows: Vec<_> = findings.iter().map(line).collect();
+            let lines = output::table(&["", "", ""], &rows);
+            let lines = lines.trim_start_matches('\n');
+            format!("{lines}\n\n{}", summary(findings))
+        }
+    })
+}
+
+fn summary(findings: &[Finding]) -> String {
+    let count = |mark| findings.iter().filter(|f| f.mark == mark).count();
+    match (count(Mark::Bad), count(Mark::Note)) {
+        (0, 0) => "All is well.".to_owned(),
+        (0, _) => "Nothing is wrong; lines with ! are worth knowing.".to_owned(),
+        (1, _) => "1 thing is wrong.".to_owned(),
+        (bad, _) => format!("{bad} things are wrong."),
+    }
+}

@@ -1,0 +1,357 @@
+//! `tmc sync`: the agent of an External SyncTarget as YAML for its cluster.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+use tmc_api::agent::workload::Workload;
+use tmc_api::agent::{AgentId, hub, kubeconfig as minimal, member as in_member, resource_of};
+use tmc_api::time::Time;
+use tmc_api::workload::{SyncTarget, SyncerConfig};
+use tmc_apimachinery::GroupVersionResource;
+use tmc_apimachinery::meta::meta;
+use tmc_runtime::client::PatchKind;
+
+use super::member;
+use crate::cli::{Global, Output, SyncArgs, Usage};
+use crate::context::{Context, explain, wait_for};
+use crate::kubeconfig;
+use crate::output::{self, list, text};
+
+/// Life of the token in the YAML; the syncer renews it long before.
+const TOKEN_SECONDS: i64 = 24 * 3600;
+
+/// Renders the agent.
+///
+/// # Errors
+/// When the SyncTarget is none of ours to render, the hub cannot be reached from other machines, or
+/// the account or its token cannot be made.
+pub async fn run(global: &Global, args: &SyncArgs) -> Result<String> {
+    let Output::File(file) = &args.output else {
+        bail!(Usage(
+            "tmc sync writes YAML: -o takes a file, or - for standard output".to_owned()
+        ));
+    };
+    let context = Context::load(global)?;
+    let target = external_target(&context, &args.name).await?;
+    let origin = origin(text(&target, "/status/virtualWorkspaces/0/syncerURL"))?;
+    if is_loopback(&origin) {
+        bail!(beside_the_hub(&context, &target, &origin));
+    }
+    let agent = AgentId::new(
+        meta(&target).cluster(),
+        meta(&target).name(),
+        meta(&target).uid(),
+    );
+    let token = account(&context, &agent).await?;
+    let typed: SyncTarget = serde_json::from_value(target.clone())
+        .with_context(|| format!("SyncTarget {}", agent.target))?;
+    let config = typed.spec.syncer_config.unwrap_or_default();
+    let documents = documents(&Rendering {
+        agent: &agent,
+        config: &config,
+        hub: &format!("{origin}/clusters/{}", agent.cluster),
+        hub_ca: &authority(&context)?,
+        token: &token,
+        image: &args.image,
+        synced: &synced(&target),
+    });
+    let yaml = yaml(&documents)?;
+    if file == Path::new("-") {
+        return Ok(yaml);
+    }
+    // It holds a credential.
+    kubeconfig::write_private(file, &yaml)?;
+    output::step(
+        "sync",
+        format!("written to {0}: kubectl apply -f {0}", file.display()),
+    );
+    Ok(String::new())
+}
+
+/// The SyncTarget, as soon as the hub has looked at it.
+async fn external_target(context: &Context, name: &str) -> Result<Value> {
+    let found = member::find(context, name).await?;
+    let target = found.target()?;
+    let mode = text(target, "/spec/syncerConfig/mode");
+    if mode != "External" {
+        bail!(
+            "the syncer of {} is {mode}: the hub runs or installs it itself; tmc sync is for targets \
+             made with: tmc cluster register NAME --mode External",
+            meta(target).name()
+        );
+    }
+    let client = member::targets(context);
+    let name = meta(target).name().to_owned();
+    wait_for(30, || async {
+        let target = client
+            .get("", &name)
+            .await
+            .map_err(|e| explain(e, &context.workspace))?;
+        let known = !list(&target, "/status/syncedResources").is_empty()
+            && !text(&target, "/status/virtualWorkspaces/0/syncerURL").is_empty();
+        Ok(if known {
+            Ok(target)
+        } else {
+            Err(format!("the hub has not looked at SyncTarget {name} yet"))
+        })
+    })
+    .await
+}
+
+/// Scheme, host and port of a URL.
+fn origin(url: &str) -> Result<String> {
+    let uri: http::Uri = url
+        .parse()
+        .with_context(|| format!("the hub's URL {url}"))?;
+    let authority = uri
+        .authority()
+        .with_context(|| format!("the hub's URL {url} has no host"))?;
+    Ok(format!("https://{authority}"))
+}
+
+/// Whether a URL leads nowhere but to the machine that uses it.
+fn is_loopback(origin: &str) -> bool {
+    let uri = origin.parse::<http::Uri>().unwrap_or_default();
+    let host = uri
+        .host()
+        .unwrap_or_default()
+        .trim_start_matches('[')
+        .trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost")
+        || host
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.to_canonical().is_loopback())
+}
+
+/// Why nothing is rendered, and what works all the same.
+fn beside_the_hub(context: &Context, target: &Value, origin: &str) -> String {
+    format!(
+        "the hub is at {origin}, which no other machine and no pod reaches: start it with \
+         --external-url URL, or run this syncer beside the hub:\n  tmc syncer --from-kubeconfig {} \
+         --to-kubeconfig <the cluster's> --sync-target-name {} --sync-target-uid {}",
+        context.file.display(),
+        meta(target).name(),
+        meta(target).uid()
+    )
+}
+
+/// Makes the agent's account on the hub; a token of it.
+async fn account(context: &Context, agent: &AgentId) -> Result<String> {
+    let here = &context.workspace;
+    for manifest in hub::manifests(agent) {
+        put(context, agent, &manifest).await?;
+    }
+    let name = agent.name();
+    output::step(
+        "sync",
+        format!("account {name} in {here}, namespace {}", hub::NAMESPACE),
+    );
+    let request = json!({
+        "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
+        "spec": {"expirationSeconds": TOKEN_SECONDS},
+    });
+    let answer = context
+        .resource("", "v1", "serviceaccounts")
+        .create_subresource(hub::NAMESPACE, &name, "token", &request)
+        .await
+        .map_err(|e| explain(e, here))?;
+    let token = text(&answer, "/status/token").to_owned();
+    if token.is_empty() {
+        bail!("the hub gave no token for {name}");
+    }
+    let ends = minimal::claims(&token).and_then(|c| jiff::Timestamp::from_second(c.expires).ok());
+    if let Some(ends) = ends {
+        let ends = Time::new(ends);
+        output::step("sync", format!("token until {ends}; the syncer renews it"));
+    }
+    Ok(token)
+}
+
+/// Creates an object of the agent on the hub, or brings it up to date.
+async fn put(context: &Context, agent: &AgentId, manifest: &Value) -> Result<()> {
+    let here = &context.workspace;
+    let gvr = resource_of(manifest).context("a manifest of an unknown kind")?;
+    let client = context.resource(&gvr.group, &gvr.version, &gvr.resource);
+    let (namespace, name) = (meta(manifest).namespace(), meta(manifest).name());
+    match client.create(namespace, manifest).await {
+        Ok(_) => return Ok(()),
+        Err(error) if error.already_exists() => {}
+        Err(error) => return Err(explain(error, here)),
+    }
+    let old = client
+        .get(namespace, name)
+        .await
+        .map_err(|e| explain(e, here))?;
+    if !agent.owns(&old) {
+        bail!(
+            "workspace {here} has a {} {name} that is not this agent's: remove it first",
+            text(manifest, "/kind")
+        );
+    }
+    if manifest["rules"] == old["rules"] && manifest["subjects"] == old["subjects"] {
+        return Ok(());
+    }
+    let patch = json!({"rules": manifest["rules"], "subjects": manifest["subjects"]});
+    let patched = client
+        .patch(namespace, name, "", PatchKind::Merge, &patch)
+        .await;
+    patched.map(|_| ()).map_err(|e| explain(e, here))
+}
+
+/// The hub's certificate authority, from the kubeconfig that leads to it.
+fn authority(context: &Context) -> Result<Vec<u8>> {
+    let document = kubeconfig::read(&context.file)?;
+    let chosen = kubeconfig::context(&document, &kubeconfig::current_context(&document)?);
+    let cluster = kubeconfig::cluster_of(
+        &document,
+        &chosen.context("the current context is missing")?,
+    )?;
+    let data = text(&cluster, "/certificate-authority-data");
+    if !data.is_empty() {
+        return STANDARD.decode(data.trim()).map_err(|_| {
+            anyhow!(
+                "{}: certificate-authority-data is not base64",
+                context.file.display()
+            )
+        });
+    }
+    match text(&cluster, "/certificate-authority") {
+        "" => bail!(
+            "{} does not tell the hub's CA: add certificate-authority-data",
+            context.file.display()
+        ),
+        file => {
+            let path = context.file.parent().unwrap_or(Path::new(".")).join(file);
+            std::fs::read(&path)
+                .with_context(|| format!("certificate-authority {}", path.display()))
+        }
+    }
+}
+
+/// What a SyncTarget syncs.
+fn synced(target: &Value) -> Vec<GroupVersionResource> {
+    let resources = list(target, "/status/syncedResources").iter();
+    resources
+        .filter_map(|resource| {
+            let version = text(resource, "/versions/0");
+            let (group, resource) = (text(resource, "/group"), text(resource, "/resource"));
+            (!version.is_empty()).then(|| GroupVersionResource::new(group, version, resource))
+        })
+        .collect()
+}
+
+/// What the YAML is made of.
+struct Rendering<'a> {
+    agent: &'a AgentId,
+    config: &'a SyncerConfig,
+    hub: &'a str,
+    hub_ca: &'a [u8],
+    token: &'a str,
+    image: &'a str,
+    synced: &'a [GroupVersionResource],
+}
+
+/// The objects in the order to apply them.
+fn documents(of: &Rendering<'_>) -> Vec<Value> {
+    let namespace = of.agent.namespace(Some(of.config));
+    let mut all = in_member::manifests(of.agent, &namespace, of.synced);
+    let workload = Workload {
+        agent: of.agent,
+        namespace: &namespace,
+        hub: of.hub,
+        hub_ca: of.hub_ca,
+        token: of.token,
+        config: of.config,
+        image: of.image,
+    };
+    all.extend(workload.manifests());
+    all
+}
+
+fn yaml(documents: &[Value]) -> Result<String> {
+    let texts = documents
+        .iter()
+        .map(serde_saphyr::to_string)
+        .collect::<Result<Vec<_>, _>>();
+    Ok(texts.context("cannot be written as YAML")?.join("---\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("https://127.0.0.1:6443", true)]
+    #[case("https://127.8.9.1", true)]
+    #[case("https://[::1]:6443", true)]
+    #[case("https://[::ffff:127.0.0.1]:6443", true)]
+    #[case("https://LocalHost:6443", true)]
+    #[case("https://10.0.0.1:6443", false)]
+    #[case("https://hub.example.org", false)]
+    #[case("https://localhost.example.org", false)]
+    fn a_loopback_hub_is_recognised(#[case] url: &str, #[case] expected: bool) {
+        assert_eq!(is_loopback(url), expected);
+    }
+
+    #[test]
+    fn the_origin_is_what_comes_before_the_path() {
+        let url = "https://hub.example.org:6443/services/syncer/c/east/u";
+        assert_eq!(origin(url).expect("a URL"), "https://hub.example.org:6443");
+        assert!(origin("").is_err());
+    }
+
+    #[test]
+    fn the_yaml_holds_the_objects_in_order_and_is_the_same_for_the_same_target() {
+        let agent = AgentId::new("c", "east", "u");
+        let rendering = Rendering {
+            agent: &agent,
+            config: &SyncerConfig::default(),
+            hub: "https://hub.example.org/clusters/c",
+            hub_ca: b"PEM",
+            token: "t0ken",
+            image: "registry.example.org/tmc:1",
+            synced: &[GroupVersionResource::new("apps", "v1", "deployments")],
+        };
+        let text = yaml(&documents(&rendering)).expect("YAML");
+        assert_eq!(text, yaml(&documents(&rendering)).expect("YAML"));
+        let kinds: Vec<&str> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("kind: "))
+            .collect();
+        assert_eq!(
+            kinds,
+            [
+                "Namespace",
+                "ServiceAccount",
+                "ClusterRole",
+                "ClusterRoleBinding",
+                "Secret",
+                "Deployment"
+            ]
+        );
+        assert!(
+            text.contains("registry.example.org/tmc:1") && !text.contains("t0ken"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn what_is_synced_is_taken_from_the_target() {
+        let target = json!({"status": {"syncedResources": [
+            {"group": "apps", "resource": "deployments", "versions": ["v1", "v1beta1"]},
+            {"resource": "services", "versions": ["v1"]},
+            {"resource": "broken", "versions": []},
+        ]}});
+        let expected = [
+            GroupVersionResource::new("apps", "v1", "deployments"),
+            GroupVersionResource::new("", "v1", "services"),
+        ];
+        assert_eq!(synced(&target), expected);
+    }
+}

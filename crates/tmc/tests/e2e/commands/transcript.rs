@@ -1,0 +1,103 @@
+//! What was typed and what was printed, as a stranger would see it, without what differs between
+//! runs: times, ports, uids, hashes, directories.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use crate::support::hub::Hub;
+
+/// A session in a terminal.
+pub(crate) struct Transcript<'a> {
+    hub: &'a Hub,
+    workspace: String,
+    text: String,
+    names: Vec<(String, String)>,
+}
+
+impl<'a> Transcript<'a> {
+    /// A session in a workspace, as the administrator.
+    pub(crate) fn new(hub: &'a Hub, workspace: &str) -> Self {
+        Self {
+            hub,
+            workspace: workspace.to_owned(),
+            text: String::new(),
+            names: Vec::new(),
+        }
+    }
+
+    /// A line for whoever reads it.
+    pub(crate) fn comment(&mut self, text: &str) {
+        self.text.push_str(&format!("# {text}\n\n"));
+    }
+
+    /// From now on this name, which may differ from run to run, is written as another.
+    pub(crate) fn name(&mut self, name: &str, shown: &str) {
+        self.names.push((name.to_owned(), shown.to_owned()));
+    }
+
+    /// Runs `tmc` in the session's workspace.
+    pub(crate) fn run(&mut self, args: &[&str]) {
+        let workspace = self.workspace.clone();
+        self.run_in(&workspace, args);
+    }
+
+    /// Runs `tmc` in another workspace.
+    pub(crate) fn run_in(&mut self, workspace: &str, args: &[&str]) {
+        let output = self.hub.tmc(workspace, args);
+        assert!(!output.timed_out, "{output}");
+        let mut text = format!("{workspace} $ tmc {}\n", args.join(" "));
+        for line in output.stderr.lines() {
+            text.push_str(&format!("stderr: {line}\n"));
+        }
+        text.push_str(&output.stdout);
+        if output.code != Some(0) {
+            text.push_str(&format!("exit code {}\n", output.code.unwrap_or(-1)));
+        }
+        text.push('\n');
+        self.text.push_str(&self.redacted(&text));
+    }
+
+    /// Compares it with what is recorded under a name.
+    pub(crate) fn compare(&self, name: &str) {
+        insta::with_settings!({prepend_module_to_snapshot => false, omit_expression => true,
+            snapshot_path => "../snapshots"}, {
+            insta::assert_snapshot!(name, self.text);
+        });
+    }
+
+    fn redacted(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for (pattern, with) in PATTERNS.iter() {
+            text = pattern.replace_all(&text, *with).into_owned();
+        }
+        for (name, shown) in &self.names {
+            let name = Regex::new(&format!(r"\b{}\b", regex::escape(name))).unwrap();
+            text = name.replace_all(&text, shown).into_owned();
+        }
+        text
+    }
+}
+
+static PATTERNS: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
+    [
+        (r"/[^ :\n]*/tmc-e2e-[a-z]+-[A-Za-z0-9]+", "DIR"),
+        (r"127\.0\.0\.1:\d+", "127.0.0.1:PORT"),
+        (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "UID"),
+        (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "TIME"),
+        (r"\bv1\.\d+\.\d+(\+[-.0-9A-Za-z]+)?", "VERSION"),
+        (r"\b[0-9A-Za-z]{36,39}\b", "KEY"),
+        (
+            r"\b(east|west|edge|placement|kcp)-[0-9a-z]{8}([0-9a-z]{4})?\b",
+            "$1-HASH",
+        ),
+        (r"\bin \d+ ms\b", "in MILLISECONDS"),
+        (r"<?\b\d+(d|h|m|s)(\d+(h|m|s))?\b", "AGE"),
+        // How wide a column is depends on what is in it.
+        (r" {3,}", "   "),
+        (r" +\n", "\n"),
+    ]
+    .into_iter()
+    .map(|(pattern, with)| (Regex::new(pattern).unwrap(), with))
+    .collect()
+});
