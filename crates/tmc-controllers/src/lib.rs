@@ -6,7 +6,6 @@
 //! connector, a clock.
 
 pub mod beat_leases;
-pub mod clock;
 pub mod cluster;
 pub mod connector;
 mod context;
@@ -27,3 +26,4 @@ mod wiring;
 
 pub use context::Deps;
 pub use manager::{Handle, Manager};
+pub use tmc_runtime::clock;

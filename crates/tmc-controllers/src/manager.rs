@@ -34,7 +34,7 @@ impl Manager {
     /// Outside a Tokio runtime.
     pub fn start(hub: Hub, deps: Deps) -> Handle {
         let stop = CancellationToken::new();
-        let informers = Informers::new(&hub, &deps.sync_resources);
+        let informers = Informers::new(&hub, &deps.sync_resources, &deps.jitter);
         let ctx = Arc::new(Context {
             stores: informers.stores(),
             queues: Queues::new(&deps.jitter),
@@ -116,6 +116,7 @@ fn spawn(informers: Informers, stop: &CancellationToken) {
 
 async fn run(ctx: Arc<Context>, stop: CancellationToken) {
     tokio::select! {
+        biased;
         () = stop.cancelled() => return,
         () = ctx.stores.synced() => {}
     }

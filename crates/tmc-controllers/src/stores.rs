@@ -9,7 +9,7 @@ use tmc_api::scheduling::{self, Location, Placement};
 use tmc_api::tenancy;
 use tmc_api::workload::{self, Cluster, SyncTarget};
 use tmc_apimachinery::{ClusterName, GroupVersionResource};
-use tmc_runtime::{ClusterKey, Hub, Informer, ResourceClient, Store};
+use tmc_runtime::{ClusterKey, Hub, Informer, Jitter, ResourceClient, Store};
 
 use crate::namespace::reconcile::Namespace;
 use crate::slim::Slim;
@@ -80,12 +80,13 @@ pub(crate) fn all_resources(wanted: &[GroupVersionResource]) -> Vec<GroupVersion
 }
 
 impl Informers {
-    pub(crate) fn new(hub: &Hub, wanted: &[GroupVersionResource]) -> Self {
+    pub(crate) fn new(hub: &Hub, wanted: &[GroupVersionResource], jitter: &Jitter) -> Self {
+        let source = &Source { hub, jitter };
         let ours = |group, version, resource| GroupVersionResource::new(group, version, resource);
         let (work, place) = (workload::GROUP, scheduling::GROUP);
         let logical = ours(tenancy::CORE_GROUP, tenancy::VERSION, "logicalclusters");
         Self {
-            sync_targets: informer(hub, ours(work, workload::VERSION, "synctargets"))
+            sync_targets: informer(source, ours(work, workload::VERSION, "synctargets"))
                 .index(index::CLUSTER, |key, _| vec![key.cluster.to_string()])
                 .index(index::TARGET, |key, _| {
                     vec![sync_target_key(key.cluster.as_str(), &key.name)]
@@ -96,13 +97,13 @@ impl Informers {
                         .map(|r| ClusterKey::new(&key.cluster, &r.namespace, &r.name).to_string())
                         .collect()
                 }),
-            clusters: informer(hub, ours(work, workload::VERSION, "clusters"))
+            clusters: informer(source, ours(work, workload::VERSION, "clusters"))
                 .index(index::REFERENCE, |key, cluster: &Cluster| {
                     vec![secret_key(key, cluster).to_string()]
                 }),
-            locations: informer(hub, ours(place, scheduling::VERSION, "locations"))
+            locations: informer(source, ours(place, scheduling::VERSION, "locations"))
                 .index(index::CLUSTER, |key, _| vec![key.cluster.to_string()]),
-            placements: informer(hub, ours(place, scheduling::VERSION, "placements"))
+            placements: informer(source, ours(place, scheduling::VERSION, "placements"))
                 .index(index::CLUSTER, |key, _| vec![key.cluster.to_string()])
                 .index(index::PROVIDER, |key, placement: &Placement| {
                     vec![match location_workspace(placement) {
@@ -116,13 +117,13 @@ impl Informers {
                         .flat_map(|s| s.sync_targets.iter().map(|t| t.key.clone()))
                         .collect()
                 }),
-            namespaces: informer(hub, ours("", "v1", "namespaces"))
+            namespaces: informer(source, ours("", "v1", "namespaces"))
                 .index(index::CLUSTER, |key, _| vec![key.cluster.to_string()])
                 .index(index::TARGET, |_, namespace: &Namespace| {
                     namespace.target_keys()
                 }),
             logical_clusters: hub.workspaces.then(|| {
-                informer(hub, logical).index(index::PATH, |_, cluster: &Slim| {
+                informer(source, logical).index(index::PATH, |_, cluster: &Slim| {
                     cluster
                         .metadata
                         .annotations
@@ -134,7 +135,7 @@ impl Informers {
             }),
             resources: all_resources(wanted)
                 .into_iter()
-                .map(|gvr| (gvr.clone(), objects(hub, gvr)))
+                .map(|gvr| (gvr.clone(), objects(source, gvr)))
                 .collect(),
         }
     }
@@ -159,17 +160,24 @@ impl Informers {
     }
 }
 
+/// What every informer is made of.
+struct Source<'a> {
+    hub: &'a Hub,
+    jitter: &'a Jitter,
+}
+
 fn informer<T: DeserializeOwned + Send + Sync + 'static>(
-    hub: &Hub,
+    source: &Source<'_>,
     gvr: GroupVersionResource,
 ) -> Informer<T> {
     // A hub without workspaces is one workspace named root.
-    let cluster = (!hub.workspaces).then(|| ClusterName::new(ClusterName::ROOT));
-    Informer::new(ResourceClient::new(hub.wildcard(), gvr), cluster)
+    let cluster = (!source.hub.workspaces).then(|| ClusterName::new(ClusterName::ROOT));
+    let client = ResourceClient::new(source.hub.wildcard(), gvr);
+    Informer::new(client, cluster).jitter(source.jitter.clone())
 }
 
-fn objects(hub: &Hub, gvr: GroupVersionResource) -> Informer<Slim> {
-    informer::<Slim>(hub, gvr)
+fn objects(source: &Source<'_>, gvr: GroupVersionResource) -> Informer<Slim> {
+    informer::<Slim>(source, gvr)
         .index(index::NAMESPACE, |key, _| vec![namespace_value(key)])
         .index(index::TARGET, |_, object| {
             marks(object).into_iter().map(str::to_owned).collect()

@@ -119,6 +119,7 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Informer<T> {
         let reflector = Reflector::new(source, self.store, self.handlers, self.jitter);
         tokio::spawn(async move {
             tokio::select! {
+                biased;
                 () = stop.cancelled() => {}
                 never = reflector.run() => match never {},
             }

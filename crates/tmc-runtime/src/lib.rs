@@ -4,6 +4,7 @@
 
 mod answer;
 pub mod client;
+pub mod clock;
 pub mod committer;
 pub mod connection;
 pub mod controller;
@@ -18,6 +19,7 @@ mod url;
 mod watch;
 
 pub use client::{Error, ResourceClient};
+pub use clock::Clock;
 pub use committer::{Committer, MainPatch, StatusPatch};
 pub use connection::{Connection, Hub};
 pub use https::{Credential, Dialer, Endpoint, SystemDialer};

@@ -171,6 +171,8 @@ impl<K: Clone + Eq + Hash + Send + 'static> WorkQueue<K> {
             };
             match timer {
                 Some(at) => tokio::select! {
+                    // In this order, so that a run can be replayed.
+                    biased;
                     () = changed => {}
                     () = tokio::time::sleep_until(at) => {}
                 },

@@ -17,7 +17,7 @@ use tmc_runtime::client::{DeleteParams, Error, PatchKind};
 use tmc_runtime::controller::{self, Flow, Outcome};
 use tmc_runtime::informer::Change;
 use tmc_runtime::queue::WorkQueue;
-use tmc_runtime::{ClusterKey, Connection, Informer, ResourceClient, Store};
+use tmc_runtime::{ClusterKey, Connection, Informer, Jitter, ResourceClient, Store};
 use tmc_server::surface::InProcessIdentity;
 use tmc_server::{Server, VersionInfo};
 use tokio_util::sync::CancellationToken;
@@ -33,6 +33,8 @@ pub struct Behaviour {
     pub ready_after: Duration,
     /// Why Pods never become ready (a container's waiting reason), if they should not.
     pub failure: Option<String>,
+    /// Randomness for retries.
+    pub jitter: Jitter,
 }
 
 impl Default for Behaviour {
@@ -41,6 +43,7 @@ impl Default for Behaviour {
             nodes: 3,
             ready_after: Duration::from_millis(300),
             failure: None,
+            jitter: Jitter::random(),
         }
     }
 }
@@ -67,7 +70,13 @@ impl Member {
         behaviour: Behaviour,
     ) -> Result<Self, Error> {
         let engine = Box::new(tmc_store::engine::Memory::default());
-        let store = ObjectStore::open(engine, |_, value| Extracted::of(value), Default::default())
+        let options = tmc_store::Options {
+            // Nothing waits for a disk here: a thread a member would only cost.
+            inline: true,
+            clock: running_clock(),
+            ..tmc_store::Options::default()
+        };
+        let store = ObjectStore::open(engine, |_, value| Extracted::of(value), options)
             .map_err(ApiError::internal)?;
         let hub = Hub::start(HubOptions {
             store,
@@ -133,6 +142,12 @@ impl Member {
     }
 }
 
+/// The clock of Tokio, which simulations can pause and advance.
+fn running_clock() -> tmc_store::Clock {
+    let origin = tokio::time::Instant::now();
+    tmc_store::Clock::new(move || origin.elapsed())
+}
+
 fn resource_client(
     connection: &Connection,
     group: &str,
@@ -177,13 +192,14 @@ const BY_OWNER: &str = "owner";
 
 impl Simulation {
     fn new(connection: &Connection, environment: SharedEnvironment, behaviour: Behaviour) -> Self {
+        let queue = WorkQueue::with_jitter("simulated-workloads", behaviour.jitter.clone());
         Self {
             environment,
             behaviour,
             deployments: resource_client(connection, "apps", "v1", "deployments"),
             sets: resource_client(connection, "apps", "v1", "replicasets"),
             pods: resource_client(connection, "", "v1", "pods"),
-            queue: WorkQueue::new("simulated-workloads"),
+            queue,
         }
     }
 
@@ -220,6 +236,7 @@ impl Simulation {
     fn informer(&self, client: &ResourceClient, work: fn(ClusterKey) -> Work) -> Informer<Value> {
         let queue = self.queue.clone();
         Informer::<Value>::new(client.clone(), Some(ClusterName::new(ClusterName::ROOT)))
+            .jitter(self.behaviour.jitter.clone())
             .index(BY_OWNER, |_, object: &Value| {
                 vec![workloads::controller_uid(object).to_owned()]
             })

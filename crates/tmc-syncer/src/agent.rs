@@ -12,7 +12,7 @@ use tmc_apimachinery::{ClusterName, GroupVersionResource};
 use tmc_runtime::client::{DeleteParams, Error};
 use tmc_runtime::controller::{self, Flow, Outcome};
 use tmc_runtime::queue::WorkQueue;
-use tmc_runtime::{ClusterKey, Connection, Informer, ResourceClient, Store};
+use tmc_runtime::{Clock, ClusterKey, Connection, Informer, Jitter, ResourceClient, Store};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -47,6 +47,10 @@ pub struct AgentOptions {
     pub workers: usize,
     /// How long an unused namespace of the member stays.
     pub namespace_delay: Duration,
+    /// The time that beats say.
+    pub clock: Clock,
+    /// Randomness for retries.
+    pub jitter: Jitter,
 }
 
 /// An agent; see [`Agent::run`].
@@ -104,6 +108,7 @@ impl Agent {
             async move { shared.work(work).await }
         });
         let result = tokio::select! {
+            biased;
             result = shared.beat(&stop) => result,
             () = stop.cancelled() => Ok(()),
         };
@@ -119,7 +124,7 @@ fn namespaces_gvr() -> GroupVersionResource {
 
 impl Shared {
     fn start(options: AgentOptions, stop: &CancellationToken) -> Self {
-        let queue = WorkQueue::new("syncer");
+        let queue = WorkQueue::with_jitter("syncer", options.jitter.clone());
         let view = options
             .upstream
             .client(&format!("{}/clusters/*", options.target.view_path()));
@@ -132,6 +137,7 @@ impl Shared {
                         target.downstream_namespace(&key.cluster, &key.name),
                     ));
                 })
+                .jitter(options.jitter.clone())
                 .spawn(stop.clone());
         let changed = queue.clone();
         let namespaces = downstream_informer(&options, &namespaces_gvr())
@@ -155,6 +161,7 @@ impl Shared {
             &options.downstream,
             &options.target,
             &options.identity,
+            options.clock.clone(),
         );
         let mut reported_at: Option<Instant> = None;
         loop {
@@ -217,6 +224,7 @@ impl Shared {
         let (queue, resource) = (self.queue.clone(), gvr.clone());
         let upstream = Informer::<Value>::new(ResourceClient::new(view, gvr.clone()), None)
             .on_change(move |key, _| queue.add(Work::Object(resource.clone(), key.clone())))
+            .jitter(self.options.jitter.clone())
             .spawn(stop.clone());
         let shared = Arc::downgrade(self);
         let resource = gvr.clone();
@@ -490,5 +498,7 @@ fn downstream_informer(options: &AgentOptions, gvr: &GroupVersionResource) -> In
         keys::DOWNSTREAM_CLUSTER_LABEL,
         options.target.key()
     );
-    Informer::<Value>::new(client, Some(ClusterName::new(ClusterName::ROOT))).labels(&label)
+    Informer::<Value>::new(client, Some(ClusterName::new(ClusterName::ROOT)))
+        .labels(&label)
+        .jitter(options.jitter.clone())
 }

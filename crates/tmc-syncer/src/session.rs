@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tmc_apimachinery::GroupVersionResource;
 use tmc_apimachinery::quantity::Quantity;
 use tmc_runtime::client::{Error, ListParams, get_path, post_path};
-use tmc_runtime::{Connection, ResourceClient};
+use tmc_runtime::{Clock, Connection, ResourceClient};
 
 use crate::discovery::served_apis;
 use crate::mapping::Target;
@@ -23,6 +23,7 @@ pub struct Session {
     target: Target,
     identity: String,
     sequence: u64,
+    clock: Clock,
 }
 
 impl Session {
@@ -32,6 +33,7 @@ impl Session {
         downstream: &Connection,
         target: &Target,
         identity: &str,
+        clock: Clock,
     ) -> Self {
         Self {
             upstream: upstream.client(&target.view_path()),
@@ -39,6 +41,7 @@ impl Session {
             target: target.clone(),
             identity: identity.to_owned(),
             sequence: 0,
+            clock,
         }
     }
 
@@ -51,7 +54,7 @@ impl Session {
         let mut body = json!({
             "apiVersion": "syncer.kcp.io/v1alpha1", "kind": "SyncerHeartbeat",
             "uid": self.target.uid, "identity": self.identity,
-            "sequence": self.sequence, "sentAt": millis(Timestamp::now()),
+            "sequence": self.sequence, "sentAt": millis(self.clock.now()),
         });
         if let Some(report) = report {
             body["report"] = report.clone();
@@ -92,7 +95,7 @@ impl Session {
     pub async fn report(&self) -> Result<Value, Error> {
         let client = self.downstream.base_client();
         let mut report = json!({
-            "apis": served_apis(&client).await?, "observedAt": millis(Timestamp::now()),
+            "apis": served_apis(&client).await?, "observedAt": millis(self.clock.now()),
         });
         let nodes = ResourceClient::new(client, GroupVersionResource::new("", "v1", "nodes"));
         if let Ok(list) = nodes.list("", &ListParams::default()).await {

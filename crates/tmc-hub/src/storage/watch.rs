@@ -98,6 +98,7 @@ impl Cursor {
                 return Ok(event);
             }
             let batch = tokio::select! {
+                biased;
                 batch = self.watcher.next() => batch,
                 () = tokio::time::sleep_until(self.bookmark_at), if self.options.bookmarks => {
                     self.bookmark_at += BOOKMARK_INTERVAL;

@@ -7,7 +7,6 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::StatusCode;
 use http_body_util::{BodyExt, Full};
-use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tmc_apimachinery::definition::ApiSet;
@@ -15,7 +14,7 @@ use tmc_apimachinery::meta::meta;
 use tmc_apimachinery::status::{ApiError, Result};
 use tmc_apimachinery::user::{Attributes, Decision, UserInfo};
 use tmc_apimachinery::{ClusterName, ClusterScope, GroupVersionResource};
-use tmc_runtime::{ClusterKey, Hub, Store};
+use tmc_runtime::{Clock, ClusterKey, Hub, Store};
 use tmc_server::resource::ResourceStore;
 use tmc_server::surface::{
     ApiSurface, RequestContext, Resolution, Resolved, Response, SpecialRequest,
@@ -89,6 +88,8 @@ pub struct SyncerDependencies {
     pub beats: Arc<dyn BeatSink>,
     /// URL of a logical cluster, for the view's `workspace-url` annotation.
     pub workspace_url: Arc<dyn Fn(&ClusterName) -> String + Send + Sync>,
+    /// The time at which beats come in.
+    pub clock: Clock,
 }
 
 /// The syncer virtual workspace.
@@ -99,6 +100,7 @@ pub struct SyncerWorkspace {
     sets: ApiSets,
     access: Arc<dyn SyncAccess>,
     beats: Arc<dyn BeatSink>,
+    clock: Clock,
 }
 
 struct NeverSynced(Store<ClusterView>);
@@ -147,6 +149,7 @@ impl SyncerWorkspace {
             definitions,
             access,
             beats,
+            clock,
             workspace_url,
         } = dependencies;
         let hidden = Arc::new(NeverSynced(clusters.clone()));
@@ -165,6 +168,7 @@ impl SyncerWorkspace {
             sets: ApiSets::new(definitions),
             access,
             beats,
+            clock,
         }
     }
 
@@ -226,7 +230,7 @@ impl SyncerWorkspace {
         match (name, &request.method) {
             ("resources", &http::Method::GET) => Ok(self.answer_resources(domain)),
             ("heartbeat", &http::Method::POST) => {
-                let beat = read_beat(&request.body, &domain.target, Timestamp::now())?;
+                let beat = read_beat(&request.body, &domain.target, self.clock.now())?;
                 let received = beat.received;
                 let mut next = self.beats.beat(&domain.target, beat)?;
                 if !domain.evaluated {

@@ -5,25 +5,24 @@ use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
 use tmc_apimachinery::{GroupResource, GroupVersionResource};
-use tmc_controllers::clock::Clock;
 use tmc_controllers::connector::{Outbound, OwnListeners};
 use tmc_controllers::kubeconfig::Allowances;
 use tmc_controllers::{Deps, Handle, Manager};
 use tmc_hub::Hub;
-use tmc_runtime::Jitter;
 use tmc_server::Server;
 use tokio_util::sync::CancellationToken;
 
 use super::beats::Beats;
 use super::hosted::Hosted;
 use super::members::Members;
+use super::surroundings::Surroundings;
 
 /// What the controllers are started with.
 pub struct ControllerSettings {
     /// URL of the hub.
     pub url: String,
     /// Where it listens.
-    pub listen: SocketAddr,
+    pub listening: Vec<SocketAddr>,
     /// `resource.group` names that targets sync.
     pub sync_resources: Vec<String>,
     /// Simulated members.
@@ -32,6 +31,8 @@ pub struct ControllerSettings {
     pub beats: Arc<Beats>,
     /// This process's server, for Hosted syncers.
     pub server: Server,
+    /// Time, randomness and wires.
+    pub surroundings: Arc<dyn Surroundings>,
 }
 
 /// Starts the controllers.
@@ -44,16 +45,16 @@ pub fn start(
     settings: ControllerSettings,
     stop: &CancellationToken,
 ) -> Result<Handle> {
-    let url = settings.url;
+    let (url, around) = (settings.url, settings.surroundings);
     let deps = Deps {
         base_url: Arc::new(move || url.clone()),
         sync_resources: resources(hub, &settings.sync_resources)?,
         beats: settings.beats.live.clone(),
-        hosted: Arc::new(Hosted::new(&settings.server, stop)),
-        outbound: Outbound::new(OwnListeners::new(vec![settings.listen]), settings.members),
+        hosted: Arc::new(Hosted::new(&settings.server, around.clone(), stop)),
+        outbound: Outbound::new(OwnListeners::new(settings.listening), settings.members),
         allowances: Allowances::default(),
-        clock: Clock::system(),
-        jitter: Jitter::random(),
+        clock: around.clock(),
+        jitter: around.jitter(),
     };
     Ok(Manager::start(runtime, deps))
 }

@@ -1,38 +1,21 @@
-//! The embedded hub, assembled: store, guards, server, virtual workspace, controllers.
+//! The embedded hub: what [`Core`] puts together, with a certificate and a listener.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow};
-use serde_json::json;
-use tmc_apimachinery::definition::ResourceDefinition;
-use tmc_apimachinery::user::{GROUP_CONTROLLERS, UserInfo};
-use tmc_apimachinery::{ClusterName, GroupVersionResource};
-use tmc_controllers::Handle;
-use tmc_hub::environment::SystemEnvironment;
-use tmc_hub::storage::{Extracted, Layout, Store as ObjectStore};
-use tmc_hub::{Hub, HubOptions};
-use tmc_runtime::{Connection, Informer, ResourceClient};
-use tmc_server::surface::InProcessIdentity;
-use tmc_server::{Server, VersionInfo};
+use tmc_apimachinery::user::UserInfo;
+use tmc_hub::Hub;
+use tmc_runtime::Connection;
 use tmc_store::engine::Engine;
-use tmc_virtual::syncer::{
-    BY_SECRET, ClusterView, Definitions, SyncerDependencies, SyncerWorkspace, TargetView,
-    secret_index,
-};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 
-use super::access::HubAccess;
 use super::authority::Authority;
-use super::beats::Beats;
-use super::controllers::{self, ControllerSettings};
+use super::core::{Core, CoreOptions};
 use super::members::Members;
+use super::surroundings::Machine;
 use crate::kubeconfig::{self, Identity};
-
-/// Kubernetes minor version whose API the hub speaks.
-const MINOR: u32 = 36;
 
 /// What an embedded hub is started with.
 pub struct EmbeddedOptions {
@@ -69,14 +52,10 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener> {
 
 /// A running hub.
 pub struct Embedded {
-    hub: Hub,
-    server: Server,
+    core: Core,
     url: String,
     authority: Authority,
-    store: ObjectStore,
-    stop: CancellationToken,
     serving: JoinHandle<std::io::Result<()>>,
-    controllers: Handle,
 }
 
 impl Embedded {
@@ -85,53 +64,33 @@ impl Embedded {
     /// # Errors
     /// One sentence: the store cannot be used, a resource is unknown, …
     pub async fn start(options: EmbeddedOptions) -> Result<Self> {
-        let listener = options.listener;
+        let (listener, authority) = (options.listener, options.authority);
         let address = listener.local_addr()?;
         let url = options
             .external_url
-            .clone()
             .unwrap_or_else(|| format!("https://{address}"));
         let names = server_names(address, &url);
-        let pair = options.authority.server(&names)?;
-        let tls = tmc_server::tls::server_config(&pair, Some(options.authority.certificate()))?;
-        let store = open_store(options.engine)?;
-        let stop = CancellationToken::new();
-        let hub = start_hub(&store, &options.authority, &url).await?;
-        let server = Server::builder(VersionInfo::new(MINOR, version()))
-            .surface(Arc::new(hub.clone()))
-            .stop(stop.clone())
-            .build();
-        let runtime = tmc_runtime::Hub {
-            connection: connection_as(&server, controllers_user("controllers")),
-            workspaces: true,
-        };
-        ensure_compute(&runtime).await?;
-        let beats = Arc::new(Beats::default());
-        let workspace = syncer_workspace(&hub, &server, &beats, &stop);
-        server.add_surface(Arc::new(workspace));
-        let settings = ControllerSettings {
+        let pair = authority.server(&names)?;
+        let tls = tmc_server::tls::server_config(&pair, Some(authority.certificate()))?;
+        let core = Core::start(CoreOptions {
+            engine: options.engine,
+            signer: Some(Arc::new(authority.clone())),
             url: url.clone(),
-            listen: address,
+            listening: vec![address],
             sync_resources: options.sync_resources,
             members: options.members,
-            beats,
-            server: server.clone(),
-        };
-        let controllers = controllers::start(&hub, runtime, settings, &stop)?;
+            surroundings: Arc::new(Machine::default()),
+        })
+        .await?;
         let serving = {
-            let (server, stop) = (server.clone(), stop.clone());
+            let (server, stop) = (core.server().clone(), core.stop_token().clone());
             tokio::spawn(async move { server.serve(listener, Some(tls), stop).await })
         };
-        let authority = options.authority;
         Ok(Self {
-            hub,
-            server,
+            core,
             url,
             authority,
-            store,
-            stop,
             serving,
-            controllers,
         })
     }
 
@@ -142,12 +101,12 @@ impl Embedded {
 
     /// The hub.
     pub fn hub(&self) -> &Hub {
-        &self.hub
+        self.core.hub()
     }
 
     /// A connection inside this process as a user.
     pub fn connection_as(&self, user: UserInfo) -> Connection {
-        connection_as(&self.server, user)
+        self.core.connection_as(user)
     }
 
     /// The administrator's kubeconfig, context `root`.
@@ -172,27 +131,12 @@ impl Embedded {
     /// # Errors
     /// When the listener had failed.
     pub async fn stop(self) -> Result<()> {
-        self.stop.cancel();
-        self.controllers.stop().await;
-        let served = self.serving.await.context("the listener broke off")?;
-        self.store.close().await;
-        served.context("the listener failed")
+        let mut served = Ok(Ok(()));
+        self.core.stop(async { served = self.serving.await }).await;
+        served
+            .context("the listener broke off")?
+            .context("the listener failed")
     }
-}
-
-/// Version as `kubectl version` shows it.
-fn version() -> String {
-    format!("v1.{MINOR}.2+tmc-{}", env!("CARGO_PKG_VERSION"))
-}
-
-/// A connection inside this process as a user.
-pub fn connection_as(server: &Server, user: UserInfo) -> Connection {
-    Connection::in_process(server.service().with_identity(InProcessIdentity(user)))
-}
-
-/// The identity of a part of the hub that writes for the system.
-fn controllers_user(part: &str) -> UserInfo {
-    UserInfo::new(&format!("system:tmc:{part}"), &[GROUP_CONTROLLERS])
 }
 
 /// Names that the server's certificate is for.
@@ -209,89 +153,4 @@ fn server_names(address: SocketAddr, url: &str) -> Vec<String> {
     names.sort();
     names.dedup();
     names
-}
-
-fn open_store(engine: Box<dyn Engine>) -> Result<ObjectStore> {
-    Ok(ObjectStore::open(
-        engine,
-        |_, value| Extracted::of(value),
-        Default::default(),
-    )?)
-}
-
-async fn start_hub(store: &ObjectStore, authority: &Authority, url: &str) -> Result<Hub> {
-    let base_url = url.to_owned();
-    let access = Arc::new(super::guards::LateAccess::default());
-    let hub = Hub::start(HubOptions {
-        store: store.clone(),
-        environment: Arc::new(SystemEnvironment),
-        admission: super::guards::guards(access.clone(), url),
-        layout: Layout::Workspaces,
-        everywhere: tmc_api::crd::crds(),
-        signer: Some(Arc::new(authority.clone())),
-        base_url: Arc::new(move || base_url.clone()),
-    })
-    .await?;
-    access.fill(hub.clone());
-    Ok(hub)
-}
-
-/// Every hub has `root:compute`, where clusters are registered unless somebody says otherwise.
-async fn ensure_compute(hub: &tmc_runtime::Hub) -> Result<()> {
-    let root = ClusterName::new(ClusterName::ROOT);
-    let gvr = GroupVersionResource::new("tenancy.kcp.io", "v1alpha1", "workspaces");
-    let client = ResourceClient::new(hub.cluster(&root), gvr);
-    let workspace = json!({
-        "apiVersion": "tenancy.kcp.io/v1alpha1", "kind": "Workspace",
-        "metadata": {"name": "compute"}, "spec": {},
-    });
-    crate::context::ensure(&client, "", &workspace).await?;
-    crate::context::wait_for(10, || async {
-        let found = client.get("", "compute").await?;
-        let ready = found["status"]["phase"] == "Ready";
-        Ok(if ready {
-            Ok(())
-        } else {
-            Err("workspace root:compute is not ready".to_owned())
-        })
-    })
-    .await
-}
-
-struct HubDefinitions(Hub);
-
-impl Definitions for HubDefinitions {
-    fn definition(&self, gvr: &GroupVersionResource) -> Option<Arc<ResourceDefinition>> {
-        self.0.everywhere().get(gvr).cloned()
-    }
-}
-
-fn syncer_workspace(
-    hub: &Hub,
-    server: &Server,
-    beats: &Arc<Beats>,
-    stop: &CancellationToken,
-) -> SyncerWorkspace {
-    let runtime = tmc_runtime::Hub {
-        connection: connection_as(server, controllers_user("virtual-workspaces")),
-        workspaces: true,
-    };
-    let wildcard = |resource: &str| {
-        let gvr = GroupVersionResource::new("workload.kcp.io", "v1alpha1", resource);
-        ResourceClient::new(runtime.wildcard(), gvr)
-    };
-    let targets = Informer::<TargetView>::new(wildcard("synctargets"), None).spawn(stop.clone());
-    let clusters = Informer::<ClusterView>::new(wildcard("clusters"), None)
-        .index(BY_SECRET, secret_index)
-        .spawn(stop.clone());
-    let urls = hub.clone();
-    SyncerWorkspace::new(SyncerDependencies {
-        hub: runtime,
-        targets,
-        clusters,
-        definitions: Arc::new(HubDefinitions(hub.clone())),
-        access: Arc::new(HubAccess(hub.clone())),
-        beats: beats.clone(),
-        workspace_url: Arc::new(move |cluster| urls.workspace_url(cluster)),
-    })
 }

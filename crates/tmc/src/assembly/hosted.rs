@@ -14,7 +14,8 @@ use tmc_syncer::{Agent, AgentOptions, Target};
 use tmc_virtual::syncer::hosted_user;
 use tokio_util::sync::CancellationToken;
 
-use super::embedded::connection_as;
+use super::core::connection_as;
+use super::surroundings::{Part, Surroundings};
 
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(60);
@@ -29,6 +30,7 @@ pub struct Hosted {
 
 struct Shared {
     server: Server,
+    surroundings: Arc<dyn Surroundings>,
     running: Mutex<HashMap<TargetId, Running>>,
     changed: RwLock<Option<OnHostedChange>>,
 }
@@ -42,9 +44,14 @@ struct Running {
 
 impl Hosted {
     /// Runs nothing yet; everything ends with `stop`.
-    pub fn new(server: &Server, stop: &CancellationToken) -> Self {
+    pub fn new(
+        server: &Server,
+        surroundings: Arc<dyn Surroundings>,
+        stop: &CancellationToken,
+    ) -> Self {
         let shared = Shared {
             server: server.clone(),
+            surroundings,
             running: Mutex::default(),
             changed: RwLock::default(),
         };
@@ -92,6 +99,7 @@ impl Shared {
                 retry = FIRST_RETRY;
             }
             tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(retry) => {}
             }
@@ -101,24 +109,28 @@ impl Shared {
 
     fn agent(&self, syncer: &HostedSyncer) -> Agent {
         let id = &syncer.target;
-        let user = hosted_user(&tmc_virtual::syncer::TargetId {
+        let target = tmc_virtual::syncer::TargetId {
             cluster: id.cluster.clone(),
             name: id.name.clone(),
             uid: id.uid.clone(),
-        });
-        let run = uuid::Uuid::new_v4().simple().to_string();
+        };
+        let around = &self.surroundings;
+        let direct = connection_as(&self.server, hosted_user(&target));
+        let run = around.environment().uid();
         Agent::new(AgentOptions {
             target: Target {
                 cluster: id.cluster.clone(),
                 name: id.name.clone(),
                 uid: id.uid.clone(),
             },
-            upstream: connection_as(&self.server, user),
+            upstream: around.wire(Part::Syncer(&target), direct),
             downstream: syncer.member.clone(),
             identity: format!("hosted-{}", &run[..8]),
             pod_security: "baseline".into(),
             workers: WORKERS,
             namespace_delay: NAMESPACE_DELAY,
+            clock: around.syncer_clock(&target),
+            jitter: around.jitter(),
         })
     }
 }

@@ -25,17 +25,28 @@ pub struct Members(RwLock<HashMap<String, Known>>);
 impl Members {
     /// Makes a member reachable; returns a kubeconfig for it.
     pub fn add(&self, name: &str, connection: Connection, authority: &Authority) -> String {
-        let host = format!("{name}{SIMULATED_SUFFIX}");
         let token = format!(
             "{}{}",
             uuid::Uuid::new_v4().simple(),
             uuid::Uuid::new_v4().simple()
         );
+        self.add_with_token(name, connection, authority.certificate(), token)
+    }
+
+    /// As [`Members::add`], with the authority's certificate (PEM) and the token given.
+    pub fn add_with_token(
+        &self,
+        name: &str,
+        connection: Connection,
+        certificate: &str,
+        token: String,
+    ) -> String {
+        let host = format!("{name}{SIMULATED_SUFFIX}");
         let kubeconfig = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": name,
             "clusters": [{"name": name, "cluster": {
                 "server": format!("https://{host}"),
-                "certificate-authority-data": STANDARD.encode(authority.certificate()),
+                "certificate-authority-data": STANDARD.encode(certificate),
             }}],
             "contexts": [{"name": name, "context": {"cluster": name, "user": "tmc"}}],
             "users": [{"name": "tmc", "user": {"token": token}}],

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use kube::config::Kubeconfig;
 use tmc_apimachinery::meta::meta;
 use tmc_apimachinery::{ClusterName, GroupVersionResource};
-use tmc_runtime::{Connection, ResourceClient};
+use tmc_runtime::{Clock, Connection, Jitter, ResourceClient};
 use tmc_syncer::{Agent, AgentOptions, Target};
 use tokio_util::sync::CancellationToken;
 
@@ -39,6 +39,8 @@ pub async fn run(args: &SyncerArgs) -> Result<()> {
         pod_security,
         workers: usize::from(args.workers),
         namespace_delay: Duration::from_secs(args.downstream_namespace_clean_delay),
+        clock: Clock::system(),
+        jitter: Jitter::random(),
     });
     let stop = CancellationToken::new();
     let ended = stop.clone();

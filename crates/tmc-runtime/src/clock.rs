@@ -1,4 +1,4 @@
-//! Where controllers take the time from.
+//! Where controllers, views and agents take the time from.
 
 use std::sync::Arc;
 
@@ -9,18 +9,23 @@ use jiff::{SignedDuration, Timestamp};
 pub struct Clock(Arc<dyn Fn() -> Timestamp + Send + Sync>);
 
 impl Clock {
+    /// A clock that reads `now`, for simulations and tests.
+    pub fn new(now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        Self(Arc::new(now))
+    }
+
     /// The system's clock.
     pub fn system() -> Self {
-        Self(Arc::new(Timestamp::now))
+        Self::new(Timestamp::now)
     }
 
     /// Starts at a given time and runs as Tokio's clock does, which tests can pause and advance.
     pub fn starting_at(start: Timestamp) -> Self {
         let origin = tokio::time::Instant::now();
-        Self(Arc::new(move || {
+        Self::new(move || {
             let passed = SignedDuration::try_from(origin.elapsed()).unwrap_or(SignedDuration::MAX);
             start.saturating_add(passed).unwrap_or(Timestamp::MAX)
-        }))
+        })
     }
 
     /// Now.
