@@ -77,6 +77,8 @@ impl Rig {
             connection: self.embedded.connection_as(admin),
             file: self.directory.path().join("admin.kubeconfig"),
             workspace: workspace.to_owned(),
+            workspaces: true,
+            workspaces: true,
         }
     }
 
@@ -166,6 +168,7 @@ impl Rig {
             connection: self.client.clone(),
             file: self.directory.path().join("admin.kubeconfig"),
             workspace: path.to_owned(),
+            workspaces: true,
         };
         Ok(Workspace(load))
     }
