@@ -1,35 +1,44 @@
 //! Clusters: from a registered kubeconfig to a probed member and its SyncTarget.
 
+pub mod account;
 mod credentials;
 pub mod derived;
 pub mod probe;
 mod prober;
 pub mod reconcile;
+mod registration;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use tmc_api::agent::AgentId;
 use tmc_api::conditions;
 use tmc_api::keys::CLUSTER_FINALIZER;
-use tmc_api::workload::{self, Cluster, SyncTarget, condition};
+use tmc_api::time::Time;
+use tmc_api::workload::{self, Cluster, NodeCounts, SyncTarget, SyncerMode, condition};
 use tmc_apimachinery::GroupVersionResource;
 use tmc_runtime::client::DeleteParams;
 use tmc_runtime::controller::{Flow, Outcome};
 use tmc_runtime::{ClusterKey, Error, ResourceClient};
 
 pub(crate) use credentials::CredentialCache;
+#[cfg(test)]
+pub(crate) use prober::INTERVAL as PROBE_INTERVAL;
 pub(crate) use prober::Prober;
 
 use crate::context::Context;
-use crate::members::Member;
+use crate::events::News;
+use crate::heartbeat::TargetId;
+use crate::members::{Member, Way};
 use crate::stores::index;
+use account::{Account, Arrangement};
 use credentials::Credential;
-use reconcile::{Derived, Observed};
+use reconcile::{Derived, Observed, Rbac};
 
 /// How soon to look again whether the SyncTarget of a deleted Cluster is gone, besides its events.
 const DELETION_CHECK: Duration = Duration::from_secs(30);
 
-fn gvr() -> GroupVersionResource {
+pub(crate) fn gvr() -> GroupVersionResource {
     GroupVersionResource::new(workload::GROUP, workload::VERSION, "clusters")
 }
 
@@ -49,23 +58,30 @@ pub(crate) async fn run(ctx: Arc<Context>, key: ClusterKey) -> Outcome {
         committer.main(&key, &*cluster, &finalized).await?;
         return Ok(Flow::Done);
     }
-    let credential = credentials::check(&ctx, &key, &cluster).await?;
-    open_or_close(&ctx, &key, &cluster, &credential);
-    let finding = match &credential {
-        Ok(credential) => ctx.prober.find(&ctx, &key, credential),
-        Err(_) => prober::Finding::default(),
-    };
+    let Seen {
+        credential,
+        target,
+        wanted,
+        finding,
+    } = look(&ctx, &key, &cluster).await?;
     let now = ctx.now();
     let mut observed = Observed {
         credential: credential.map(|credential| credential.facts),
         probe: finding.probe,
         capabilities: finding.capabilities,
         derived: Derived::Missing,
+        rbac: match (&target, wanted) {
+            (None, _) => Rbac::NoTarget,
+            (Some(_), None) => Rbac::NotOurs,
+            (Some(_), Some(_)) => Rbac::Ours(finding.arranged),
+        },
+        nodes: target.and_then(|target| nodes(&ctx, &key, &target)),
     };
     observed.derived = derived(&ctx, &key, &cluster, &observed).await?;
     let mut new = (*cluster).clone();
     new.status = Some(reconcile::status(&cluster, &observed, now));
     committer.status(&key, &*cluster, &new).await?;
+    tell_of_expiry(&ctx, &key, &cluster, &new).await;
     let waits = [
         finding.next,
         reconcile::look_again(&observed.credential, now),
@@ -77,10 +93,108 @@ pub(crate) async fn run(ctx: Arc<Context>, key: ClusterKey) -> Outcome {
         .map_or(Flow::Done, Flow::RequeueAfter))
 }
 
+/// What is seen of a Cluster.
+struct Seen {
+    credential: Result<Credential, (&'static str, String)>,
+    target: Option<Arc<SyncTarget>>,
+    wanted: Option<Arrangement>,
+    finding: prober::Finding,
+}
+
+/// Looks at the credential and at what is known of the member, and tells the syncers of it.
+async fn look(ctx: &Arc<Context>, key: &ClusterKey, cluster: &Cluster) -> Result<Seen, Error> {
+    let credential = credentials::check(ctx, key, cluster).await?;
+    let target = owned_target(ctx, key, cluster);
+    let wanted = target
+        .as_deref()
+        .and_then(|target| arrangement(ctx, key, target));
+    let finding = match &credential {
+        Ok(credential) => {
+            let was_connected = conditions::is_true(cluster.conditions(), condition::CONNECTED);
+            ctx.prober
+                .find(ctx, key, credential, wanted.clone(), was_connected)
+        }
+        Err(_) => {
+            ctx.prober.close(key);
+            prober::Finding::default()
+        }
+    };
+    open_or_close(ctx, key, cluster, &credential, finding.account.clone());
+    Ok(Seen {
+        credential,
+        target,
+        wanted,
+        finding,
+    })
+}
+
+/// The derived SyncTarget, as far as it is known.
+fn owned_target(ctx: &Context, key: &ClusterKey, cluster: &Cluster) -> Option<Arc<SyncTarget>> {
+    let key = ClusterKey::new(&key.cluster, "", &derived::name(cluster));
+    let target = ctx.stores.sync_targets.get(&key)?;
+    derived::is_owned(&target, cluster).then_some(target)
+}
+
+/// What is to be in the member for the syncer of a target; nothing in mode External, and nothing
+/// more for one that is on its way out.
+fn arrangement(ctx: &Context, key: &ClusterKey, target: &SyncTarget) -> Option<Arrangement> {
+    let name = target.metadata.name.as_deref().unwrap_or_default();
+    let uid = target.metadata.uid.as_deref().unwrap_or_default();
+    let agent = AgentId::new(key.cluster.as_str(), name, uid);
+    let id = TargetId::new(&key.cluster, name, uid);
+    let clearing = ctx
+        .removals
+        .lock()
+        .get(&id)
+        .is_some_and(|p| p.clearing_since.is_some());
+    (target.spec.mode() != SyncerMode::External && !clearing).then(|| Arrangement {
+        namespace: agent.namespace(target.spec.syncer_config.as_ref()),
+        synced: crate::synctarget::synced_by(target, &ctx.deps.sync_resources),
+        agent,
+    })
+}
+
+fn nodes(ctx: &Context, key: &ClusterKey, target: &SyncTarget) -> Option<NodeCounts> {
+    let key = ClusterKey::new(&key.cluster, "", target.metadata.name.as_deref()?);
+    let beat = ctx
+        .deps
+        .beats
+        .last(&crate::synctarget::identity(&key, target))?;
+    beat.totals?.nodes
+}
+
+/// A warning ahead of the end of the credential: a measurement always, an Event once a credential.
+async fn tell_of_expiry(ctx: &Context, key: &ClusterKey, before: &Cluster, after: &Cluster) {
+    let credentials = after.status.as_ref().and_then(|s| s.credentials.as_ref());
+    let expires = credentials.and_then(|c| c.expiration_time);
+    ctx.deps
+        .metrics
+        .credential_expires(key, expires.map(Time::timestamp));
+    let (Some(credentials), Some(expires)) = (credentials, expires) else {
+        return;
+    };
+    if reconcile::warns_anew(before.conditions(), after.conditions()) {
+        let news = News {
+            kind: "Cluster",
+            key,
+            uid: after.metadata.uid.as_deref().unwrap_or_default(),
+            r#type: "Warning",
+            reason: "ExpiringSoon",
+            message: format!(
+                "the credential ends at {expires}; store a new kubeconfig in Secret \"{}\"",
+                after.spec.kubeconfig_secret_ref.name
+            ),
+            about: &credentials.fingerprint,
+        };
+        crate::events::tell(ctx, &news).await;
+    }
+}
+
 fn forget(ctx: &Context, key: &ClusterKey) {
     ctx.members.forget(key);
     ctx.prober.forget(key);
     ctx.credentials.forget(key);
+    ctx.deps.metrics.credential_expires(key, None);
 }
 
 /// Tells the syncers of this Cluster which way into the member there is.
@@ -89,14 +203,20 @@ fn open_or_close(
     key: &ClusterKey,
     cluster: &Cluster,
     credential: &Result<Credential, (&'static str, String)>,
+    account: Option<Account>,
 ) {
     let member = match credential {
         Ok(Credential {
             connection: Ok(connection),
             facts,
+            ..
         }) => Member::Usable {
             connection: connection.clone(),
             fingerprint: facts.fingerprint.clone(),
+            account: account.map(|account| Way {
+                connection: account.connection,
+                fingerprint: account.fingerprint,
+            }),
         },
         _ => Member::Unusable,
     };
@@ -155,9 +275,12 @@ fn decode(object: serde_json::Value) -> Option<SyncTarget> {
     serde_json::from_value(object).ok()
 }
 
-/// The order of a deletion: SyncTarget, then finalizer.
-async fn delete(ctx: &Context, key: &ClusterKey, cluster: &Cluster) -> Outcome {
+/// The order of a deletion: SyncTarget, the account that `register` made, then the finalizer. The
+/// Secret goes by its owner reference, if `register` made it.
+async fn delete(ctx: &Arc<Context>, key: &ClusterKey, cluster: &Cluster) -> Outcome {
     let committer = ctx.committer(gvr());
+    // What the SyncTarget's controller removes in the member needs the way in to its end.
+    let seen = look(ctx, key, cluster).await?;
     let target_key = ClusterKey::new(&key.cluster, "", &derived::name(cluster));
     if let Some(target) = living_target(ctx, &target_key, cluster).await? {
         let mut new = cluster.clone();
@@ -166,6 +289,8 @@ async fn delete(ctx: &Context, key: &ClusterKey, cluster: &Cluster) -> Outcome {
             probe: None,
             capabilities: None,
             derived: Derived::Owned(Arc::clone(&target)),
+            rbac: Rbac::Ours(None),
+            nodes: None,
         };
         new.status = Some(reconcile::status(cluster, &observed, ctx.now()));
         committer.status(key, cluster, &new).await?;
@@ -191,7 +316,15 @@ async fn delete(ctx: &Context, key: &ClusterKey, cluster: &Cluster) -> Outcome {
                 _ => {}
             }
         }
-        return Ok(Flow::RequeueAfter(DELETION_CHECK));
+        let soon = seen.finding.next.unwrap_or(DELETION_CHECK);
+        return Ok(Flow::RequeueAfter(soon.min(DELETION_CHECK)));
+    }
+    if let Ok(credential) = &seen.credential {
+        match ctx.prober.unregister(ctx, key, credential) {
+            None => return Ok(Flow::RequeueAfter(DELETION_CHECK)),
+            Some(Ok(())) => {}
+            Some(Err(why)) => tell_of_account(ctx, key, cluster, &why).await,
+        }
     }
     forget(ctx, key);
     let mut new = cluster.clone();
@@ -202,6 +335,23 @@ async fn delete(ctx: &Context, key: &ClusterKey, cluster: &Cluster) -> Outcome {
         Err(error) if !error.is_not_found() => Err(error),
         _ => Ok(Flow::Done),
     }
+}
+
+/// The account that `register` made could not be removed: somebody has to know.
+async fn tell_of_account(ctx: &Context, key: &ClusterKey, cluster: &Cluster, why: &str) {
+    let news = News {
+        kind: "Cluster",
+        key,
+        uid: cluster.metadata.uid.as_deref().unwrap_or_default(),
+        r#type: "Warning",
+        reason: "LeftBehind",
+        message: format!(
+            "{why}; the registration account in the member's namespace \"{}\" is left there",
+            tmc_api::agent::registration::NAMESPACE
+        ),
+        about: "registration",
+    };
+    crate::events::tell(ctx, &news).await;
 }
 
 /// The derived SyncTarget while it exists. Its absence is proven by the hub, not by the cache.

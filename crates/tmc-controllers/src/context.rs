@@ -12,12 +12,15 @@ use tmc_runtime::{ClusterKey, Committer, Hub, Jitter};
 use crate::clock::Clock;
 use crate::cluster::{CredentialCache, Prober};
 use crate::connector::Outbound;
-use crate::heartbeat::LiveBeats;
+use crate::heartbeat::{LiveBeats, TargetId};
 use crate::kubeconfig::Allowances;
 use crate::members::Members;
+use crate::metrics::Metrics;
 use crate::stores::Stores;
 use crate::synctarget::hosted::HostedSyncers;
+use crate::synctarget::installer::Installer;
 use crate::synctarget::reconcile::Settings;
+use crate::synctarget::removal::Progress;
 
 /// What the controllers need of the world outside the hub.
 #[derive(Clone)]
@@ -34,10 +37,23 @@ pub struct Deps {
     pub outbound: Outbound,
     /// What kubeconfigs may have beyond the list.
     pub allowances: Allowances,
+    /// What agents that do not run in this process are made with.
+    pub agents: AgentSettings,
+    /// Takes measurements.
+    pub metrics: Arc<dyn Metrics>,
     /// The time.
     pub clock: Clock,
     /// Randomness for timers.
     pub jitter: Jitter,
+}
+
+/// What agents that do not run in this process are made with.
+#[derive(Clone, Debug, Default)]
+pub struct AgentSettings {
+    /// The image of agents whose SyncTarget names none.
+    pub image: String,
+    /// The hub's certificate authority, PEM.
+    pub hub_ca: Vec<u8>,
 }
 
 /// One object of a synced resource.
@@ -85,6 +101,9 @@ pub(crate) struct Context {
     pub(crate) members: Members,
     pub(crate) credentials: CredentialCache,
     pub(crate) prober: Prober,
+    pub(crate) installer: Installer,
+    /// Targets on their way out.
+    pub(crate) removals: Mutex<HashMap<TargetId, Progress>>,
     /// Targets of Placements that were written and not seen yet.
     pub(crate) assumed: Mutex<HashMap<ClusterKey, Vec<String>>>,
     /// Since when beats could be heard.

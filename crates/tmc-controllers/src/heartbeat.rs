@@ -13,6 +13,7 @@ use parking_lot::{Mutex, RwLock};
 use tmc_api::conditions::{Condition, Severity};
 use tmc_api::quantities::{Quantity, ResourceList};
 use tmc_api::time::Time;
+use tmc_api::workload::NodeCounts;
 use tmc_api::workload::condition::HEARTBEAT_HEALTHY;
 use tmc_api::workload::heartbeat::{DEFAULT_SKEW, Health as Heard, health, is_credible};
 use tmc_api::workload::reason::ERROR_HEARTBEAT;
@@ -53,6 +54,8 @@ pub struct NodeTotals {
     pub capacity: ResourceList,
     /// What pods may use of it.
     pub allocatable: ResourceList,
+    /// How many there are.
+    pub nodes: Option<NodeCounts>,
 }
 
 /// Most resources of a node that are kept: an agent is not trusted to stop by itself.
@@ -77,8 +80,21 @@ impl NodeTotals {
         (capacity.is_some() || allocatable.is_some()).then(|| Self {
             capacity: capacity.unwrap_or_default(),
             allocatable: allocatable.unwrap_or_default(),
+            nodes: counts(report),
         })
     }
+}
+
+/// `nodes` of a report: `{total, ready}`.
+fn counts(report: &serde_json::Value) -> Option<NodeCounts> {
+    let count = |field: &str| -> Option<u32> {
+        report["nodes"][field]
+            .as_u64()
+            .and_then(|n| n.try_into().ok())
+    };
+    let total = count("total")?;
+    let ready = count("ready")?.min(total);
+    Some(NodeCounts { total, ready })
 }
 
 /// The last sign of life of a target.
@@ -370,11 +386,19 @@ mod tests {
     #[test]
     fn totals_are_read_from_a_report_without_what_makes_no_sense() {
         let report = serde_json::json!({
-            "capacity": {"cpu": "4", "memory": "-1", "odd": "many", "gpu": 2}, "nodes": {"total": 1},
+            "capacity": {"cpu": "4", "memory": "-1", "odd": "many", "gpu": 2},
+            "nodes": {"total": 3, "ready": 9},
         });
         let totals = NodeTotals::from_report(&report).unwrap();
         assert_eq!(totals.capacity.keys().collect::<Vec<_>>(), ["cpu"]);
         assert!(totals.allocatable.is_empty());
+        assert_eq!(totals.nodes, Some(NodeCounts { total: 3, ready: 3 }));
+        for nodes in [
+            serde_json::json!(3),
+            serde_json::json!({"total": -1, "ready": 0}),
+        ] {
+            assert_eq!(counts(&serde_json::json!({"nodes": nodes})), None);
+        }
         assert_eq!(
             NodeTotals::from_report(&serde_json::json!({"apis": []})),
             None

@@ -41,6 +41,8 @@ impl Manager {
             members: Members::default(),
             credentials: CredentialCache::default(),
             prober: Prober::default(),
+            installer: Default::default(),
+            removals: Default::default(),
             assumed: Default::default(),
             listening_since: deps.clock.now(),
             hub,

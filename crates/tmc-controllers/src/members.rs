@@ -17,15 +17,40 @@ pub enum Member {
         connection: Connection,
         /// Changes exactly when the credential does.
         fingerprint: String,
+        /// The syncer's own account, once it is good.
+        account: Option<Way>,
     },
     /// Its credential must not be used.
     Unusable,
 }
 
+/// A way into a member.
+#[derive(Clone, Debug)]
+pub struct Way {
+    /// The way in. Its tokens come and go inside it.
+    pub connection: Connection,
+    /// Changes exactly when `connection` does.
+    pub fingerprint: String,
+}
+
 impl Member {
     fn same(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Usable { fingerprint: a, .. }, Self::Usable { fingerprint: b, .. }) => a == b,
+            (
+                Self::Usable {
+                    fingerprint: a,
+                    account: x,
+                    ..
+                },
+                Self::Usable {
+                    fingerprint: b,
+                    account: y,
+                    ..
+                },
+            ) => {
+                let print = |way: &Option<Way>| way.as_ref().map(|way| way.fingerprint.clone());
+                a == b && print(x) == print(y)
+            }
             (Self::Unknown, Self::Unknown) | (Self::Unusable, Self::Unusable) => true,
             _ => false,
         }
@@ -81,12 +106,23 @@ mod tests {
         let usable = |print: &str| Member::Usable {
             connection: connection.clone(),
             fingerprint: print.into(),
+            account: None,
         };
         assert!(!members.set(&key, "u", Member::Unknown));
         assert!(members.set(&key, "u", usable("a")));
         assert!(!members.set(&key, "u", usable("a")));
         assert!(members.set(&key, "u", usable("b")));
         assert!(matches!(members.get(&key, "u"), Member::Usable { .. }));
+        let with_account = Member::Usable {
+            connection: connection.clone(),
+            fingerprint: "b".into(),
+            account: Some(Way {
+                connection: connection.clone(),
+                fingerprint: "x".into(),
+            }),
+        };
+        assert!(members.set(&key, "u", with_account.clone()));
+        assert!(!members.set(&key, "u", with_account));
         assert!(matches!(members.get(&key, "other"), Member::Unknown));
         assert!(
             members.set(&key, "other", usable("b")),

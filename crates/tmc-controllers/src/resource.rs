@@ -17,6 +17,7 @@ use crate::context::{Context, ObjectKey};
 use crate::coordination::shares;
 use crate::slim::Slim;
 use crate::stores::index;
+use crate::synctarget::removal::{Fate, fate};
 
 /// How long an object may be without a placement before its user is told: often the placement is
 /// just being made.
@@ -44,7 +45,14 @@ pub(crate) async fn run(ctx: Arc<Context>, object_key: ObjectKey) -> Outcome {
             .is_empty();
     let excluded = reconcile::is_excluded(group, plural, &object, referenced);
     let now = Time::new(ctx.now()).to_string();
-    let exists = |target: &str| ctx.stores.target_exists(target);
+    // Copies that are to stay are not asked for while their agent could still remove them.
+    if object
+        .states()
+        .any(|(target, _)| fate(&ctx, target) == Fate::Held)
+    {
+        return Ok(Flow::Done);
+    }
+    let exists = |target: &str| fate(&ctx, target) == Fate::Kept;
     let mut new = reconcile::reconcile(&object, &namespace, excluded, exists, &now);
     shares::apply(&ctx, &resource.gvr, key, &namespace, &mut new);
     ctx.committer(resource.gvr.clone())

@@ -271,12 +271,4 @@ impl Stores {
         let key = ClusterKey::new(&name, "", tenancy::LOGICAL_CLUSTER_NAME);
         store.get(&key).map(|_| name)
     }
-
-    /// Whether a SyncTarget with this key exists.
-    pub(crate) fn target_exists(&self, key: &str) -> bool {
-        !self
-            .sync_targets
-            .keys_by_index(index::TARGET, key)
-            .is_empty()
-    }
 }

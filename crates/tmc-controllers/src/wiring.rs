@@ -83,14 +83,22 @@ fn differs<T, F: PartialEq>(change: &Change<'_, T>, facts: impl Fn(&T) -> F) -> 
 }
 
 fn target(ctx: &Context, key: &ClusterKey, change: &Change<'_, SyncTarget>) {
-    ctx.queues.sync_targets.add(key.clone());
     let latest = change.latest();
+    if latest.metadata.deletion_timestamp.is_some() && latest.spec.deletion.keep_workloads {
+        // Before anybody is told that its copies are to go.
+        ctx.deps
+            .hosted
+            .stop(&crate::synctarget::identity(key, latest));
+    }
+    ctx.queues.sync_targets.add(key.clone());
     let target_key = sync_target_key(key.cluster.as_str(), &key.name);
     match change {
         Change::Deleted(last) => {
             let id = crate::synctarget::identity(key, last);
             ctx.deps.hosted.stop(&id);
             ctx.deps.beats.forget(&id);
+            ctx.installer.forget(&id);
+            ctx.removals.lock().remove(&id);
             ctx.enqueue_objects(index::TARGET, &target_key);
         }
         Change::Applied { old: None, .. } => {
@@ -301,15 +309,19 @@ fn object(ctx: &Context, resource: usize, key: &ClusterKey, change: &Change<'_, 
         coordination::object_changed(ctx, &object, change.latest());
         ctx.queues.objects.add(object);
     }
-    // A namespace waits for the marks of a target to vanish from its objects.
-    let lost = change.before().is_some_and(|before| {
-        let now = match change {
-            Change::Applied { new, .. } => marks(new),
-            Change::Deleted(_) => Default::default(),
-        };
-        marks(before).difference(&now).next().is_some()
-    });
-    if lost {
+    // A namespace waits for the marks of a target to vanish from its objects, and so does the target.
+    let Some(before) = change.before() else {
+        return;
+    };
+    let now = match change {
+        Change::Applied { new, .. } => marks(new),
+        Change::Deleted(_) => Default::default(),
+    };
+    let lost: Vec<&str> = marks(before).difference(&now).copied().collect();
+    for target_key in &lost {
+        crate::synctarget::removal::wake(ctx, target_key);
+    }
+    if !lost.is_empty() {
         ctx.queues
             .namespaces
             .add(ClusterKey::new(&key.cluster, "", &key.namespace));

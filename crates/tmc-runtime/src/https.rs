@@ -149,6 +149,16 @@ impl Endpoint {
         self
     }
 
+    /// The certificate authorities trusted for this server, PEM.
+    pub fn ca(&self) -> &[u8] {
+        &self.ca
+    }
+
+    /// The server's URL, without a trailing slash.
+    pub fn server(&self) -> String {
+        format!("https://{}{}", self.authority, self.base_path)
+    }
+
     /// The server's host, IPv6 addresses without brackets.
     pub fn host(&self) -> &str {
         self.authority

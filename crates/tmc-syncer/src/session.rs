@@ -100,12 +100,23 @@ impl Session {
         let nodes = ResourceClient::new(client, GroupVersionResource::new("", "v1", "nodes"));
         if let Ok(list) = nodes.list("", &ListParams::default()).await {
             let nodes = list["items"].as_array().map_or(&[][..], Vec::as_slice);
-            report["nodes"] = nodes.len().into();
+            let ready = nodes.iter().filter(|node| is_ready(node)).count();
+            report["nodes"] = json!({"total": nodes.len(), "ready": ready});
             report["capacity"] = sum(nodes, "capacity");
             report["allocatable"] = sum(nodes, "allocatable");
         }
         Ok(report)
     }
+}
+
+fn is_ready(node: &Value) -> bool {
+    let conditions = node["status"]["conditions"]
+        .as_array()
+        .into_iter()
+        .flatten();
+    conditions
+        .into_iter()
+        .any(|c| c["type"] == "Ready" && c["status"] == "True")
 }
 
 /// Sums a resource list over nodes, exactly.
@@ -156,6 +167,15 @@ mod tests {
         let node = |cpu: &str| json!({"status": {"capacity": {"cpu": cpu, "memory": "1Gi"}}});
         let total = sum(&[node("1500m"), node("500m")], "capacity");
         assert_eq!(total, json!({"cpu": "2", "memory": "2Gi"}));
+    }
+
+    #[test]
+    fn a_node_is_ready_when_it_says_so() {
+        let node =
+            |status: &str| json!({"status": {"conditions": [{"type": "Ready", "status": status}]}});
+        assert!(is_ready(&node("True")));
+        assert!(!is_ready(&node("Unknown")));
+        assert!(!is_ready(&json!({})));
     }
 
     #[test]

@@ -7,12 +7,15 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use parking_lot::Mutex;
 use serde_json::Value;
+use tmc_api::agent::kubeconfig::TokenClaims;
+use tmc_api::agent::registration;
 use tmc_api::hashes::base36_sha224;
 use tmc_api::workload::{Cluster, CredentialKind, reason};
 use tmc_apimachinery::GroupVersionResource;
 use tmc_apimachinery::meta::meta;
-use tmc_runtime::{ClusterKey, Connection, Error, ResourceClient};
+use tmc_runtime::{ClusterKey, Connection, Endpoint, Error, ResourceClient};
 
+use super::account::print_of;
 use super::reconcile::ValidCredential;
 use crate::context::Context;
 use crate::kubeconfig::{self, Kind, MemberKubeconfig, Refusal};
@@ -24,6 +27,14 @@ pub(crate) struct Credential {
     pub(crate) facts: ValidCredential,
     /// The error says, without secrets, why the endpoint cannot be used.
     pub(crate) connection: Result<Connection, String>,
+    /// Server, trust and credential.
+    pub(crate) endpoint: Endpoint,
+    /// Changes exactly when server or trust do.
+    pub(crate) server: String,
+    /// Name and key of the Secret.
+    pub(crate) secret: (String, String),
+    /// What the token says of itself, if it is one that `tmc cluster register` made.
+    pub(crate) registration: Option<TokenClaims>,
 }
 
 /// A refusal: reason and message of `CredentialsValid`.
@@ -104,7 +115,7 @@ fn has_expired(known: &Read, ctx: &Context) -> bool {
     expires.is_some_and(|end| end <= ctx.now())
 }
 
-fn secrets() -> GroupVersionResource {
+pub(super) fn secrets() -> GroupVersionResource {
     GroupVersionResource::new("", "v1", "secrets")
 }
 
@@ -116,10 +127,19 @@ fn read(ctx: &Context, secret: &Value, field: &str) -> Result<Credential, Refuse
     Ok(Credential {
         facts: facts(&kubeconfig, fingerprint(meta(secret).uid(), &content)),
         connection: connection.map_err(|error| error.to_string()),
+        server: print_of(&kubeconfig.endpoint),
+        endpoint: kubeconfig.endpoint,
+        secret: (meta(secret).name().to_owned(), field.to_owned()),
+        registration: registered(&content),
     })
 }
 
-fn content(secret: &Value, field: &str) -> Result<Vec<u8>, Refused> {
+fn registered(content: &[u8]) -> Option<TokenClaims> {
+    let document: Value = serde_saphyr::from_str(std::str::from_utf8(content).ok()?).ok()?;
+    registration::recognise(&document)
+}
+
+pub(super) fn content(secret: &Value, field: &str) -> Result<Vec<u8>, Refused> {
     let missing = || {
         let text = format!("the Secret has no key \"{field}\"; store the kubeconfig under it");
         (reason::INVALID_CREDENTIALS, text)
@@ -146,7 +166,7 @@ fn facts(kubeconfig: &MemberKubeconfig, fingerprint: String) -> ValidCredential 
 }
 
 /// Opaque, and different for equal contents of two Secrets.
-fn fingerprint(secret_uid: &str, content: &[u8]) -> String {
+pub(super) fn fingerprint(secret_uid: &str, content: &[u8]) -> String {
     let text = format!("{secret_uid}\n{}", String::from_utf8_lossy(content));
     base36_sha224(&text)[..16].to_owned()
 }

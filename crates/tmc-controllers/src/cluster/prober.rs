@@ -4,120 +4,255 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use tmc_api::workload::{Capabilities, reason};
 use tmc_runtime::ClusterKey;
 use tmc_runtime::jitter::exponential;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use super::account::{self, Account, Arranged, Arrangement, Registered, Shortfall};
 use super::credentials::Credential;
-use super::probe::{Failure, probe};
+use super::probe::{Failure, Found, probe};
 use super::reconcile::{Probe, capabilities};
+use super::registration;
 use crate::context::Context;
+use crate::slots::{Slots, Want};
 
-/// Probes at the same time.
-const AT_ONCE: usize = 64;
 /// How often a member that answers is asked again.
-const INTERVAL: Duration = Duration::from_secs(60);
+pub(crate) const INTERVAL: Duration = Duration::from_secs(60);
 /// How often what a member serves is asked for again.
 const DISCOVERY_INTERVAL: Duration = Duration::from_secs(1800);
+/// How often the syncer's account is looked at again.
+const ARRANGE_INTERVAL: Duration = Duration::from_secs(300);
 /// How soon a member that does not answer is asked again, doubling up to [`INTERVAL`].
 const FIRST_RETRY: Duration = Duration::from_secs(1);
+
+/// How long the removal of a registration may take.
+const UNREGISTER_LIMIT: Duration = Duration::from_secs(10);
 
 /// What is known of one member.
 #[derive(Clone, Default)]
 struct Known {
     fingerprint: String,
+    /// URL and trust of the server: what a rotated credential leaves as it is.
+    server: String,
     running: bool,
     failures: u32,
+    failing_since: Option<Timestamp>,
     due: Option<Instant>,
     discovery_due: Option<Instant>,
     probe: Option<Arc<Probe>>,
     capabilities: Option<Arc<Capabilities>>,
+    arrangement: Option<Arrangement>,
+    arrange_due: Option<Instant>,
+    arrange_failures: u32,
+    arranged: Option<Arc<Arranged>>,
+    account: Option<Account>,
+}
+
+impl Known {
+    /// What remains of it for another credential.
+    fn rotated(self, credential: &Credential) -> Self {
+        let fingerprint = credential.facts.fingerprint.clone();
+        let server = credential.server.clone();
+        if self.server != server {
+            return Self {
+                fingerprint,
+                server,
+                ..Self::default()
+            };
+        }
+        // A running visit with the old credential is told apart by its fingerprint when it ends.
+        Self {
+            fingerprint,
+            running: false,
+            failures: 0,
+            failing_since: None,
+            due: None,
+            probe: None,
+            // The new one may have other rights.
+            arrange_due: None,
+            ..self
+        }
+    }
+
+    /// Whether the account has to be looked at.
+    fn must_arrange(&self, wanted: &Arrangement, now: Instant) -> bool {
+        self.arrangement.as_ref() != Some(wanted) || self.arrange_due.is_none_or(|due| due <= now)
+    }
 }
 
 /// What a reconcile gets to see.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(super) struct Finding {
     pub(super) probe: Option<Arc<Probe>>,
     pub(super) capabilities: Option<Arc<Capabilities>>,
+    /// How the present arrangement went.
+    pub(super) arranged: Option<Arc<Arranged>>,
+    /// The syncer's account, once it is good.
+    pub(super) account: Option<Account>,
     /// When the next probe is due.
     pub(super) next: Option<Duration>,
 }
 
 /// Probes and their results.
+#[derive(Default)]
 pub(crate) struct Prober {
     known: Mutex<HashMap<ClusterKey, Known>>,
-    slots: Arc<Semaphore>,
+    slots: Slots,
+    /// Registrations that are being removed, or were.
+    unregistered: Mutex<HashMap<ClusterKey, Option<Result<(), String>>>>,
 }
 
-impl Default for Prober {
-    fn default() -> Self {
-        Self {
-            known: Mutex::default(),
-            slots: Arc::new(Semaphore::new(AT_ONCE)),
-        }
-    }
+/// One visit to a member.
+struct Visit {
+    key: ClusterKey,
+    credential: Credential,
+    /// Whether it answered last time.
+    proven: bool,
+    discover: bool,
+    arrangement: Option<Arrangement>,
+    account: Option<Account>,
+}
+
+/// What it led to.
+struct Visited {
+    probe: Result<Found, Failure>,
+    arranged: Option<(Result<(), Shortfall>, Option<Account>)>,
 }
 
 impl Prober {
-    /// Gives the last result with this credential, and starts a probe if one is due. Its end puts the
-    /// Cluster into the queue.
+    /// Gives the last result with this credential, and starts a visit if one is due. Its end puts the
+    /// Cluster into the queue. `was_connected` is what was known before this process started.
     pub(super) fn find(
         &self,
         ctx: &Arc<Context>,
         key: &ClusterKey,
         credential: &Credential,
+        wanted: Option<Arrangement>,
+        was_connected: bool,
     ) -> Finding {
         let now = Instant::now();
         let mut all = self.known.lock();
         let known = all.entry(key.clone()).or_default();
         if known.fingerprint != credential.facts.fingerprint {
-            let fingerprint = credential.facts.fingerprint.clone();
-            // A running probe of the old credential is told apart by its fingerprint when it ends.
-            *known = Known {
-                fingerprint,
-                ..Known::default()
-            };
+            *known = std::mem::take(known).rotated(credential);
         }
-        if !known.running && known.due.is_none_or(|due| due <= now) {
+        let renews = credential
+            .registration
+            .as_ref()
+            .is_some_and(|claims| registration::is_due(claims, ctx.now()));
+        let arrange = wanted.clone().filter(|wanted| {
+            known.must_arrange(wanted, now)
+                || account::is_due(known.account.as_ref(), &wanted.agent, ctx.now())
+        });
+        let due = known.due.is_none_or(|due| due <= now);
+        let new = wanted.is_some() && known.arrangement != wanted && known.failures == 0;
+        if !known.running && (due || new) {
             known.running = true;
-            let discover = known.discovery_due.is_none_or(|due| due <= now);
-            tokio::spawn(run(
-                Arc::clone(ctx),
-                key.clone(),
-                credential.clone(),
-                discover,
-            ));
+            let visit = Visit {
+                key: key.clone(),
+                credential: credential.clone(),
+                proven: match &known.probe {
+                    Some(probe) => probe.outcome.is_ok(),
+                    None => was_connected,
+                },
+                discover: known.discovery_due.is_none_or(|due| due <= now),
+                arrangement: arrange,
+                account: known.account.clone(),
+            };
+            tokio::spawn(run(Arc::clone(ctx), visit, renews));
         }
         let waits = known.due.filter(|_| !known.running).map(|due| due - now);
+        let same = known.arrangement == wanted;
         Finding {
             probe: known.probe.clone(),
             capabilities: known.capabilities.clone(),
+            arranged: known.arranged.clone().filter(|_| same),
+            account: known.account.clone().filter(|_| same),
             next: waits,
         }
+    }
+
+    /// The credential must not be used any more: nor must what was made with it.
+    pub(super) fn close(&self, key: &ClusterKey) {
+        if let Some(known) = self.known.lock().get_mut(key) {
+            known.account = None;
+            known.arranged = None;
+            known.arrange_due = None;
+        }
+    }
+
+    /// Removes the account that `tmc cluster register` made, if the credential is one of it: `None`
+    /// while that runs, which is once and not for long. Its end puts the Cluster into the queue.
+    pub(super) fn unregister(
+        &self,
+        ctx: &Arc<Context>,
+        key: &ClusterKey,
+        credential: &Credential,
+    ) -> Option<Result<(), String>> {
+        let (Some(claims), Ok(connection)) = (&credential.registration, &credential.connection)
+        else {
+            return Some(Ok(()));
+        };
+        let mut all = self.unregistered.lock();
+        if let Some(result) = all.get(key) {
+            return result.clone();
+        }
+        all.insert(key.clone(), None);
+        let (ctx, key) = (Arc::clone(ctx), key.clone());
+        let (claims, connection) = (claims.clone(), connection.clone());
+        tokio::spawn(async move {
+            let removing = registration::remove_account(&connection, &claims);
+            let work = async {
+                match tokio::time::timeout(UNREGISTER_LIMIT, removing).await {
+                    Ok(result) => result.map_err(|problem| problem.to_string()),
+                    Err(_) => Err("the member did not answer".to_owned()),
+                }
+            };
+            let result = ctx.prober.slots.within(Want::Arrange, work).await;
+            let mut all = ctx.prober.unregistered.lock();
+            if let Some(entry) = all.get_mut(&key) {
+                *entry = Some(result);
+            }
+            drop(all);
+            ctx.queues.clusters.add(key);
+        });
+        None
+    }
+
+    /// Whether somebody is in the member of a Cluster just now.
+    pub(crate) fn is_visiting(&self, key: &ClusterKey) -> bool {
+        self.known
+            .lock()
+            .get(key)
+            .is_some_and(|known| known.running)
     }
 
     /// Forgets a Cluster that does not exist any more.
     pub(crate) fn forget(&self, key: &ClusterKey) {
         self.known.lock().remove(key);
+        self.unregistered.lock().remove(key);
     }
 
-    fn settle(&self, ctx: &Context, key: &ClusterKey, fingerprint: &str, probe: Probe) {
+    fn settle(&self, ctx: &Context, visit: Visit, visited: Visited) {
         let now = Instant::now();
         let mut all = self.known.lock();
+        let fingerprint = &visit.credential.facts.fingerprint;
         let Some(known) = all
-            .get_mut(key)
-            .filter(|known| known.fingerprint == fingerprint)
+            .get_mut(&visit.key)
+            .filter(|known| known.fingerprint == *fingerprint)
         else {
             return;
         };
         known.running = false;
-        let wait = match &probe.outcome {
+        let at = ctx.now();
+        let wait = match &visited.probe {
             Ok(found) => {
                 known.failures = 0;
-                match (&found.served, capabilities(found, probe.at)) {
+                known.failing_since = None;
+                match (&found.served, capabilities(found, at)) {
                     (_, Some(capabilities)) => {
                         known.capabilities = Some(Arc::new(capabilities));
                         known.discovery_due = Some(now + DISCOVERY_INTERVAL);
@@ -130,33 +265,92 @@ impl Prober {
             }
             Err(_) => {
                 known.failures = known.failures.saturating_add(1);
+                known.failing_since.get_or_insert(at);
                 exponential(FIRST_RETRY, INTERVAL, known.failures - 1)
             }
         };
-        known.due = Some(now + ctx.deps.jitter.stretch(wait, 20));
-        known.probe = Some(Arc::new(probe));
+        let mut wait = ctx.deps.jitter.stretch(wait, 20);
+        if let (Some(arrangement), Some((outcome, account))) = (visit.arrangement, visited.arranged)
+        {
+            let again = arranged(known, arrangement, outcome, account, at);
+            let again = ctx.deps.jitter.stretch(again, 20);
+            known.arrange_due = Some(now + again);
+            wait = wait.min(again);
+        }
+        known.due = Some(now + wait);
+        known.probe = Some(Arc::new(Probe {
+            at,
+            outcome: visited.probe,
+            failures: known.failures,
+            failing_since: known.failing_since,
+        }));
     }
 }
 
-async fn run(ctx: Arc<Context>, key: ClusterKey, credential: Credential, discover: bool) {
-    let slots = Arc::clone(&ctx.prober.slots);
-    // The semaphore is never closed.
-    let Ok(_slot) = slots.acquire().await else {
-        return;
+/// Notes how an arrangement went; gives when to look at it again.
+fn arranged(
+    known: &mut Known,
+    arrangement: Arrangement,
+    outcome: Result<(), Shortfall>,
+    account: Option<Account>,
+    at: Timestamp,
+) -> Duration {
+    known.arrange_failures = match &outcome {
+        Ok(()) => 0,
+        Err(_) => known.arrange_failures.saturating_add(1),
     };
-    let synced = discover.then(|| &*ctx.deps.sync_resources);
-    let outcome = match &credential.connection {
-        Ok(connection) => probe(connection, synced).await,
+    known.arrangement = Some(arrangement);
+    known.account = account;
+    known.arranged = Some(Arc::new(Arranged { at, outcome }));
+    match known.arrange_failures {
+        0 => ARRANGE_INTERVAL,
+        failures => exponential(FIRST_RETRY, INTERVAL, failures - 1),
+    }
+}
+
+async fn run(ctx: Arc<Context>, visit: Visit, renews: bool) {
+    let slots = &ctx.prober.slots;
+    let synced = visit.discover.then(|| &*ctx.deps.sync_resources);
+    let outcome = match &visit.credential.connection {
+        Ok(connection) => {
+            let want = if visit.proven {
+                Want::Proven
+            } else {
+                Want::Unproven
+            };
+            slots.within(want, probe(connection, synced)).await
+        }
         Err(why) => Err(Failure {
             reason: reason::CONNECTION_FAILED,
             message: why.clone(),
         }),
     };
-    let probe = Probe {
-        at: ctx.now(),
-        outcome,
+    let answers = outcome.is_ok();
+    let mut visited = Visited {
+        probe: outcome,
+        arranged: None,
     };
-    ctx.prober
-        .settle(&ctx, &key, &credential.facts.fingerprint, probe);
+    if let (true, Ok(connection)) = (answers, &visit.credential.connection) {
+        if let Some(wanted) = &visit.arrangement {
+            let registered = Registered {
+                connection,
+                endpoint: &visit.credential.endpoint,
+            };
+            let work = account::arrange(
+                &ctx.deps.outbound,
+                registered,
+                wanted,
+                visit.account.clone(),
+                ctx.now(),
+            );
+            visited.arranged = Some(slots.within(Want::Arrange, work).await);
+        }
+        if renews {
+            let work = registration::renew(&ctx, &visit.key, &visit.credential, connection);
+            slots.within(Want::Arrange, work).await;
+        }
+    }
+    let key = visit.key.clone();
+    ctx.prober.settle(&ctx, visit, visited);
     ctx.queues.clusters.add(key);
 }

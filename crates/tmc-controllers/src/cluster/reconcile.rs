@@ -8,9 +8,10 @@ use tmc_api::conditions::{self, Condition, READY, Severity};
 use tmc_api::time::Time;
 use tmc_api::workload::{
     self, Capabilities, Cluster, ClusterFacts, ClusterStatus, CredentialKind, Credentials,
-    ResourceSummary, SyncTarget, SyncTargetRef, condition, reason,
+    NodeCounts, ResourceSummary, SyncTarget, SyncTargetRef, condition, reason,
 };
 
+use super::account::{Arranged, Shortfall};
 use super::probe::{Failure, Found, features};
 
 /// How often times are written while nothing else changes.
@@ -19,6 +20,15 @@ const PERSIST_EVERY: SignedDuration = SignedDuration::from_mins(5);
 const CERTIFICATE_LEAD: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// How long before its end a token is warned about: most live for hours.
 const TOKEN_LEAD: SignedDuration = SignedDuration::from_mins(10);
+
+/// A connection that worked is given up only after this many failures in a row …
+const FAILURES_UNTIL_LOST: u32 = 3;
+/// … of which the first is at least this long ago. With the probes' back-off (1 s, doubling) a
+/// member that refuses connections is lost after 15 s, one that swallows them after 10 to 20 s. The
+/// first answer brings it back.
+const SILENCE_UNTIL_LOST: SignedDuration = SignedDuration::from_secs(10);
+/// What was discovered longer ago than this is stale; a member that answers is asked twice as often.
+const STALE_AFTER: SignedDuration = SignedDuration::from_hours(1);
 
 /// A valid credential.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +51,37 @@ pub struct Probe {
     pub at: Timestamp,
     /// What it found.
     pub outcome: Result<Found, Failure>,
+    /// How many in a row have failed, this one included.
+    pub failures: u32,
+    /// When the first of these ended.
+    pub failing_since: Option<Timestamp>,
+}
+
+impl Probe {
+    /// Whether the failures so far are enough to give up a connection that worked: one packet lost
+    /// must not move workload. An address that must not be dialled is given up at once.
+    fn is_lost(&self) -> bool {
+        let Err(failure) = &self.outcome else {
+            return false;
+        };
+        let silence = self
+            .failing_since
+            .map(|since| since.duration_until(self.at));
+        failure.reason == reason::ENDPOINT_FORBIDDEN
+            || (self.failures >= FAILURES_UNTIL_LOST
+                && silence.is_some_and(|silence| silence >= SILENCE_UNTIL_LOST))
+    }
+}
+
+/// What is known of the syncer's account in the member.
+#[derive(Clone, Debug)]
+pub enum Rbac {
+    /// The member's owner makes it (mode External).
+    NotOurs,
+    /// There is no SyncTarget yet to make it for.
+    NoTarget,
+    /// It is to be made; how that went, if it was tried since this process started.
+    Ours(Option<Arc<Arranged>>),
 }
 
 /// The derived SyncTarget.
@@ -65,6 +106,10 @@ pub struct Observed {
     pub capabilities: Option<Arc<Capabilities>>,
     /// Its SyncTarget.
     pub derived: Derived,
+    /// The syncer's account.
+    pub rbac: Rbac,
+    /// How many nodes its agent counted last.
+    pub nodes: Option<NodeCounts>,
 }
 
 /// The status it should have.
@@ -73,7 +118,7 @@ pub fn status(cluster: &Cluster, observed: &Observed, now: Timestamp) -> Cluster
     status.observed_generation = cluster.metadata.generation;
     set_credentials(&mut status, &observed.credential, now);
     set_connection(&mut status, observed, now);
-    set_target(&mut status, &observed.derived, now);
+    set_target(&mut status, &observed.derived, observed.nodes, now);
     let facts = ClusterFacts {
         deleting: cluster.metadata.deletion_timestamp.is_some(),
         has_sync_target: status.sync_target_ref.is_some(),
@@ -83,6 +128,12 @@ pub fn status(cluster: &Cluster, observed: &Observed, now: Timestamp) -> Cluster
     conditions::set(&mut status.conditions, readiness.ready, now);
     status.phase = Some(readiness.phase);
     status
+}
+
+/// Whether a status says for the first time that its credential ends soon.
+pub fn warns_anew(before: &[Condition], after: &[Condition]) -> bool {
+    !conditions::is_false(before, CREDENTIALS_CURRENT)
+        && conditions::is_false(after, CREDENTIALS_CURRENT)
 }
 
 /// When something changes by time alone.
@@ -151,28 +202,30 @@ fn set_connection(status: &mut ClusterStatus, observed: &Observed, now: Timestam
         for kind in [condition::CONNECTED, condition::RBAC_READY] {
             conditions::set(list, Condition::unknown(kind, "NotProbed", why), now);
         }
+        set_staleness(status, now);
         return;
     }
-    // The syncer uses the registered credential itself: there is nothing to make in the member.
-    conditions::set(list, Condition::yes(condition::RBAC_READY), now);
     if let Some(capabilities) = &observed.capabilities {
         set_capabilities(&mut status.capabilities, capabilities);
     }
-    let list = &mut status.conditions;
-    let Some(probe) = &observed.probe else {
+    set_rbac(status, &observed.rbac, now);
+    if let Some(probe) = &observed.probe {
+        set_probed(status, probe, now);
+    } else if conditions::get(&status.conditions, condition::CONNECTED).is_none() {
         // After a restart or a rotation the last verdict stands until there is a new one.
-        if conditions::get(list, condition::CONNECTED).is_none() {
-            let why = "the member is being contacted";
-            conditions::set(
-                list,
-                Condition::unknown(condition::CONNECTED, "NotProbed", why),
-                now,
-            );
-        }
-        return;
-    };
+        let why = "the member is being contacted";
+        let condition = Condition::unknown(condition::CONNECTED, "NotProbed", why);
+        conditions::set(&mut status.conditions, condition, now);
+    }
+    set_staleness(status, now);
+}
+
+fn set_probed(status: &mut ClusterStatus, probe: &Probe, now: Timestamp) {
+    let list = &mut status.conditions;
+    let worked = conditions::is_true(list, condition::CONNECTED);
     let changed = match &probe.outcome {
         Ok(_) => conditions::set(list, Condition::yes(condition::CONNECTED), now),
+        Err(_) if worked && !probe.is_lost() => false,
         Err(failure) => conditions::set(list, failed(condition::CONNECTED, failure), now),
     };
     match probe.outcome.as_ref().map(|found| &found.served) {
@@ -197,6 +250,70 @@ fn set_connection(status: &mut ClusterStatus, observed: &Observed, now: Timestam
         status.last_probe_time = Some(Time::new(probe.at));
     }
 }
+
+/// What was discovered is fresh, or says that it is not: nothing is silently old.
+fn set_staleness(status: &mut ClusterStatus, now: Timestamp) {
+    let kind = condition::CAPABILITIES_DISCOVERED;
+    let Some(capabilities) = &status.capabilities else {
+        return;
+    };
+    let lost = !conditions::is_true(&status.conditions, condition::CONNECTED);
+    let age = capabilities
+        .observed_at
+        .map(|at| at.timestamp().duration_until(now));
+    let old = age.is_none_or(|age| age > STALE_AFTER);
+    let failed = conditions::is_false(&status.conditions, kind);
+    if (lost || old) && !failed {
+        let since = capabilities
+            .observed_at
+            .map_or_else(|| "an unknown time".to_owned(), |at| at.to_string());
+        let text = format!("what the member serves was last discovered at {since}");
+        conditions::set(
+            &mut status.conditions,
+            Condition::unknown(kind, STALE, text),
+            now,
+        );
+    } else if !failed {
+        conditions::set(&mut status.conditions, Condition::yes(kind), now);
+    }
+}
+
+/// Reason of `CapabilitiesDiscovered=Unknown`: the data is older than it should be.
+const STALE: &str = "Stale";
+
+fn set_rbac(status: &mut ClusterStatus, rbac: &Rbac, now: Timestamp) {
+    let kind = condition::RBAC_READY;
+    let list = &mut status.conditions;
+    let arranged = match rbac {
+        Rbac::NotOurs => {
+            conditions::set(list, Condition::yes(kind), now);
+            return;
+        }
+        Rbac::NoTarget => None,
+        Rbac::Ours(arranged) => arranged.as_ref(),
+    };
+    let known = conditions::get(list, kind).is_some_and(|c| c.is_true() || c.is_false());
+    let condition = match arranged.map(|arranged| &arranged.outcome) {
+        Some(Ok(())) => Condition::yes(kind),
+        Some(Err(Shortfall::Failed(why))) => {
+            Condition::no(kind, Severity::Error, reason::RBAC_FAILED, why.as_str())
+        }
+        // Silence decides nothing: the last verdict stands, and Connected tells of the loss.
+        Some(Err(Shortfall::Unanswered(_))) | None if known => return,
+        Some(Err(Shortfall::Unanswered(why))) => {
+            Condition::unknown(kind, NOT_ARRANGED, why.as_str())
+        }
+        None => Condition::unknown(
+            kind,
+            NOT_ARRANGED,
+            "the syncer's account is made once the SyncTarget exists and the member answers",
+        ),
+    };
+    conditions::set(list, condition, now);
+}
+
+/// Reason of `RBACReady=Unknown`: it was not tried, or there was no answer.
+const NOT_ARRANGED: &str = "NotArranged";
 
 fn failed(kind: &str, failure: &Failure) -> Condition {
     Condition::no(kind, Severity::Error, failure.reason, &*failure.message)
@@ -232,7 +349,12 @@ pub fn capabilities(found: &Found, at: Timestamp) -> Option<Capabilities> {
     })
 }
 
-fn set_target(status: &mut ClusterStatus, derived: &Derived, now: Timestamp) {
+fn set_target(
+    status: &mut ClusterStatus,
+    derived: &Derived,
+    nodes: Option<NodeCounts>,
+    now: Timestamp,
+) {
     let kind = condition::SYNC_TARGET_READY;
     let condition = match derived {
         Derived::Missing => {
@@ -252,7 +374,9 @@ fn set_target(status: &mut ClusterStatus, derived: &Derived, now: Timestamp) {
                 name: target.metadata.name.clone().unwrap_or_default(),
                 uid: target.metadata.uid.clone().unwrap_or_default(),
             });
-            status.resource_summary = summary(target);
+            // After a restart the agent has not counted its nodes yet.
+            let before = status.resource_summary.as_ref().and_then(|s| s.nodes);
+            status.resource_summary = summary(target, nodes.or(before));
             target_ready(target)
         }
     };
@@ -276,11 +400,11 @@ fn target_ready(target: &SyncTarget) -> Condition {
     Condition::no(kind, Severity::Warning, reason::SYNC_TARGET_NOT_READY, text)
 }
 
-fn summary(target: &SyncTarget) -> Option<ResourceSummary> {
+fn summary(target: &SyncTarget, nodes: Option<NodeCounts>) -> Option<ResourceSummary> {
     let status = target.status.as_ref()?;
     let known = status.capacity.is_some() || status.allocatable.is_some();
     known.then(|| ResourceSummary {
-        nodes: None,
+        nodes,
         capacity: status.capacity.clone().unwrap_or_default(),
         allocatable: status.allocatable.clone().unwrap_or_default(),
         allocated: status.allocated_resources.clone().unwrap_or_default(),

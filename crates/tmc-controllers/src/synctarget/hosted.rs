@@ -26,12 +26,14 @@ pub enum HostedState {
 pub struct HostedSyncer {
     /// For which target.
     pub target: TargetId,
-    /// The way into the member.
+    /// The way into the member, as the syncer's own account there.
     pub member: Connection,
-    /// Changes exactly when `member` is another one (a rotated credential).
+    /// Changes exactly when `member` is another one (another server or account; a renewed token is the same).
     pub fingerprint: String,
     /// The target's virtual workspace (`status.virtualWorkspaceURL`).
     pub syncer_url: String,
+    /// Pod Security level of the namespaces that it makes.
+    pub pod_security: String,
     /// How often it beats.
     pub heartbeat_interval: Duration,
     /// How often it looks at everything again.

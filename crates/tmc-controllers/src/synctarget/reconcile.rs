@@ -15,6 +15,7 @@ use tmc_apimachinery::{ClusterName, GroupVersionResource};
 
 use crate::heartbeat::{Beat, ServedApis, Signs, assess};
 use crate::synctarget::hosted::HostedState;
+use crate::synctarget::installer::{Installed, Rollout};
 
 /// What is the same for all targets of a hub.
 #[derive(Clone, Debug, Default)]
@@ -43,11 +44,31 @@ pub struct Observed {
     pub cluster: Referenced,
     /// The Hosted syncer.
     pub hosted: HostedState,
+    /// The syncer of another mode.
+    pub installing: Installing,
     /// Its last beat in memory.
     pub beat: Option<Beat>,
     /// Since when beats could be heard.
     pub listening_since: Timestamp,
+    /// Why it is not gone yet, on its way out.
+    pub leaving: Option<String>,
 }
+
+/// A syncer that does not run in the hub.
+#[derive(Clone, Debug)]
+pub enum Installing {
+    /// Nothing is to be installed, or nothing was tried.
+    NotOurs,
+    /// It cannot be installed; why, and what to do.
+    Refused(String),
+    /// Something else comes first.
+    Waiting(String),
+    /// How it is.
+    Known(Arc<Installed>),
+}
+
+/// Why mode Deployment is refused.
+pub(crate) const LOOPBACK: &str = "the hub's URL is a loopback address, which no pod of the member reaches; start the hub with --external-url, or set spec.syncerConfig.mode to Hosted";
 
 /// The target with the metadata it should have: its key as a label.
 pub fn metadata(cluster: &ClusterName, target: &SyncTarget) -> SyncTarget {
@@ -97,10 +118,16 @@ pub fn status(
         deleting: target.metadata.deletion_timestamp.is_some(),
         has_cluster: target.spec.cluster_ref.is_some(),
         ever_heard: observed.beat.is_some() || status.last_syncer_heartbeat_time.is_some(),
-        syncer_requested: target.spec.mode() == SyncerMode::Hosted
-            && observed.hosted != HostedState::Absent,
+        syncer_requested: match target.spec.mode() {
+            SyncerMode::Hosted => observed.hosted != HostedState::Absent,
+            SyncerMode::Deployment => matches!(observed.installing, Installing::Known(_)),
+            SyncerMode::External => false,
+        },
     };
-    let readiness = workload::sync_target(&status.conditions, facts);
+    let mut readiness = workload::sync_target(&status.conditions, facts);
+    if let Some(why) = observed.leaving.as_ref().filter(|_| facts.deleting) {
+        readiness.ready.message.clone_from(why);
+    }
     conditions::set(&mut status.conditions, readiness.ready, now);
     status.phase = Some(readiness.phase);
     (status, look_again)
@@ -216,9 +243,18 @@ fn set_syncer(
             (condition, 1)
         }
         SyncerMode::Deployment => {
-            let text = "mode Deployment is not available on this hub; set spec.syncerConfig.mode to Hosted or External";
-            let why = reason::SYNCER_DEPLOYMENT_FAILED;
-            (Condition::no(kind, Severity::Error, why, text), 0)
+            let (condition, rollout) = deployment(status, target, observed, now);
+            let syncer = status.syncer_status.get_or_insert_default();
+            if let Some(rollout) = rollout {
+                syncer.ready = condition.is_true();
+                syncer.observed_generation = Some(rollout.observed_generation);
+                syncer.replicas = Some(rollout.replicas);
+                syncer.ready_replicas = Some(rollout.ready_replicas);
+            } else if !condition.is_true() {
+                syncer.ready = false;
+                syncer.ready_replicas = Some(0);
+            }
+            return condition;
         }
         // Whoever beats is there; nobody else knows of it.
         SyncerMode::External
@@ -236,6 +272,55 @@ fn set_syncer(
     syncer.replicas = Some(replicas);
     syncer.ready_replicas = Some(if syncer.ready { replicas } else { 0 });
     condition
+}
+
+/// SyncerReady of a Deployment, and the rollout if it is known.
+fn deployment(
+    status: &SyncTargetStatus,
+    target: &SyncTarget,
+    observed: &Observed,
+    now: Timestamp,
+) -> (Condition, Option<Rollout>) {
+    let kind = condition::SYNCER_READY;
+    let worked = conditions::is_true(&status.conditions, kind);
+    let failed = |why: &str| {
+        let reason = reason::SYNCER_DEPLOYMENT_FAILED;
+        Condition::no(kind, Severity::Error, reason, why)
+    };
+    let open = |why: &str| Condition::unknown(kind, "SyncerInstalling", why);
+    let installed = match &observed.installing {
+        Installing::Refused(why) => return (failed(why), None),
+        // After a restart of the hub it is looked at in a moment.
+        Installing::NotOurs | Installing::Waiting(_)
+            if worked && has_fresh_grace(target, observed, now) =>
+        {
+            return (Condition::yes(kind), None);
+        }
+        Installing::NotOurs => return (open("the syncer is not installed yet"), None),
+        Installing::Waiting(why) => return (open(why), None),
+        Installing::Known(installed) => installed,
+    };
+    match &installed.outcome {
+        Ok(Some(rollout)) if rollout.is_ready() => (Condition::yes(kind), Some(rollout.clone())),
+        Ok(Some(rollout)) if rollout.stuck => {
+            let why = "the rollout of the syncer's Deployment does not progress; see its pods in the member";
+            (failed(why), Some(rollout.clone()))
+        }
+        Ok(Some(rollout)) => {
+            let text = format!(
+                "{} of {} replicas of the syncer are ready",
+                rollout.ready_replicas, rollout.replicas
+            );
+            let reason = reason::SYNCER_UNHEALTHY;
+            let condition = Condition::no(kind, Severity::Warning, reason, text);
+            (condition, Some(rollout.clone()))
+        }
+        Ok(None) => (open("the syncer is not installed yet"), None),
+        Err((true, why)) => (failed(why), None),
+        // Silence of the member decides nothing: whether the syncer lives its beats tell.
+        Err((false, _)) if worked => (Condition::yes(kind), None),
+        Err((false, why)) => (open(why), None),
+    }
 }
 
 /// Whether this process is so young that it may not have heard of everyone yet.

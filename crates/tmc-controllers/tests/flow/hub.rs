@@ -1,21 +1,25 @@
-//! A hub small enough to read: objects in a map, list, watch, create, merge patch, delete with
-//! finalizers, under `/clusters/<name>` and `/clusters/*`. Every kind is accepted; permissions are
-//! a closure.
+//! A hub small enough to read: objects in a map, list, watch, create, merge patch, apply, replace,
+//! delete with finalizers, tokens of accounts, under `/clusters/<name>` and `/clusters/*`. Every kind
+//! is accepted; permissions are a closure.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http::{Method, Request, Response};
 use http_body::Frame;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
+use jiff::{SignedDuration, Timestamp};
 use kube::client::Body;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tmc_apimachinery::meta::meta;
 use tmc_apimachinery::patch::merge_patch;
 use tmc_apimachinery::{ApiError, GroupResource, Reason};
+use tmc_controllers::clock::Clock;
 use tmc_runtime::{Connection, Hub};
 use tokio::sync::watch;
 
@@ -30,12 +34,37 @@ struct State {
     log: Vec<(u64, String, &'static str, Value)>,
     writes: Vec<String>,
     granted: Vec<(String, String)>,
+    /// Tokens that were issued: token, namespace, account, end.
+    tokens: Vec<(String, String, String, Timestamp)>,
+    clock: Option<Clock>,
+    /// Start of the tokens that are issued.
+    prefix: &'static str,
 }
 
 #[derive(Clone)]
 pub(crate) struct FakeHub {
     state: Arc<Mutex<State>>,
     changed: Arc<watch::Sender<u64>>,
+}
+
+/// Versions of objects since some time.
+pub(crate) struct Changes {
+    from: usize,
+    seen: Vec<Value>,
+}
+
+impl Changes {
+    /// Takes in what happened to a resource.
+    pub(crate) fn retain_new(&mut self, hub: &FakeHub, resource: &str) {
+        let state = hub.state.lock();
+        let news = state.log[self.from..].iter().filter(|e| e.1 == resource);
+        self.seen.extend(news.map(|e| e.3.clone()));
+        self.from = state.log.len();
+    }
+
+    pub(crate) fn seen(&self) -> &[Value] {
+        &self.seen
+    }
 }
 
 struct Target {
@@ -96,6 +125,48 @@ impl FakeHub {
             connection: Connection::in_process(service),
             workspaces: true,
         }
+    }
+
+    /// Tells the time, for tokens.
+    pub(crate) fn set_clock(&self, clock: &Clock) {
+        self.state.lock().clock = Some(clock.clone());
+    }
+
+    /// Whose token this is, while it lives and its account exists.
+    pub(crate) fn account_of(&self, token: &str) -> Option<(String, String)> {
+        let state = self.state.lock();
+        let now = state.clock.as_ref().map(Clock::now)?;
+        let found = state.tokens.iter().find(|t| t.0 == token && t.3 > now)?;
+        let exists = state
+            .objects
+            .keys()
+            .any(|key| key.0 == "serviceaccounts/" && key.2 == found.1 && key.3 == found.2);
+        exists.then(|| (found.1.clone(), found.2.clone()))
+    }
+
+    /// Takes tokens of registrations, too, that it did not issue.
+    pub(crate) fn trust_all_registrations(&self) {
+        self.state.lock().prefix = "right";
+    }
+
+    /// Where the log of changes stands.
+    pub(crate) fn changes(&self) -> Changes {
+        Changes {
+            from: self.state.lock().log.len(),
+            seen: Vec::new(),
+        }
+    }
+
+    /// How many tokens were issued.
+    pub(crate) fn issued(&self) -> usize {
+        self.state.lock().tokens.len()
+    }
+
+    /// Everything that is stored and everything that was written, as text.
+    pub(crate) fn dump(&self) -> String {
+        let state = self.state.lock();
+        let objects = state.objects.values().map(Value::to_string);
+        objects.collect::<Vec<_>>().join("\n")
     }
 
     /// Lets a workspace use the Locations of another.
@@ -191,6 +262,8 @@ impl FakeHub {
     async fn serve(&self, request: Request<Body>) -> Answer {
         let target = parse(request.uri());
         let method = request.method().clone();
+        let kind = request.headers().get(http::header::CONTENT_TYPE).cloned();
+        let applies = kind.is_some_and(|kind| kind == "application/apply-patch+yaml");
         let bytes = request.into_body().collect_bytes().await.unwrap();
         let body: Value = serde_json::from_slice(&bytes).unwrap_or_default();
         let result = match method {
@@ -200,7 +273,12 @@ impl FakeHub {
             Method::POST if target.resource.starts_with("subjectaccessreviews") => {
                 Ok(self.review(&target, body))
             }
+            Method::POST if target.subresource == "token" => self.token(&target, &body),
             Method::POST => self.store_new(&target, body),
+            Method::PATCH if applies && self.read(&target).is_err() => {
+                self.store_new(&target, body)
+            }
+            Method::PUT => self.replace(&target, body),
             Method::PATCH => self.apply(&target, &target.subresource, &body),
             Method::DELETE => self.remove(&target),
             other => panic!("{other}"),
@@ -227,7 +305,50 @@ impl FakeHub {
         review
     }
 
+    fn token(&self, target: &Target, body: &Value) -> Result<Value, ApiError> {
+        self.read(target)?;
+        let mut state = self.state.lock();
+        let now = state.clock.as_ref().map(Clock::now).unwrap();
+        let seconds = body["spec"]["expirationSeconds"].as_i64().unwrap();
+        let expires = now + SignedDuration::from_secs(seconds);
+        let claims = json!({
+            "sub": format!("system:serviceaccount:{}:{}", target.namespace, target.name),
+            "iat": now.as_second(), "exp": expires.as_second(), "jti": state.tokens.len(),
+        });
+        let registration = target.namespace == tmc_api::agent::registration::NAMESPACE;
+        let start = if registration { state.prefix } else { "e30" };
+        let token = format!(
+            "{start}.{}.c2ln",
+            URL_SAFE_NO_PAD.encode(claims.to_string())
+        );
+        let (namespace, name) = (target.namespace.clone(), target.name.clone());
+        state.tokens.push((token.clone(), namespace, name, expires));
+        Ok(json!({"status": {"token": token, "expirationTimestamp": expires.to_string()}}))
+    }
+
+    fn replace(&self, target: &Target, mut new: Value) -> Result<Value, ApiError> {
+        let mut state = self.state.lock();
+        let key = target.key();
+        let old = state
+            .objects
+            .get(&key)
+            .cloned()
+            .ok_or_else(|| target.not_found())?;
+        if meta(&old).resource_version() != meta(&new).resource_version() {
+            return Err(ApiError::new(Reason::Conflict, "stale"));
+        }
+        for field in ["uid", "creationTimestamp", "generation"] {
+            new["metadata"][field] = old["metadata"][field].clone();
+        }
+        state
+            .writes
+            .push(format!("PUT {} {}/{}/{}", key.0, key.1, key.2, key.3));
+        self.commit(&mut state, key, "MODIFIED", &mut new);
+        Ok(new)
+    }
+
     fn list(&self, target: &Target) -> Value {
+        let selector = target.query.get("labelSelector").map(|text| decoded(text));
         let state = self.state.lock();
         let items: Vec<&Value> = state
             .objects
@@ -236,6 +357,7 @@ impl FakeHub {
                 key.0 == target.resource && (target.cluster == "*" || target.cluster == key.1)
             })
             .map(|(_, object)| object)
+            .filter(|object| selector.as_ref().is_none_or(|s| selects(s, object)))
             .collect();
         json!({"kind": "List", "items": items, "metadata": {"resourceVersion": state.log.len().to_string()}})
     }
@@ -375,6 +497,19 @@ impl FakeHub {
         }
         self.changed.send_replace(version);
     }
+}
+
+fn decoded(text: &str) -> String {
+    let text = text.replace("%3D", "=").replace("%2C", ",");
+    text.replace("%2F", "/")
+}
+
+/// `a=b,c=d`
+fn selects(selector: &str, object: &Value) -> bool {
+    selector.split(',').all(|pair| {
+        let (key, value) = pair.split_once('=').unwrap();
+        meta(object).label(key) == Some(value)
+    })
 }
 
 fn target(cluster: &str, resource: &str, namespace: &str, name: &str) -> Target {

@@ -3,8 +3,11 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod agents;
 mod coordination;
 mod hub;
+mod member;
+mod removal;
 mod world;
 
 use serde_json::json;
@@ -18,6 +21,10 @@ const PLACEMENTS: &str = "placements/scheduling.kcp.io";
 const NAMESPACES: &str = "namespaces/";
 const DEPLOYMENTS: &str = "deployments/apps";
 const SECRETS: &str = "secrets/";
+const EVENTS: &str = "events/";
+const ACCOUNTS: &str = "serviceaccounts/";
+const CLUSTER_ROLES: &str = "clusterroles/rbac.authorization.k8s.io";
+const CLUSTER_BINDINGS: &str = "clusterrolebindings/rbac.authorization.k8s.io";
 
 #[tokio::test(start_paused = true)]
 async fn from_a_registered_kubeconfig_to_a_labelled_deployment() {
@@ -330,7 +337,7 @@ async fn a_bad_kubeconfig_is_a_condition_and_a_good_one_heals_it() {
         ),
         (
             json!({"data": world::kubeconfig_secret("s", "east", "wrong")["data"]}),
-            "ConnectionFailed",
+            "Unauthorized",
         ),
         (
             json!({"data": world::kubeconfig_secret("s", "east", "right")["data"]}),

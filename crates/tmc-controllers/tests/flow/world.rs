@@ -1,25 +1,27 @@
 //! A hub with controllers, simulated members and a syncer that only beats.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
-use kube::client::Body;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tmc_apimachinery::GroupVersionResource;
 use tmc_controllers::clock::Clock;
-use tmc_controllers::connector::{Outbound, OwnListeners, SimulatedMembers};
+use tmc_controllers::connector::{Outbound, OwnListeners};
 use tmc_controllers::heartbeat::{Beat, Beats, TargetId};
 use tmc_controllers::kubeconfig::Allowances;
+use tmc_controllers::metrics::Metrics;
 use tmc_controllers::synctarget::hosted::{
     HostedState, HostedSyncer, HostedSyncers, OnHostedChange,
 };
-use tmc_controllers::{Deps, Handle, Manager};
-use tmc_runtime::{Connection, Credential, Jitter};
+use tmc_controllers::{AgentSettings, Deps, Handle, Manager};
+use tmc_runtime::{ClusterKey, Jitter};
 
 use crate::hub::FakeHub;
+use crate::member::{Members, Reached};
 use crate::{CLUSTERS, SECRETS};
 
 pub(crate) struct World {
@@ -27,13 +29,28 @@ pub(crate) struct World {
     pub(crate) beats: Arc<Beats>,
     pub(crate) syncers: Arc<Syncers>,
     pub(crate) clock: Clock,
+    pub(crate) members: Arc<Members>,
+    pub(crate) url: Arc<Mutex<String>>,
+    pub(crate) expiries: Arc<Expiries>,
     handle: Handle,
+}
+
+/// The ends of credentials, as they were measured last.
+#[derive(Default)]
+pub(crate) struct Expiries(pub(crate) Mutex<BTreeMap<String, Option<Timestamp>>>);
+
+impl Metrics for Expiries {
+    fn credential_expires(&self, cluster: &ClusterKey, at: Option<Timestamp>) {
+        self.0.lock().insert(cluster.name.clone(), at);
+    }
 }
 
 /// Hosted syncers that report to run at once; whether they beat is up to the test.
 #[derive(Default)]
 pub(crate) struct Syncers {
     pub(crate) running: Mutex<Vec<TargetId>>,
+    /// What each was started with last, and how often it was started anew.
+    pub(crate) started: Mutex<BTreeMap<String, (HostedSyncer, usize)>>,
     /// UIDs of targets that run but do not beat.
     pub(crate) silent: Mutex<Vec<String>>,
     changed: Mutex<Option<OnHostedChange>>,
@@ -42,6 +59,18 @@ pub(crate) struct Syncers {
 impl HostedSyncers for Syncers {
     fn ensure(&self, syncer: HostedSyncer) {
         let mut running = self.running.lock();
+        let mut started = self.started.lock();
+        let before = started
+            .get(&syncer.target.uid)
+            .map(|(s, n)| (s.fingerprint.clone(), *n));
+        let same = running.contains(&syncer.target)
+            && before
+                .as_ref()
+                .is_some_and(|(print, _)| *print == syncer.fingerprint);
+        if !same {
+            let times = before.map_or(0, |(_, n)| n) + 1;
+            started.insert(syncer.target.uid.clone(), (syncer.clone(), times));
+        }
         if !running.contains(&syncer.target) {
             running.push(syncer.target.clone());
         }
@@ -64,34 +93,6 @@ impl HostedSyncers for Syncers {
     }
 }
 
-/// Members that answer discovery, for the token `right`.
-struct Members;
-
-impl SimulatedMembers for Members {
-    fn connect(&self, _: &str, credential: &Credential) -> Option<Connection> {
-        if !matches!(credential, Credential::Token(token) if token == "right") {
-            return None;
-        }
-        Some(Connection::in_process(tower::service_fn(
-            |request: http::Request<Body>| async move {
-                let answer = match request.uri().path() {
-                    "/version" => json!({"gitVersion": "v1.36.0"}),
-                    "/api" => json!({"versions": ["v1"]}),
-                    "/apis" => json!({"groups": [{"name": "apps", "versions": [{"version": "v1"}],
-                                               "preferredVersion": {"version": "v1"}}]}),
-                    "/apis/apps/v1" => {
-                        json!({"resources": [{"name": "deployments"}, {"name": "deployments/status"}]})
-                    }
-                    path => panic!("{path}"),
-                };
-                Ok::<_, std::io::Error>(http::Response::new(Body::from(
-                    answer.to_string().into_bytes(),
-                )))
-            },
-        )))
-    }
-}
-
 impl World {
     pub(crate) async fn start() -> Self {
         let hub = FakeHub::new();
@@ -102,24 +103,31 @@ impl World {
                 json!({"metadata": {"name": "cluster", "annotations": {"kcp.io/path": path}}}),
             );
         }
-        Self::with_hub(
-            hub,
-            Clock::starting_at("2030-01-01T00:00:00Z".parse().unwrap()),
-        )
-        .await
+        let clock = Clock::starting_at("2030-01-01T00:00:00Z".parse().unwrap());
+        hub.set_clock(&clock);
+        let members = Arc::new(Members::new(&clock));
+        Self::with_hub(hub, clock, members).await
     }
 
-    async fn with_hub(hub: FakeHub, clock: Clock) -> Self {
+    async fn with_hub(hub: FakeHub, clock: Clock, members: Arc<Members>) -> Self {
+        let url = Arc::new(Mutex::new("https://hub:6443".to_owned()));
+        let expiries = Arc::new(Expiries::default());
+        let base_url = Arc::clone(&url);
         let beats = Arc::new(Beats::new());
         let syncers = Arc::new(Syncers::default());
-        let outbound = Outbound::new(OwnListeners::default(), Arc::new(Members));
+        let outbound = Outbound::new(OwnListeners::default(), Arc::new(Reached(members.clone())));
         let deps = Deps {
-            base_url: Arc::new(|| "https://hub:6443".into()),
+            base_url: Arc::new(move || base_url.lock().clone()),
             sync_resources: vec![GroupVersionResource::new("apps", "v1", "deployments")],
             beats: beats.clone(),
             hosted: syncers.clone(),
             outbound,
             allowances: Allowances::default(),
+            agents: AgentSettings {
+                image: "tmc:test".into(),
+                hub_ca: b"HUB-CA".to_vec(),
+            },
+            metrics: expiries.clone(),
             clock: clock.clone(),
             jitter: Jitter::seeded(1),
         };
@@ -130,6 +138,9 @@ impl World {
             beats,
             syncers,
             clock,
+            members,
+            url,
+            expiries,
             handle,
         };
         world.beat_on();
@@ -177,10 +188,31 @@ impl World {
         self.hub.create(workspace, CLUSTERS, cluster);
     }
 
+    /// The only SyncTarget of `compute`.
+    pub(crate) fn target(&self) -> Value {
+        let mut all = self.hub.all("compute", crate::TARGETS);
+        assert_eq!(all.len(), 1, "one SyncTarget");
+        all.remove(0)
+    }
+
+    /// Registers `east` in `compute` and waits until its SyncTarget is Ready.
+    pub(crate) async fn ready_east(&self, spec: &Value) -> String {
+        self.register("compute", "east", spec);
+        self.hub
+            .until("a ready Cluster", |hub| {
+                hub.all("compute", CLUSTERS).iter().all(ready)
+            })
+            .await;
+        self.target()["metadata"]["name"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    }
+
     /// Another process takes over: the hub is what remains.
     pub(crate) async fn restart(self) -> Self {
         self.handle.stop().await;
-        Self::with_hub(self.hub, self.clock).await
+        Self::with_hub(self.hub, self.clock, self.members).await
     }
 
     pub(crate) async fn stop(self) {
@@ -231,6 +263,17 @@ pub(crate) fn placement(provider: &str) -> Value {
         "apiVersion": "scheduling.kcp.io/v1alpha1", "kind": "Placement", "metadata": {"name": "p"},
         "spec": {"locationSelectors": [{}], "namespaceSelector": {}, "locationWorkspace": provider},
     })
+}
+
+/// A condition of an object: status, reason, message.
+pub(crate) fn condition(object: &Value, kind: &str) -> (String, String, String) {
+    let conditions = object["status"]["conditions"].as_array().cloned();
+    let found = conditions.into_iter().flatten().find(|c| c["type"] == kind);
+    let text = |field: &str| {
+        let found = found.as_ref().and_then(|c| c[field].as_str());
+        found.unwrap_or_default().to_owned()
+    };
+    (text("status"), text("reason"), text("message"))
 }
 
 /// Whether an object's Ready is True.

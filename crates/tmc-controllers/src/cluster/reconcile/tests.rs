@@ -1,5 +1,6 @@
 //! Clusters as tables.
 
+use proptest::prelude::*;
 use rstest::rstest;
 use serde_json::{Value, json};
 use tmc_api::conditions::ConditionStatus;
@@ -59,14 +60,33 @@ fn found() -> Found {
 }
 
 fn probed(outcome: Result<Found, Failure>) -> Option<Arc<Probe>> {
-    Some(Arc::new(Probe { at: at(0), outcome }))
+    probed_at(0, 1, outcome)
+}
+
+/// The `failures`-th failure in a row, if it is one, since the time 0.
+fn probed_at(seconds: i64, failures: u32, outcome: Result<Found, Failure>) -> Option<Arc<Probe>> {
+    let failed = outcome.is_err();
+    Some(Arc::new(Probe {
+        at: at(seconds),
+        failures: if failed { failures } else { 0 },
+        failing_since: failed.then(|| at(0)),
+        outcome,
+    }))
+}
+
+fn timeout() -> Result<Found, Failure> {
+    Err(Failure {
+        reason: reason::CONNECTION_TIMEOUT,
+        message: "too slow".into(),
+    })
 }
 
 fn unreachable() -> Option<Arc<Probe>> {
-    probed(Err(Failure {
-        reason: reason::CONNECTION_TIMEOUT,
-        message: "too slow".into(),
-    }))
+    probed_at(10, 3, timeout())
+}
+
+fn arranged(outcome: Result<(), Shortfall>) -> Rbac {
+    Rbac::Ours(Some(Arc::new(Arranged { at: at(0), outcome })))
 }
 
 fn well() -> Observed {
@@ -75,6 +95,8 @@ fn well() -> Observed {
         probe: probed(Ok(found())),
         capabilities: capabilities(&found(), at(0)).map(Arc::new),
         derived: ready_target(),
+        rbac: arranged(Ok(())),
+        nodes: None,
     }
 }
 
@@ -142,6 +164,9 @@ type Change = fn(&mut Observed);
     ClusterPhase::Registered, ConditionStatus::False, "SyncTargetNotReady")]
 #[case::target_fresh(|o: &mut Observed| o.derived = target(json!({})),
     ClusterPhase::Registered, ConditionStatus::False, "SyncTargetNotReady")]
+#[case::rights_missing(
+    |o: &mut Observed| o.rbac = arranged(Err(Shortfall::Failed("may not delete deployments.apps".into()))),
+    ClusterPhase::Registered, ConditionStatus::False, "RBACFailed")]
 #[case::target_of_a_stranger(|o: &mut Observed| o.derived = Derived::Conflict("east-x".into()),
     ClusterPhase::Registered, ConditionStatus::False, "SyncTargetConflict")]
 fn each_failure_gates_ready_in_the_same_pass(
@@ -248,10 +273,7 @@ fn times_alone_are_written_every_five_minutes() {
     let healthy = after(&cluster(), &well(), at(0));
     for (seconds, expected) in [(60, 0), (299, 0), (300, 300)] {
         let again = Observed {
-            probe: Some(Arc::new(Probe {
-                at: at(seconds),
-                outcome: Ok(found()),
-            })),
+            probe: probed_at(seconds, 0, Ok(found())),
             capabilities: capabilities(&found(), at(seconds)).map(Arc::new),
             ..well()
         };
@@ -323,4 +345,205 @@ fn a_deleted_cluster_is_terminating() {
         verdict(&after(&deleted, &well(), at(0))).0,
         ClusterPhase::Terminating
     );
+}
+
+#[rstest]
+#[case::one_failure(5, 1, timeout(), ConditionStatus::True)]
+#[case::two_failures(60, 2, timeout(), ConditionStatus::True)]
+#[case::three_in_no_time(9, 3, timeout(), ConditionStatus::True)]
+#[case::three_over_time(10, 3, timeout(), ConditionStatus::False)]
+#[case::many(600, 12, timeout(), ConditionStatus::False)]
+#[case::a_forbidden_address_at_once(0, 1,
+    Err(Failure { reason: reason::ENDPOINT_FORBIDDEN, message: "x".into() }), ConditionStatus::False)]
+fn a_connection_that_worked_is_given_up_after_repeated_failures_only(
+    #[case] seconds: i64,
+    #[case] failures: u32,
+    #[case] outcome: Result<Found, Failure>,
+    #[case] expected: ConditionStatus,
+) {
+    let healthy = after(&cluster(), &well(), at(0));
+    let observed = Observed {
+        probe: probed_at(seconds, failures, outcome.clone()),
+        ..well()
+    };
+    let new = after(&healthy, &observed, at(seconds));
+    let connected = conditions::get(new.conditions(), condition::CONNECTED).unwrap();
+    assert_eq!(connected.status, expected);
+    // One that never worked has nothing to be given up.
+    let first = Observed {
+        probe: probed_at(seconds, failures, outcome),
+        ..well()
+    };
+    let new = after(&cluster(), &first, at(seconds));
+    assert!(conditions::is_false(new.conditions(), condition::CONNECTED));
+    // And the first answer brings it back.
+    let back = after(&new, &well(), at(seconds + 1));
+    assert!(conditions::is_true(back.conditions(), condition::CONNECTED));
+}
+
+#[test]
+fn what_was_discovered_is_fresh_or_says_that_it_is_not() {
+    let discovered = |cluster: &Cluster| {
+        let kind = condition::CAPABILITIES_DISCOVERED;
+        let found = conditions::get(cluster.conditions(), kind).unwrap();
+        (found.status, found.reason.clone(), found.message.clone())
+    };
+    let healthy = after(&cluster(), &well(), at(0));
+    assert_eq!(discovered(&healthy).0, ConditionStatus::True);
+    let lost = Observed {
+        probe: unreachable(),
+        ..well()
+    };
+    let lost = after(&healthy, &lost, at(10));
+    let (status, reason, message) = discovered(&lost);
+    assert_eq!((status, &*reason), (ConditionStatus::Unknown, "Stale"));
+    assert!(message.contains("2033-05-18T03:33:20Z"), "{message}");
+    assert!(lost.status.as_ref().unwrap().capabilities.is_some());
+    let back = after(&lost, &well(), at(20));
+    assert_eq!(discovered(&back).0, ConditionStatus::True);
+    // Two hours later a member that answers and does not say what it serves.
+    let silent = Observed {
+        probe: probed_at(
+            7200,
+            0,
+            Ok(Found {
+                version: "v1".into(),
+                served: None,
+            }),
+        ),
+        ..well()
+    };
+    assert_eq!(discovered(&after(&back, &silent, at(7200))).1, "Stale");
+}
+
+#[rstest]
+#[case::external(Rbac::NotOurs, ConditionStatus::True, "")]
+#[case::no_target(Rbac::NoTarget, ConditionStatus::Unknown, "NotArranged")]
+#[case::not_tried(Rbac::Ours(None), ConditionStatus::Unknown, "NotArranged")]
+#[case::good(arranged(Ok(())), ConditionStatus::True, "")]
+#[case::missing(arranged(Err(Shortfall::Failed("x".into()))), ConditionStatus::False, "RBACFailed")]
+#[case::silent(arranged(Err(Shortfall::Unanswered("x".into()))), ConditionStatus::Unknown, "NotArranged")]
+fn the_account_has_its_condition(
+    #[case] rbac: Rbac,
+    #[case] status: ConditionStatus,
+    #[case] reason: &str,
+) {
+    let observed = Observed { rbac, ..well() };
+    let new = after(&cluster(), &observed, at(0));
+    let found = conditions::get(new.conditions(), condition::RBAC_READY).unwrap();
+    assert_eq!((found.status, &*found.reason), (status, reason));
+}
+
+#[test]
+fn silence_of_the_member_leaves_the_verdict_on_the_account_as_it_was() {
+    let healthy = after(&cluster(), &well(), at(0));
+    for rbac in [
+        Rbac::Ours(None),
+        arranged(Err(Shortfall::Unanswered("x".into()))),
+    ] {
+        let observed = Observed { rbac, ..well() };
+        let new = after(&healthy, &observed, at(10));
+        assert!(conditions::is_true(new.conditions(), condition::RBAC_READY));
+    }
+}
+
+#[test]
+fn the_warning_is_news_once() {
+    let soon = |seconds| Observed {
+        credential: Ok(ValidCredential {
+            expires: Some(at(seconds)),
+            ..valid().unwrap()
+        }),
+        ..well()
+    };
+    let fine = after(&cluster(), &soon(7200), at(0));
+    let warned = after(&fine, &soon(300), at(10));
+    let still = after(&warned, &soon(300), at(20));
+    assert!(warns_anew(fine.conditions(), warned.conditions()));
+    assert!(!warns_anew(warned.conditions(), still.conditions()));
+    assert!(!warns_anew(&[], fine.conditions()));
+}
+
+#[test]
+fn node_counts_come_from_the_agent_and_outlive_a_restart() {
+    let counts = NodeCounts { total: 5, ready: 4 };
+    let counted = Observed {
+        nodes: Some(counts),
+        ..well()
+    };
+    let new = after(&cluster(), &counted, at(0));
+    let nodes = |cluster: &Cluster| {
+        cluster
+            .status
+            .as_ref()
+            .unwrap()
+            .resource_summary
+            .clone()
+            .unwrap()
+            .nodes
+    };
+    assert_eq!(nodes(&new), Some(counts));
+    assert_eq!(nodes(&after(&new, &well(), at(10))), Some(counts));
+}
+
+proptest! {
+    /// The invariants of section 2.4, after any history.
+    #[test]
+    fn ready_and_phase_of_a_cluster_agree_after_any_history(
+        steps in prop::collection::vec((0_u8..4, 0_u8..4, 0_u8..4, 0_u8..4, 1_u32..6), 1..14),
+    ) {
+        let mut cluster = cluster();
+        let mut now = 0;
+        for (credential, probe, derived, rbac, failures) in steps {
+            now += 40;
+            let credential = match credential {
+                0 => Err((reason::CREDENTIALS_EXPIRED, "x".to_owned())),
+                1 => Ok(ValidCredential { expires: Some(at(now + 60)), ..valid().unwrap() }),
+                _ => valid(),
+            };
+            let probe = match probe {
+                _ if credential.is_err() => None,
+                0 => None,
+                1 => probed_at(now, failures, timeout()),
+                _ => probed_at(now, 0, Ok(found())),
+            };
+            let observed = Observed {
+                capabilities: probe.as_ref().filter(|p| p.outcome.is_ok())
+                    .and_then(|_| capabilities(&found(), at(now))).map(Arc::new),
+                probe,
+                derived: match derived {
+                    0 => Derived::Missing,
+                    1 => Derived::Conflict("east-x".into()),
+                    2 => target(json!({})),
+                    _ => ready_target(),
+                },
+                rbac: match rbac {
+                    0 => Rbac::Ours(None),
+                    1 => arranged(Err(Shortfall::Failed("x".into()))),
+                    _ => arranged(Ok(())),
+                },
+                nodes: None,
+                credential,
+            };
+            cluster = after(&cluster, &observed, at(now));
+            let (phase, ready, _) = verdict(&cluster);
+            prop_assert_eq!(phase == ClusterPhase::Ready, ready == ConditionStatus::True);
+            let list = cluster.conditions();
+            let gates = [
+                condition::CREDENTIALS_VALID, condition::CONNECTED, condition::RBAC_READY,
+                condition::SYNC_TARGET_READY,
+            ];
+            let open = gates.iter().all(|gate| conditions::is_true(list, gate));
+            let discovered = cluster.status.as_ref().unwrap().capabilities.is_some();
+            prop_assert_eq!(ready == ConditionStatus::True, open && discovered);
+            if observed.credential.is_err() {
+                prop_assert!(!conditions::is_true(list, condition::CONNECTED));
+            }
+            // Capability data is fresh, or says that it is not.
+            let kind = condition::CAPABILITIES_DISCOVERED;
+            if discovered && conditions::is_true(list, kind) {
+                prop_assert!(conditions::is_true(list, condition::CONNECTED));
+            }
+        }
+    }
 }

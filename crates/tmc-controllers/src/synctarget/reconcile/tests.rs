@@ -70,8 +70,10 @@ fn well() -> Observed {
     Observed {
         cluster: member("c1", &["deployments"]),
         hosted: HostedState::Running,
+        installing: Installing::NotOurs,
         beat: beat(0),
         listening_since: at(-1000),
+        leaving: None,
     }
 }
 
@@ -169,7 +171,10 @@ type Change = fn(&mut SyncTarget, &mut Observed);
 #[case::no_apis(|_: &mut SyncTarget, o: &mut Observed| o.cluster = member("c1", &["daemonsets"]),
     SyncTargetPhase::NotReady, ConditionStatus::False, "NoAcceptedAPIs")]
 #[case::deployment_mode(
-    |t: &mut SyncTarget, _: &mut Observed| t.spec.syncer_config.get_or_insert_default().mode = Some(SyncerMode::Deployment),
+    |t: &mut SyncTarget, o: &mut Observed| {
+        t.spec.syncer_config.get_or_insert_default().mode = Some(SyncerMode::Deployment);
+        o.installing = Installing::Refused(LOOPBACK.into());
+    },
     SyncTargetPhase::NotReady, ConditionStatus::False, "SyncerDeploymentFailed")]
 #[case::deleted(
     |t: &mut SyncTarget, _: &mut Observed| t.metadata.deletion_timestamp = serde_json::from_value(json!("2033-01-01T00:00:00Z")).unwrap(),
@@ -188,6 +193,111 @@ fn each_failure_has_its_phase_and_reason(
     change(&mut target, &mut observed);
     let new = after(&target, &observed, at(1));
     assert_eq!(verdict(&new), (phase, ready, reason.to_owned()));
+}
+
+fn deployed_target() -> SyncTarget {
+    let mut target = hosted_target();
+    target.spec.syncer_config.get_or_insert_default().mode = Some(SyncerMode::Deployment);
+    target
+}
+
+fn rollout(replicas: i32, ready: i32) -> Rollout {
+    Rollout {
+        replicas,
+        ready_replicas: ready,
+        observed_generation: 4,
+        current: true,
+        stuck: false,
+    }
+}
+
+fn known(outcome: Result<Option<Rollout>, (bool, String)>) -> Installing {
+    Installing::Known(Arc::new(Installed { outcome }))
+}
+
+#[rstest]
+#[case::ready(known(Ok(Some(rollout(2, 2)))), ConditionStatus::True, "", Some((2, 2)))]
+#[case::partly(known(Ok(Some(rollout(2, 1)))), ConditionStatus::False, "SyncerUnhealthy", Some((2, 1)))]
+#[case::none_of_none(known(Ok(Some(rollout(0, 0)))), ConditionStatus::False, "SyncerUnhealthy", Some((0, 0)))]
+#[case::old(known(Ok(Some(Rollout { current: false, ..rollout(1, 1) }))), ConditionStatus::False, "SyncerUnhealthy", Some((1, 1)))]
+#[case::stuck(known(Ok(Some(Rollout { stuck: true, ..rollout(1, 0) }))), ConditionStatus::False, "SyncerDeploymentFailed", Some((1, 0)))]
+#[case::refused(known(Err((true, "no".into()))), ConditionStatus::False, "SyncerDeploymentFailed", None)]
+#[case::silent(known(Err((false, "no".into()))), ConditionStatus::Unknown, "SyncerInstalling", None)]
+#[case::waiting(Installing::Waiting("x".into()), ConditionStatus::Unknown, "SyncerInstalling", None)]
+#[case::loopback(Installing::Refused(LOOPBACK.into()), ConditionStatus::False, "SyncerDeploymentFailed", None)]
+fn a_deployment_is_followed(
+    #[case] installing: Installing,
+    #[case] status: ConditionStatus,
+    #[case] reason: &str,
+    #[case] replicas: Option<(i32, i32)>,
+) {
+    let observed = Observed {
+        installing,
+        hosted: HostedState::Absent,
+        ..well()
+    };
+    let new = after(&deployed_target(), &observed, at(1));
+    let found = conditions::get(new.conditions(), condition::SYNCER_READY).unwrap();
+    assert_eq!((found.status, &*found.reason), (status, reason));
+    let syncer = new.status.unwrap().syncer_status.unwrap();
+    assert_eq!(syncer.ready, status == ConditionStatus::True);
+    if let Some(replicas) = replicas {
+        assert_eq!(syncer.replicas.zip(syncer.ready_replicas), Some(replicas));
+        assert_eq!(syncer.observed_generation, Some(4));
+    }
+}
+
+#[test]
+fn a_loopback_hub_names_the_way_out() {
+    let observed = Observed {
+        installing: Installing::Refused(LOOPBACK.into()),
+        ..well()
+    };
+    let new = after(&deployed_target(), &observed, at(1));
+    let ready = conditions::get(new.conditions(), READY).unwrap();
+    assert!(
+        ready.message.contains("--external-url"),
+        "{}",
+        ready.message
+    );
+}
+
+#[test]
+fn silence_of_the_member_does_not_make_a_running_deployment_unready() {
+    let running = Observed {
+        installing: known(Ok(Some(rollout(1, 1)))),
+        hosted: HostedState::Absent,
+        ..well()
+    };
+    let ready = after(&deployed_target(), &running, at(1));
+    assert_eq!(verdict(&ready).0, SyncTargetPhase::Ready);
+    let silent = Observed {
+        installing: known(Err((false, "x".into()))),
+        ..running
+    };
+    let new = after(&ready, &silent, at(5));
+    assert_eq!(verdict(&new).0, SyncTargetPhase::Ready);
+    let syncer = new.status.unwrap().syncer_status.unwrap();
+    assert_eq!(
+        (syncer.ready, syncer.ready_replicas),
+        (true, Some(1)),
+        "merged, not replaced"
+    );
+}
+
+#[test]
+fn a_target_on_its_way_out_says_what_it_waits_for() {
+    let mut target = hosted_target();
+    target.metadata.deletion_timestamp =
+        serde_json::from_value(json!("2033-01-01T00:00:00Z")).unwrap();
+    let observed = Observed {
+        leaving: Some("2 objects still have copies".into()),
+        ..well()
+    };
+    let new = after(&target, &observed, at(1));
+    let ready = conditions::get(new.conditions(), READY).unwrap();
+    assert_eq!(ready.message, "2 objects still have copies");
+    assert_eq!(verdict(&new).0, SyncTargetPhase::Terminating);
 }
 
 #[test]
@@ -387,8 +497,10 @@ proptest! {
                     2 => HostedState::Failed("broken".into()),
                     _ => HostedState::Running,
                 },
+                installing: Installing::NotOurs,
                 beat: age.and_then(|age| beat(now + age)),
                 listening_since: at(-1000),
+                leaving: None,
             };
             target = after(&target, &observed, at(now));
             let (phase, ready, reason) = verdict(&target);

@@ -1,0 +1,512 @@
+//! How a SyncTarget goes, in this order:
+//!
+//! 1. Schedulers see the deletion at once; the agent removes its copies and with each its finalizer.
+//!    With `spec.deletion.force` or `keepWorkloads` nobody waits for that: the agent is stopped, the
+//!    target counts as *abandoned*, and objects lose its marks without their copies being touched.
+//!    Of a forced removal a tombstone stays: an Event in the workspace, and an annotation of the
+//!    Cluster while there is one.
+//! 2. When no object has a mark of the target, what the hub made for the agent is removed, in the
+//!    member and on the hub, by label and recorded identity. A member that does not answer is asked
+//!    again for a while; then what was left behind is recorded in an Event.
+//! 3. The finalizer goes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use tmc_api::hashes::sync_target_key;
+use tmc_api::keys::{DOWNSTREAM_CLUSTER_LABEL, STATE_UPSYNC, SYNC_TARGET_FINALIZER};
+use tmc_api::time::Time;
+use tmc_api::workload::{Cluster, SyncTarget, SyncerMode};
+use tmc_runtime::ClusterKey;
+use tmc_runtime::controller::{Flow, Outcome};
+use tokio::time::Instant;
+
+use super::installer::Removal;
+use super::mode::{self, Part};
+use crate::context::Context;
+use crate::events::News;
+use crate::heartbeat::TargetId;
+use crate::members::Member;
+use crate::slim::Slim;
+use crate::stores::index;
+
+/// Annotation of a Cluster: the last forced removal of its SyncTarget, as JSON.
+pub const TOMBSTONE_ANNOTATION: &str = "tmc.kcp.io/tombstone";
+/// How long a member that does not answer is asked again before what is left there is recorded.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How soon is looked again, besides events.
+const CHECK: Duration = Duration::from_secs(5);
+/// How long an agent that is to stop may go on beating before a forced removal goes on without it.
+const STOP_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How far the removal of a target is. In memory: a restart begins again, and finds what is done.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Progress {
+    /// Since when the agent is being stopped.
+    stopping_since: Option<Instant>,
+    /// It was stopped, and its marks are nobody's.
+    pub(crate) abandoned: bool,
+    /// Since when parts are being removed: nothing is to be made for it any more.
+    pub(crate) clearing_since: Option<Instant>,
+    cleared: bool,
+}
+
+impl Progress {
+    /// Whether a Hosted syncer is not to run any more.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping_since.is_some() || self.clearing_since.is_some()
+    }
+}
+
+/// The copies that a target still has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Copies {
+    /// Not everything is known yet.
+    Unknown,
+    /// So many objects have a mark of it.
+    Some(usize),
+    /// None.
+    None,
+}
+
+/// What decides on the next step.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts {
+    /// Its copies.
+    pub copies: Copies,
+    /// Nobody waits for the agent (`force` or `keepWorkloads`).
+    pub abandon: bool,
+    /// It is already stopped and its marks are nobody's.
+    pub abandoned: bool,
+    /// What the hub made for the agent is gone, or recorded as left behind.
+    pub cleared: bool,
+}
+
+/// The next step of a removal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Wait until it is known what is there.
+    Learn,
+    /// Stop the agent, then let go of its marks.
+    Abandon,
+    /// Wait until the marks are gone.
+    AwaitCopies(usize),
+    /// Remove what the hub made for the agent.
+    Clear,
+    /// Let the SyncTarget go.
+    Finish,
+}
+
+/// Decides on the next step.
+pub fn next(facts: &Facts) -> Next {
+    if facts.abandon && !facts.abandoned {
+        return Next::Abandon;
+    }
+    match facts.copies {
+        Copies::Unknown => Next::Learn,
+        Copies::Some(count) => Next::AwaitCopies(count),
+        Copies::None if facts.cleared => Next::Finish,
+        Copies::None => Next::Clear,
+    }
+}
+
+/// What the target says of its way out, and when to look again.
+pub(crate) struct Step {
+    /// For the message of Ready.
+    pub(crate) message: String,
+    /// When to look again.
+    pub(crate) again: Duration,
+    /// Everything is done.
+    pub(crate) finished: bool,
+}
+
+fn step(message: impl Into<String>) -> Step {
+    Step {
+        message: message.into(),
+        again: CHECK,
+        finished: false,
+    }
+}
+
+/// One step on the way out.
+pub(crate) async fn advance(
+    ctx: &Arc<Context>,
+    key: &ClusterKey,
+    id: &TargetId,
+    target: &SyncTarget,
+    cluster: Option<&Arc<Cluster>>,
+) -> Step {
+    let deletion = target.spec.deletion;
+    let progress = ctx.removals.lock().entry(id.clone()).or_default().clone();
+    let facts = Facts {
+        copies: copies(ctx, &sync_target_key(key.cluster.as_str(), &key.name)),
+        abandon: deletion.force || deletion.keep_workloads,
+        abandoned: progress.abandoned,
+        cleared: progress.cleared,
+    };
+    match next(&facts) {
+        Next::Learn => step("it is not known yet which objects have copies in the member"),
+        Next::AwaitCopies(count) => step(format!(
+            "{count} objects still have copies in the member or marks of this target"
+        )),
+        Next::Abandon => abandon(ctx, key, id, target, cluster, facts.copies).await,
+        Next::Clear => clear(ctx, key, id, target).await,
+        Next::Finish => Step {
+            message: String::new(),
+            again: CHECK,
+            finished: true,
+        },
+    }
+}
+
+/// Takes the finalizer off.
+pub(crate) async fn finish(
+    ctx: &Context,
+    key: &ClusterKey,
+    id: &TargetId,
+    target: &SyncTarget,
+) -> Outcome {
+    let mut new = target.clone();
+    if let Some(finalizers) = &mut new.metadata.finalizers {
+        finalizers.retain(|name| name != SYNC_TARGET_FINALIZER);
+    }
+    match ctx.committer(super::gvr()).main(key, target, &new).await {
+        Err(error) if !error.is_not_found() => return Err(error),
+        _ => {}
+    }
+    ctx.removals.lock().remove(id);
+    ctx.installer.forget(id);
+    Ok(Flow::Done)
+}
+
+/// Objects with a mark of a target. What the target brings up by itself does not count: it holds no
+/// copy of anything.
+fn copies(ctx: &Context, target_key: &str) -> Copies {
+    let mut count = 0;
+    for resource in &ctx.stores.resources {
+        if !resource.store.has_synced() {
+            return Copies::Unknown;
+        }
+        let keys = resource.store.keys_by_index(index::TARGET, target_key);
+        let objects = keys.iter().filter_map(|key| resource.store.get(key));
+        count += objects.filter(|object| holds(object, target_key)).count();
+    }
+    match count {
+        0 => Copies::None,
+        count => Copies::Some(count),
+    }
+}
+
+fn holds(object: &Slim, target_key: &str) -> bool {
+    let synced = |(key, state): (&str, &str)| key == target_key && state != STATE_UPSYNC;
+    object.syncer_finalizers().any(|key| key == target_key) || object.states().any(synced)
+}
+
+/// Stops the agent; when it is stopped, lets go of its marks.
+async fn abandon(
+    ctx: &Arc<Context>,
+    key: &ClusterKey,
+    id: &TargetId,
+    target: &SyncTarget,
+    cluster: Option<&Arc<Cluster>>,
+    copies: Copies,
+) -> Step {
+    ctx.deps.hosted.stop(id);
+    let since = *ctx
+        .removals
+        .lock()
+        .entry(id.clone())
+        .or_default()
+        .stopping_since
+        .get_or_insert_with(Instant::now);
+    if let Some(why) = still_runs(ctx, id, target, since) {
+        return Step {
+            again: Duration::from_secs(1),
+            ..step(why)
+        };
+    }
+    if target.spec.deletion.force {
+        let count = match copies {
+            Copies::Some(count) => count,
+            Copies::None | Copies::Unknown => 0,
+        };
+        bury(ctx, key, target, cluster, count).await;
+    }
+    ctx.removals.lock().entry(id.clone()).or_default().abandoned = true;
+    let target_key = sync_target_key(key.cluster.as_str(), &key.name);
+    ctx.enqueue_objects(index::TARGET, &target_key);
+    Step {
+        again: Duration::from_millis(200),
+        ..step("the agent is stopped; its marks are being removed")
+    }
+}
+
+/// Why it must be waited for the agent, if so. A Hosted one ends when it is told to. Any other loses
+/// its account on the hub first, and is known to have ended when its beats stop.
+fn still_runs(
+    ctx: &Arc<Context>,
+    id: &TargetId,
+    target: &SyncTarget,
+    since: Instant,
+) -> Option<String> {
+    let mode = mode::installed(target).unwrap_or_else(|| target.spec.mode());
+    if mode == SyncerMode::Hosted {
+        return None;
+    }
+    let what = Removal {
+        agent: super::agent(id),
+        parts: vec![Part::HubAccount],
+        member: None,
+    };
+    let patient = since.elapsed() < STOP_PATIENCE;
+    match ctx.installer.remove(ctx, id, what) {
+        None => return Some("the agent's account on the hub is being removed".into()),
+        Some(Err(why)) if patient || !target.spec.deletion.force => return Some(why),
+        Some(_) => {}
+    }
+    let interval = target.spec.heartbeat_interval() * 2;
+    let beats = ctx.deps.beats.last(id).is_some_and(|beat| {
+        let age = beat.at.duration_until(ctx.now());
+        Duration::try_from(age).unwrap_or_default() < interval
+    });
+    let wait = beats && (patient || !target.spec.deletion.force);
+    wait.then(|| "the agent still beats; stop it in the member".into())
+}
+
+/// The tombstone of a forced removal.
+async fn bury(
+    ctx: &Arc<Context>,
+    key: &ClusterKey,
+    target: &SyncTarget,
+    cluster: Option<&Arc<Cluster>>,
+    count: usize,
+) {
+    let uid = target.metadata.uid.as_deref().unwrap_or_default();
+    let target_key = sync_target_key(key.cluster.as_str(), &key.name);
+    let message = format!(
+        "removed by force: {count} objects were let go without the member's copies being removed; \
+         should it come back, its copies are in the namespaces with the label {DOWNSTREAM_CLUSTER_LABEL}={target_key}"
+    );
+    tracing::warn!(target = %key, uid, count, "a SyncTarget is removed by force");
+    let news = News {
+        kind: "SyncTarget",
+        key,
+        uid,
+        r#type: "Warning",
+        reason: "ForcedRemoval",
+        message,
+        about: "force",
+    };
+    crate::events::tell(ctx, &news).await;
+    let Some(cluster) = cluster else { return };
+    let mut new = (**cluster).clone();
+    let tombstone = json!({
+        "syncTarget": key.name, "uid": uid, "key": target_key, "objects": count,
+        "at": Time::new(ctx.now()).to_string(),
+    });
+    let annotations = new.metadata.annotations.get_or_insert_default();
+    annotations.insert(TOMBSTONE_ANNOTATION.into(), tombstone.to_string());
+    let name = cluster.metadata.name.as_deref().unwrap_or_default();
+    let namespace = cluster.metadata.namespace.as_deref().unwrap_or_default();
+    let cluster_key = ClusterKey::new(&key.cluster, namespace, name);
+    let committer = ctx.committer(crate::cluster::gvr());
+    if let Err(error) = committer.main(&cluster_key, &**cluster, &new).await {
+        // The Event says the same.
+        tracing::warn!(cluster = %cluster_key, %error, "the tombstone was not written to the Cluster");
+    }
+}
+
+/// Removes what the hub made for the agent.
+async fn clear(ctx: &Arc<Context>, key: &ClusterKey, id: &TargetId, target: &SyncTarget) -> Step {
+    ctx.deps.hosted.stop(id);
+    let since = *ctx
+        .removals
+        .lock()
+        .entry(id.clone())
+        .or_default()
+        .clearing_since
+        .get_or_insert_with(Instant::now);
+    let cluster = super::cluster_key(key, target);
+    if cluster
+        .as_ref()
+        .is_some_and(|cluster| ctx.prober.is_visiting(cluster))
+    {
+        // What it may be making would be left behind.
+        return Step {
+            again: Duration::from_millis(500),
+            ..step("waits for a visit to the member to end")
+        };
+    }
+    let mode = mode::installed(target).unwrap_or_else(|| target.spec.mode());
+    let member = super::member(ctx, key, target);
+    let in_member = |part: &Part| matches!(part, Part::MemberAccount | Part::Workload);
+    let needs_member = mode::parts(mode).iter().any(in_member);
+    let connection = match member {
+        Member::Usable { connection, .. } => Some(connection),
+        Member::Unusable | Member::Unknown => None,
+    };
+    let left = match (&connection, needs_member) {
+        (None, true) => Some("the member cannot be reached".to_owned()),
+        _ => None,
+    };
+    let what = Removal {
+        agent: super::agent(id),
+        parts: mode::parts(mode).to_vec(),
+        member: connection,
+    };
+    let why = match ctx.installer.remove(ctx, id, what) {
+        None => return step("what was made for the agent is being removed"),
+        Some(Ok(_)) => left,
+        Some(Err(why)) => Some(why),
+    };
+    let Some(why) = why else {
+        return cleared(ctx, id);
+    };
+    if since.elapsed() < PATIENCE && !target.spec.deletion.force {
+        return step(format!(
+            "what was made for the agent is not removed yet: {why}"
+        ));
+    }
+    let agent = super::agent(id);
+    let news = News {
+        kind: "SyncTarget",
+        key,
+        uid: &id.uid,
+        r#type: "Warning",
+        reason: "LeftBehind",
+        message: format!(
+            "{why}; what is left there of the syncer has the label {}",
+            agent.selector()
+        ),
+        about: "member",
+    };
+    crate::events::tell(ctx, &news).await;
+    cleared(ctx, id)
+}
+
+fn cleared(ctx: &Context, id: &TargetId) -> Step {
+    ctx.removals.lock().entry(id.clone()).or_default().cleared = true;
+    Step {
+        again: Duration::from_millis(1),
+        ..step("what was made for the agent is removed")
+    }
+}
+
+/// What becomes of the marks of a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// They are its agent's.
+    Kept,
+    /// Nothing is to be done about them until its agent is stopped, lest it removes copies that are
+    /// to stay.
+    Held,
+    /// They are nobody's (any more).
+    Gone,
+}
+
+/// What becomes of the marks of a target, by its key.
+pub(crate) fn fate(ctx: &Context, target_key: &str) -> Fate {
+    let keys = ctx
+        .stores
+        .sync_targets
+        .keys_by_index(index::TARGET, target_key);
+    let Some((key, target)) = keys
+        .into_iter()
+        .find_map(|key| Some((key.clone(), ctx.stores.sync_targets.get(&key)?)))
+    else {
+        return Fate::Gone;
+    };
+    let deletion = target.spec.deletion;
+    if target.metadata.deletion_timestamp.is_none() {
+        return Fate::Kept;
+    }
+    let id = super::identity(&key, &target);
+    let progress = ctx.removals.lock().get(&id).cloned().unwrap_or_default();
+    match (progress.abandoned, deletion.keep_workloads) {
+        (true, _) => Fate::Gone,
+        (false, true) => Fate::Held,
+        (false, false) => Fate::Kept,
+    }
+}
+
+/// Wakes the targets that wait for marks to go.
+pub(crate) fn wake(ctx: &Context, target_key: &str) {
+    for key in ctx
+        .stores
+        .sync_targets
+        .keys_by_index(index::TARGET, target_key)
+    {
+        let target = ctx.stores.sync_targets.get(&key);
+        if target.is_some_and(|target| target.metadata.deletion_timestamp.is_some()) {
+            ctx.queues.sync_targets.add(key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::copies(Copies::Some(3), false, false, false, Next::AwaitCopies(3))]
+    #[case::not_known(Copies::Unknown, false, false, false, Next::Learn)]
+    #[case::no_copies(Copies::None, false, false, false, Next::Clear)]
+    #[case::cleared(Copies::None, false, false, true, Next::Finish)]
+    #[case::cleared_but_a_copy_came(Copies::Some(1), false, false, true, Next::AwaitCopies(1))]
+    #[case::forced(Copies::Some(3), true, false, false, Next::Abandon)]
+    #[case::forced_without_knowing(Copies::Unknown, true, false, false, Next::Abandon)]
+    #[case::abandoned(Copies::Some(3), true, true, false, Next::AwaitCopies(3))]
+    #[case::abandoned_and_clean(Copies::None, true, true, false, Next::Clear)]
+    #[case::abandoned_and_cleared(Copies::None, true, true, true, Next::Finish)]
+    fn a_removal_has_an_order(
+        #[case] copies: Copies,
+        #[case] abandon: bool,
+        #[case] abandoned: bool,
+        #[case] cleared: bool,
+        #[case] expected: Next,
+    ) {
+        let facts = Facts {
+            copies,
+            abandon,
+            abandoned,
+            cleared,
+        };
+        assert_eq!(next(&facts), expected);
+    }
+
+    #[test]
+    fn what_a_target_brings_up_is_no_copy_of_anything() {
+        let object = |labels: serde_json::Value, finalizers: serde_json::Value| -> Slim {
+            serde_json::from_value(
+                json!({"metadata": {"labels": labels, "finalizers": finalizers}}),
+            )
+            .unwrap()
+        };
+        let label = "state.workload.kcp.io/K";
+        assert!(holds(&object(json!({label: "Sync"}), json!([])), "K"));
+        assert!(holds(
+            &object(json!({}), json!(["workload.kcp.io/syncer-K"])),
+            "K"
+        ));
+        assert!(!holds(&object(json!({label: "Upsync"}), json!([])), "K"));
+        assert!(!holds(&object(json!({label: "Sync"}), json!([])), "L"));
+    }
+
+    #[test]
+    fn the_finalizer_never_goes_while_a_mark_is_known_or_possible() {
+        for copies in [Copies::Unknown, Copies::Some(1)] {
+            for bits in 0..8 {
+                let facts = Facts {
+                    copies,
+                    abandon: bits & 1 != 0,
+                    abandoned: bits & 2 != 0,
+                    cleared: bits & 4 != 0,
+                };
+                assert_ne!(next(&facts), Next::Finish);
+            }
+        }
+    }
+}

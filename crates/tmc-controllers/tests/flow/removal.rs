@@ -1,0 +1,234 @@
+//! How SyncTargets go: in order, by force, and leaving their copies.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tmc_api::agent::AgentId;
+
+use crate::hub::FakeHub;
+use crate::member::HOME;
+use crate::world::{World, condition, deployment, namespace, placement};
+use crate::{
+    ACCOUNTS, CLUSTER_ROLES, CLUSTERS, DEPLOYMENTS, EVENTS, NAMESPACES, PLACEMENTS, TARGETS,
+};
+
+/// `east` in `compute` with a Deployment of `demo` on it, of which its agent holds a copy: gives the
+/// name of the SyncTarget and its key.
+async fn with_a_copy(world: &World) -> (String, String) {
+    let hub = &world.hub;
+    let name = world.ready_east(&json!({})).await;
+    let key = tmc_api::hashes::sync_target_key("compute", &name);
+    hub.grant("demo", "compute");
+    hub.create("demo", NAMESPACES, namespace("web"));
+    hub.create("demo", DEPLOYMENTS, deployment("web", "nginx"));
+    hub.create("demo", PLACEMENTS, placement("root:compute"));
+    hub.until("a labelled Deployment", |hub| {
+        crate::world::state(hub, DEPLOYMENTS, "web/nginx", &key)
+    })
+    .await;
+    let finalizer = format!("workload.kcp.io/syncer-{key}");
+    hub.patch(
+        "demo",
+        DEPLOYMENTS,
+        "web/nginx",
+        json!({"metadata": {"finalizers": [finalizer]}}),
+    );
+    (name, key)
+}
+
+fn copy(hub: &FakeHub) -> Value {
+    hub.get("demo", DEPLOYMENTS, "web/nginx").unwrap()
+}
+
+fn is_marked(hub: &FakeHub, key: &str) -> bool {
+    let mark = format!("deletion.internal.workload.kcp.io/{key}");
+    !copy(hub)["metadata"]["annotations"][mark].is_null()
+}
+
+fn events(hub: &FakeHub, reason: &str) -> Vec<Value> {
+    let events = hub.all("compute", EVENTS);
+    events
+        .into_iter()
+        .filter(|e| e["reason"] == reason)
+        .collect()
+}
+
+fn delete(hub: &FakeHub, name: &str, deletion: &Value) {
+    hub.patch(
+        "compute",
+        TARGETS,
+        name,
+        json!({"spec": {"deletion": deletion}}),
+    );
+    // A Cluster would make another at once.
+    hub.delete("compute", CLUSTERS, "default/east");
+    hub.delete("compute", TARGETS, name);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_waits_for_its_copies_and_then_takes_its_account_along() {
+    let world = World::start().await;
+    let (name, key) = with_a_copy(&world).await;
+    let hub = &world.hub;
+    let member = world.members.of("east");
+    let agent = AgentId::new(
+        "compute",
+        &name,
+        world.target()["metadata"]["uid"].as_str().unwrap(),
+    );
+    delete(hub, &name, &json!({}));
+    hub.until("a mark", |hub| is_marked(hub, &key)).await;
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let target = world.target();
+    assert_eq!(target["status"]["phase"], "Terminating");
+    let (_, reason, message) = condition(&target, "Ready");
+    assert_eq!(reason, "Terminating");
+    assert!(message.contains("1 objects still have copies"), "{message}");
+    assert_eq!(world.syncers.running.lock().len(), 1, "its syncer works on");
+    assert!(member.get(HOME, CLUSTER_ROLES, &agent.name()).is_some());
+    // The agent has removed its copy.
+    hub.patch(
+        "demo",
+        DEPLOYMENTS,
+        "web/nginx",
+        json!({"metadata": {"finalizers": null}}),
+    );
+    hub.until("no Cluster", |hub| {
+        hub.get("compute", CLUSTERS, "default/east").is_none()
+    })
+    .await;
+    assert!(hub.all("compute", TARGETS).is_empty());
+    assert!(world.syncers.running.lock().is_empty());
+    assert!(member.all(HOME, CLUSTER_ROLES).is_empty());
+    assert!(member.all(HOME, ACCOUNTS).is_empty());
+    assert!(member.all(HOME, NAMESPACES).is_empty());
+    assert!(events(hub, "ForcedRemoval").is_empty());
+    assert!(events(hub, "LeftBehind").is_empty());
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn force_removes_a_target_whose_member_is_gone_for_good_and_leaves_a_tombstone() {
+    let world = World::start().await;
+    let (name, key) = with_a_copy(&world).await;
+    let hub = &world.hub;
+    world.members.silence("east", true);
+    // The SyncTarget alone: its Cluster stays, and keeps the tombstone.
+    hub.patch(
+        "compute",
+        TARGETS,
+        &name,
+        json!({"spec": {"deletion": {"force": true}}}),
+    );
+    let uid = world.target()["metadata"]["uid"].clone();
+    hub.delete("compute", TARGETS, &name);
+    hub.until("another one, or none", |hub| {
+        hub.all("compute", TARGETS)
+            .iter()
+            .all(|t| t["metadata"]["uid"] != uid)
+    })
+    .await;
+    assert!(
+        copy(hub)["metadata"]["finalizers"]
+            .as_array()
+            .is_none_or(Vec::is_empty)
+    );
+    let tombstones = events(hub, "ForcedRemoval");
+    assert_eq!(tombstones.len(), 1);
+    let message = tombstones[0]["message"].as_str().unwrap();
+    assert!(
+        message.contains("1 objects") && message.contains(&key),
+        "{message}"
+    );
+    assert_eq!(
+        events(hub, "LeftBehind").len(),
+        1,
+        "what is in the member is recorded"
+    );
+    let cluster = hub.get("compute", CLUSTERS, "default/east").unwrap();
+    let tombstone = cluster["metadata"]["annotations"]["tmc.kcp.io/tombstone"]
+        .as_str()
+        .unwrap();
+    assert!(tombstone.contains(uid.as_str().unwrap()), "{tombstone}");
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn kept_workloads_lose_their_marks_without_ever_being_asked_to_go() {
+    let world = World::start().await;
+    let (name, key) = with_a_copy(&world).await;
+    let hub = &world.hub;
+    let mut changes = hub.changes();
+    delete(hub, &name, &json!({"keepWorkloads": true}));
+    hub.until("no Cluster", |hub| {
+        hub.get("compute", CLUSTERS, "default/east").is_none()
+    })
+    .await;
+    let object = copy(hub);
+    assert!(!object.to_string().contains(&key), "{object}");
+    let mark = format!("deletion.internal.workload.kcp.io/{key}");
+    changes.retain_new(hub, DEPLOYMENTS);
+    for version in changes.seen() {
+        let asked = !version["metadata"]["annotations"][&mark].is_null();
+        assert!(
+            !asked,
+            "the agent was asked to remove a copy that stays: {version}"
+        );
+    }
+    assert!(events(hub, "ForcedRemoval").is_empty());
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_member_does_not_hold_up_a_removal_for_ever() {
+    let world = World::start().await;
+    let name = world.ready_east(&json!({})).await;
+    let hub = &world.hub;
+    world.members.silence("east", true);
+    let start = tokio::time::Instant::now();
+    delete(hub, &name, &json!({}));
+    let mut waited = false;
+    while hub.get("compute", CLUSTERS, "default/east").is_some() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        waited |= start.elapsed() > Duration::from_secs(60);
+        assert!(start.elapsed() < Duration::from_secs(300), "it must end");
+    }
+    assert!(waited, "the member is asked again for a while");
+    let left = events(hub, "LeftBehind");
+    assert_eq!(left.len(), 1);
+    assert!(
+        left[0]["message"]
+            .as_str()
+            .unwrap()
+            .contains("tmc.kcp.io/synctarget-uid=")
+    );
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_stranger_has_in_the_member_is_never_removed() {
+    let world = World::start().await;
+    let name = world.ready_east(&json!({})).await;
+    let hub = &world.hub;
+    let member = world.members.of("east");
+    let agent = AgentId::new(
+        "compute",
+        &name,
+        world.target()["metadata"]["uid"].as_str().unwrap(),
+    );
+    // The label alone proves nothing.
+    member.create(
+        HOME,
+        CLUSTER_ROLES,
+        json!({"metadata": {"name": "theirs", "labels": agent.labels()}}),
+    );
+    delete(hub, &name, &json!({}));
+    hub.until("no Cluster", |hub| {
+        hub.get("compute", CLUSTERS, "default/east").is_none()
+    })
+    .await;
+    let left: Vec<Value> = member.all(HOME, CLUSTER_ROLES);
+    assert_eq!(left.len(), 1);
+    assert_eq!(left[0]["metadata"]["name"], "theirs");
+    world.stop().await;
+}
