@@ -103,6 +103,8 @@ pub enum Command {
     Quickstart(QuickstartArgs),
     /// Start the embedded hub with its controllers
     Start(StartArgs),
+    /// Run controllers and virtual workspaces beside a hub that is another API server
+    Controllers(ControllersArgs),
     /// Run the agent of one SyncTarget
     Syncer(SyncerArgs),
     /// Register and list member clusters
@@ -218,6 +220,46 @@ pub struct StartArgs {
     /// Resources that targets sync, beside namespaces, configmaps, secrets and serviceaccounts
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_values_t = default_sync_resources())]
     pub sync_resources: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct ControllersArgs {
+    /// Kubeconfig of the hub, of an administrator
+    #[arg(long, value_name = "FILE")]
+    pub hub_kubeconfig: PathBuf,
+    /// What kind of hub it is
+    #[arg(long, value_enum, value_name = "KIND")]
+    pub hub: HubKind,
+    /// Install or upgrade the CustomResourceDefinitions of SyncTargets, Clusters, Locations and Placements
+    #[arg(long)]
+    pub install_crds: bool,
+    /// Serve virtual workspaces at this address
+    #[arg(long, value_name = "ADDR")]
+    pub serve_virtual_workspaces: Option<SocketAddr>,
+    /// URL under which agents reach the virtual workspaces [default: https:// and that address]
+    #[arg(long, value_name = "URL")]
+    pub virtual_workspace_url: Option<String>,
+    /// Certificate (with chain) to serve with [default: one of an authority kept on the hub]
+    #[arg(long, value_name = "FILE", requires_all = ["tls_private_key_file", "tls_ca_file"])]
+    pub tls_cert_file: Option<PathBuf>,
+    /// Its private key
+    #[arg(long, value_name = "FILE", requires = "tls_cert_file")]
+    pub tls_private_key_file: Option<PathBuf>,
+    /// The authority by which agents check it
+    #[arg(long, value_name = "FILE", requires = "tls_cert_file")]
+    pub tls_ca_file: Option<PathBuf>,
+    /// Resources that targets sync, beside namespaces, configmaps, secrets and serviceaccounts
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_values_t = default_sync_resources())]
+    pub sync_resources: Vec<String>,
+}
+
+/// Kinds of hubs that are other programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum HubKind {
+    /// kcp
+    Kcp,
+    /// A Kubernetes API server: one workspace, `root`
+    Kubernetes,
 }
 
 /// Resources synced unless `--sync-resources` says otherwise.

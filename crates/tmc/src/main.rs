@@ -36,7 +36,7 @@ fn main() -> ExitCode {
 /// What is logged unless `TMC_LOG` says otherwise: servers warn, commands only speak.
 fn default_log(command: &Command) -> &'static str {
     match command {
-        Command::Start(_) | Command::Syncer(_) => "warn",
+        Command::Start(_) | Command::Controllers(_) | Command::Syncer(_) => "warn",
         _ => "error",
     }
 }
@@ -46,6 +46,10 @@ async fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Quickstart(args) => return commands::quickstart::run(args).await,
         Command::Start(args) => {
             commands::start::run(args).await?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Command::Controllers(args) => {
+            commands::controllers::run(args).await?;
             return Ok(ExitCode::SUCCESS);
         }
         Command::Syncer(args) => {

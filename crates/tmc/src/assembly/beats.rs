@@ -45,7 +45,7 @@ impl Beats {
 }
 
 /// The resources in a report's `apis[]`; what is not understood is left out.
-fn served(report: &Value) -> Option<Arc<ServedApis>> {
+pub fn served(report: &Value) -> Option<Arc<ServedApis>> {
     let texts = |value: &Value| -> Vec<String> {
         let list = value.as_array().into_iter().flatten();
         list.filter_map(|v| v.as_str().map(str::to_owned)).collect()

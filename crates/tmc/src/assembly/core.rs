@@ -11,14 +11,11 @@ use tmc_apimachinery::{ClusterName, GroupVersionResource};
 use tmc_controllers::Handle;
 use tmc_hub::storage::{Extracted, Layout, Store as ObjectStore};
 use tmc_hub::{Hub, HubOptions, Signer};
-use tmc_runtime::{Connection, Informer, ResourceClient};
+use tmc_runtime::{Connection, ResourceClient};
 use tmc_server::surface::InProcessIdentity;
 use tmc_server::{Server, VersionInfo};
 use tmc_store::engine::Engine;
-use tmc_virtual::syncer::{
-    BY_SECRET, ClusterView, Definitions, SyncerDependencies, SyncerWorkspace, TargetView,
-    secret_index,
-};
+use tmc_virtual::syncer::Definitions;
 use tokio_util::sync::CancellationToken;
 
 use super::access::HubAccess;
@@ -26,6 +23,7 @@ use super::beats::Beats;
 use super::controllers::{self, ControllerSettings};
 use super::members::Members;
 use super::surroundings::{Part, Surroundings};
+use super::views::{ViewSettings, syncer_workspace};
 
 /// Kubernetes minor version whose API the hub speaks.
 const MINOR: u32 = 36;
@@ -75,7 +73,7 @@ impl Core {
         let runtime = as_part(&server, &*around, Part::Controllers, "controllers");
         ensure_compute(&runtime).await?;
         let beats = Arc::new(Beats::default());
-        let workspace = syncer_workspace(&hub, &server, &beats, &*around, &stop);
+        let workspace = syncer_workspace(view_settings(&hub, &server, &beats, &*around), &stop);
         server.add_surface(Arc::new(workspace));
         let settings = ControllerSettings {
             url,
@@ -211,34 +209,20 @@ impl Definitions for HubDefinitions {
     }
 }
 
-fn syncer_workspace(
+fn view_settings(
     hub: &Hub,
     server: &Server,
     beats: &Arc<Beats>,
     around: &dyn Surroundings,
-    stop: &CancellationToken,
-) -> SyncerWorkspace {
-    let runtime = as_part(server, around, Part::Views, "virtual-workspaces");
-    let wildcard = |resource: &str| {
-        let gvr = GroupVersionResource::new("workload.kcp.io", "v1alpha1", resource);
-        ResourceClient::new(runtime.wildcard(), gvr)
-    };
-    let targets = Informer::<TargetView>::new(wildcard("synctargets"), None)
-        .jitter(around.jitter())
-        .spawn(stop.clone());
-    let clusters = Informer::<ClusterView>::new(wildcard("clusters"), None)
-        .index(BY_SECRET, secret_index)
-        .jitter(around.jitter())
-        .spawn(stop.clone());
+) -> ViewSettings {
     let urls = hub.clone();
-    SyncerWorkspace::new(SyncerDependencies {
-        hub: runtime,
-        targets,
-        clusters,
+    ViewSettings {
+        hub: as_part(server, around, Part::Views, "virtual-workspaces"),
         definitions: Arc::new(HubDefinitions(hub.clone())),
         access: Arc::new(HubAccess(hub.clone())),
         beats: beats.clone(),
         workspace_url: Arc::new(move |cluster| urls.workspace_url(cluster)),
         clock: around.clock(),
-    })
+        jitter: around.jitter(),
+    }
 }

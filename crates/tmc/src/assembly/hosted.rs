@@ -9,10 +9,12 @@ use tmc_controllers::heartbeat::TargetId;
 use tmc_controllers::synctarget::hosted::{
     HostedState, HostedSyncer, HostedSyncers, OnHostedChange,
 };
+use tmc_runtime::{Connection, Fence};
 use tmc_server::Server;
 use tmc_syncer::{Agent, AgentOptions, Target};
 use tmc_virtual::syncer::hosted_user;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::core::connection_as;
 use super::surroundings::{Part, Surroundings};
@@ -31,7 +33,9 @@ pub struct Hosted {
 struct Shared {
     server: Server,
     surroundings: Arc<dyn Surroundings>,
+    fence: Option<Fence>,
     running: Mutex<HashMap<TargetId, Running>>,
+    tasks: TaskTracker,
     changed: RwLock<Option<OnHostedChange>>,
 }
 
@@ -52,13 +56,33 @@ impl Hosted {
         let shared = Shared {
             server: server.clone(),
             surroundings,
+            fence: None,
             running: Mutex::default(),
+            tasks: TaskTracker::new(),
             changed: RwLock::default(),
         };
         Self {
             shared: Arc::new(shared),
             stop: stop.child_token(),
         }
+    }
+}
+
+impl Hosted {
+    /// For one term of a leader, before any syncer runs: none writes to hub or member once it has
+    /// ended.
+    #[must_use]
+    pub fn fenced(mut self, fence: &Fence) -> Self {
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.fence = Some(fence.clone());
+        }
+        self
+    }
+
+    /// Resolves when every syncer has ended, after `stop` was cancelled.
+    pub async fn ended(&self) {
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
     }
 }
 
@@ -107,6 +131,13 @@ impl Shared {
         }
     }
 
+    fn fenced(&self, connection: Connection) -> Connection {
+        match &self.fence {
+            Some(fence) => connection.fenced(fence),
+            None => connection,
+        }
+    }
+
     fn agent(&self, syncer: &HostedSyncer) -> Agent {
         let id = &syncer.target;
         let target = tmc_virtual::syncer::TargetId {
@@ -123,8 +154,8 @@ impl Shared {
                 name: id.name.clone(),
                 uid: id.uid.clone(),
             },
-            upstream: around.wire(Part::Syncer(&target), direct),
-            downstream: syncer.member.clone(),
+            upstream: self.fenced(around.wire(Part::Syncer(&target), direct)),
+            downstream: self.fenced(syncer.member.clone()),
             identity: format!("hosted-{}", &run[..8]),
             pod_security: "baseline".into(),
             workers: WORKERS,
@@ -157,7 +188,8 @@ impl HostedSyncers for Hosted {
                 stop: stop.clone(),
             },
         );
-        tokio::spawn(self.shared.clone().supervise(syncer, stop));
+        let work = self.shared.clone().supervise(syncer, stop);
+        self.shared.tasks.spawn(work);
     }
 
     fn stop(&self, target: &TargetId) {

@@ -1,5 +1,6 @@
 //! Puts the parts together: an embedded hub with guards, controllers, virtual workspaces and Hosted
-//! syncers in one process.
+//! syncers in one process ([`embedded`]), or the same beside a Kubernetes API server
+//! ([`kubernetes`]).
 
 pub mod access;
 pub mod authority;
@@ -10,5 +11,7 @@ pub mod data_dir;
 pub mod embedded;
 pub mod guards;
 pub mod hosted;
+pub mod kubernetes;
 pub mod members;
 pub mod surroundings;
+pub mod views;

@@ -59,14 +59,19 @@ pub fn engine(kind: StoreKind, directory: &DataDir) -> Result<Box<dyn Engine>> {
 
 /// A URL that others can use, without a trailing slash.
 fn external_url(url: Option<&str>) -> Result<Option<String>> {
-    let Some(url) = url else { return Ok(None) };
-    let parsed: http::Uri = url
-        .parse()
-        .map_err(|e| anyhow!("--external-url {url}: {e}"))?;
+    url.map(|url| https_url("--external-url", url)).transpose()
+}
+
+/// The URL of a flag, without a trailing slash.
+///
+/// # Errors
+/// Naming the flag, unless it is an https URL with a host.
+pub fn https_url(flag: &str, url: &str) -> Result<String> {
+    let parsed: http::Uri = url.parse().map_err(|e| anyhow!("{flag} {url}: {e}"))?;
     if parsed.scheme_str() != Some("https") || parsed.authority().is_none() {
-        return Err(anyhow!("--external-url {url}: write https://host[:port]"));
+        return Err(anyhow!("{flag} {url}: write https://host[:port]"));
     }
-    Ok(Some(url.trim_end_matches('/').to_owned()))
+    Ok(url.trim_end_matches('/').to_owned())
 }
 
 fn absolute(file: &Path) -> String {

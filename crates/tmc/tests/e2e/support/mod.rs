@@ -7,5 +7,6 @@ pub(crate) mod pki;
 pub(crate) mod ports;
 pub(crate) mod process;
 pub(crate) mod real;
+pub(crate) mod replica;
 pub(crate) mod scratch;
 pub(crate) mod wait;

@@ -104,6 +104,32 @@ fn shared(cell: &'static OnceLock<Result<Real, String>>, role: &str) -> &'static
     }
 }
 
+/// What runs workload in a cluster, and therefore not in one that is a hub.
+const WORKLOAD_CONTROLLERS: [&str; 12] = [
+    "deployment-controller",
+    "replicaset-controller",
+    "replicationcontroller-controller",
+    "statefulset-controller",
+    "daemonset-controller",
+    "job-controller",
+    "cronjob-controller",
+    "endpoints-controller",
+    "endpointslice-controller",
+    "endpointslice-mirroring-controller",
+    "persistentvolume-binder-controller",
+    "horizontal-pod-autoscaler-controller",
+];
+const AUDIT_LOG: &str = "audit.log";
+const AUDIT_POLICY: &str = r#"
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- level: Metadata
+  verbs: [create, update, patch, delete, deletecollection]
+- level: None
+"#;
+
 /// A running cluster.
 pub(crate) struct Real {
     directory: Scratch,
@@ -124,17 +150,8 @@ impl Real {
     pub(crate) fn start(role: &str) -> Result<Self, String> {
         let mut cluster = Starting::new(role);
         cluster.start_etcd();
-        cluster.start_apiserver();
-        let kubeconfig = cluster.kubeconfig("admin", &["system:masters"]);
-        let api = Api::from_kubeconfig(&kubeconfig);
-        until_served(&mut cluster.servers, seconds(60), || {
-            let answer = api.try_send(&http::Method::GET, "/readyz", None)?;
-            if answer.code == 200 {
-                Ok(())
-            } else {
-                Err(answer.to_string())
-            }
-        })?;
+        cluster.start_apiserver(&[]);
+        let (kubeconfig, api) = cluster.until_ready()?;
         let node = node();
         until_served(&mut cluster.servers, seconds(10), || {
             match api.post("/api/v1/nodes", &node) {
@@ -142,9 +159,34 @@ impl Real {
                 answer => Err(answer.to_string()),
             }
         })?;
-        cluster.start_controllers();
+        cluster.start_controller_manager(&[]);
+        cluster.start_scheduler();
         cluster.start_kwok(&kubeconfig);
         until_served(&mut cluster.servers, seconds(60), || can_run_pods(&api))?;
+        Ok(Self::running(cluster, kubeconfig, api))
+    }
+
+    /// Starts one that is a hub: no node, nothing that runs workload, and an audit log of writes.
+    ///
+    /// # Errors
+    /// As [`Real::start`].
+    pub(crate) fn start_hub(role: &str) -> Result<Self, String> {
+        let mut cluster = Starting::new(role);
+        let policy = cluster.directory.write("audit-policy.yaml", AUDIT_POLICY);
+        let audit = [
+            format!("--audit-policy-file={}", policy.display()),
+            format!("--audit-log-path={}", cluster.file(AUDIT_LOG)),
+        ];
+        cluster.start_etcd();
+        cluster.start_apiserver(&audit);
+        let (kubeconfig, api) = cluster.until_ready()?;
+        let off: Vec<String> = WORKLOAD_CONTROLLERS.map(|name| format!("-{name}")).into();
+        cluster.start_controller_manager(&[format!("--controllers=*,{}", off.join(","))]);
+        until_served(&mut cluster.servers, seconds(60), || has_accounts(&api))?;
+        Ok(Self::running(cluster, kubeconfig, api))
+    }
+
+    fn running(cluster: Starting, kubeconfig: String, api: Api) -> Self {
         let file = cluster.directory.write("admin.kubeconfig", &kubeconfig);
         let kubectl = Kubectl::new(&file, cluster.directory.path());
         let server = cluster.server();
@@ -154,7 +196,7 @@ impl Real {
             authority,
             ..
         } = cluster;
-        Ok(Self {
+        Self {
             directory,
             kubeconfig,
             api,
@@ -162,7 +204,17 @@ impl Real {
             authority,
             server,
             _servers: servers,
-        })
+        }
+    }
+
+    /// The writes that it has answered so far, oldest first: audit events of a hub.
+    pub(crate) fn writes(&self) -> Vec<serde_json::Value> {
+        let text = std::fs::read_to_string(self.directory.join(AUDIT_LOG)).unwrap_or_default();
+        // The last line may be half written.
+        let lines = text.lines();
+        lines
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect()
     }
 
     /// The administrator's kubeconfig: inline CA, client certificate and key.
@@ -177,7 +229,12 @@ impl Real {
 
     /// A kubeconfig for a user without any right: its file.
     pub(crate) fn user(&self, name: &str) -> PathBuf {
-        let text = kubeconfig(&self.server, &self.authority, name, &[]);
+        self.user_in(name, &[])
+    }
+
+    /// A kubeconfig for a user in groups: its file.
+    pub(crate) fn user_in(&self, name: &str, groups: &[&str]) -> PathBuf {
+        let text = kubeconfig(&self.server, &self.authority, name, groups);
         self.directory.write(&format!("{name}.kubeconfig"), text)
     }
 
@@ -229,16 +286,23 @@ fn node() -> serde_json::Value {
     })
 }
 
-/// Whether the node is ready and untainted, and pods get a service account.
-fn can_run_pods(api: &Api) -> Result<(), String> {
+/// Whether namespaces get a service account.
+fn has_accounts(api: &Api) -> Result<(), String> {
     let account = api.try_send(
         &http::Method::GET,
         "/api/v1/namespaces/default/serviceaccounts/default",
         None,
     )?;
-    if account.code != 200 {
-        return Err(account.to_string());
+    if account.code == 200 {
+        Ok(())
+    } else {
+        Err(account.to_string())
     }
+}
+
+/// Whether the node is ready and untainted, and pods get a service account.
+fn can_run_pods(api: &Api) -> Result<(), String> {
+    has_accounts(api)?;
     let node = api.try_send(&http::Method::GET, &format!("/api/v1/nodes/{NODE}"), None)?;
     let object = node.json();
     let conditions = object["status"]["conditions"]
@@ -313,11 +377,26 @@ impl Starting {
         self.start("etcd", &args);
     }
 
-    fn start_apiserver(&mut self) {
+    /// Waits for the API server; its administrator.
+    fn until_ready(&mut self) -> Result<(String, Api), String> {
+        let kubeconfig = self.kubeconfig("admin", &["system:masters"]);
+        let api = Api::from_kubeconfig(&kubeconfig);
+        until_served(&mut self.servers, seconds(60), || {
+            let answer = api.try_send(&http::Method::GET, "/readyz", None)?;
+            if answer.code == 200 {
+                Ok(())
+            } else {
+                Err(answer.to_string())
+            }
+        })?;
+        Ok((kubeconfig, api))
+    }
+
+    fn start_apiserver(&mut self, more: &[String]) {
         let Pair { certificate, key } = self.authority.server();
         self.directory.write("server.crt", certificate);
         self.directory.write("server.key", key);
-        let args = [
+        let mut args = vec![
             format!("--etcd-servers=http://127.0.0.1:{}", self.etcd),
             "--bind-address=127.0.0.1".to_owned(),
             "--advertise-address=127.0.0.1".to_owned(),
@@ -333,6 +412,7 @@ impl Starting {
             format!("--service-account-signing-key-file={}", self.file("sa.key")),
             "--service-cluster-ip-range=10.0.0.0/16".to_owned(),
         ];
+        args.extend_from_slice(more);
         self.start("kube-apiserver", &args);
     }
 
@@ -364,7 +444,7 @@ impl Starting {
         ]
     }
 
-    fn start_controllers(&mut self) {
+    fn start_controller_manager(&mut self, more: &[String]) {
         let mut args = self.component("kube-controller-manager");
         args.extend([
             format!("--root-ca-file={}", self.file("ca.crt")),
@@ -375,7 +455,11 @@ impl Starting {
             // Else the first look at a new autoscaler takes up to 15 s.
             "--horizontal-pod-autoscaler-sync-period=1s".to_owned(),
         ]);
+        args.extend_from_slice(more);
         self.start("kube-controller-manager", &args);
+    }
+
+    fn start_scheduler(&mut self) {
         let args = self.component("kube-scheduler");
         self.start("kube-scheduler", &args);
     }
