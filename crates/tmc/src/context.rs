@@ -13,6 +13,7 @@ use tmc_runtime::client::{Error, ListParams};
 use tmc_runtime::{Connection, ResourceClient};
 
 use crate::cli::Global;
+use crate::output::cause;
 use crate::workspace_path;
 
 /// The hub that a command talks to.
@@ -166,6 +167,10 @@ pub fn explain(error: Error, workspace: &str) -> anyhow::Error {
              an administrator of it can run: tmc workspace grant {workspace} --user <you> --role edit"
         ),
         Some(404) => anyhow!("{error} (in workspace {workspace})"),
+        None => anyhow!(
+            "no answer from the hub: {}; see what is wrong: tmc doctor",
+            cause(error)
+        ),
         _ => anyhow!("{error}"),
     }
 }

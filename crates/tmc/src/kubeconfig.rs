@@ -124,6 +124,22 @@ pub fn cluster_of(document: &Value, context: &Value) -> Result<Value> {
         .with_context(|| format!("the kubeconfig has no cluster \"{name}\""))
 }
 
+/// Scheme, host and port of the current context's server.
+///
+/// # Errors
+/// When the kubeconfig does not lead to one.
+pub fn current_server(document: &Value) -> Result<String> {
+    let name = current_context(document)?;
+    let context = context(document, &name).context("the current context is missing")?;
+    let cluster = cluster_of(document, &context)?;
+    let server = cluster["server"]
+        .as_str()
+        .context("the cluster has no server")?;
+    let uri: http::Uri = server.parse().with_context(|| format!("server {server}"))?;
+    let authority = uri.authority().context("the server URL has no host")?;
+    Ok(format!("https://{authority}"))
+}
+
 /// The server URL of a workspace on the hub of a cluster entry.
 ///
 /// # Errors

@@ -129,6 +129,27 @@ pub fn reason_and_message(condition: &Value) -> String {
     }
 }
 
+/// A message without the remedy at its end (`…; see: tmc get targets`), for where another is given.
+pub fn without_remedy(message: &str) -> &str {
+    match message.rsplit_once("; ") {
+        Some((said, remedy)) if remedy.contains("tmc ") => said,
+        _ => message,
+    }
+}
+
+/// `Reason: message` of a condition, without the remedy at its end.
+pub fn reason_without_remedy(condition: &Value) -> String {
+    let said = without_remedy(text(condition, "/message")).to_owned();
+    reason_and_message(&json!({"reason": condition["reason"], "message": said}))
+}
+
+/// Why something was not reached, without the layers that were passed on the way.
+pub fn cause(error: impl std::fmt::Display) -> String {
+    let text = error.to_string();
+    text.replace("client error (Connect): ", "")
+        .replace("ServiceError: ", "")
+}
+
 /// How long ago a moment was, as kubectl says it.
 pub fn ago(at: jiff::Timestamp, now: jiff::Timestamp) -> String {
     tmc_apimachinery::table::human_duration(now.duration_since(at).as_secs())
@@ -150,6 +171,29 @@ mod tests {
     fn a_table_has_no_borders_and_no_trailing_blanks() {
         let text = table(&["NAME", "READY"], &[vec!["one".into(), "True".into()]]);
         assert_eq!(text, "NAME   READY\none    True");
+    }
+
+    #[test]
+    fn a_remedy_at_the_end_of_a_message_can_be_left_out() {
+        for (message, said) in [
+            (
+                "no SyncTarget is fit: 1 not Ready; see: tmc get targets",
+                "no SyncTarget is fit: 1 not Ready",
+            ),
+            ("one thing; another", "one thing; another"),
+            ("", ""),
+        ] {
+            assert_eq!(without_remedy(message), said);
+        }
+        let condition = json!({"reason": "R", "message": "m; run: tmc x"});
+        assert_eq!(reason_without_remedy(&condition), "R: m");
+    }
+
+    #[test]
+    fn a_cause_is_what_went_wrong_in_the_end() {
+        let layers =
+            "client error (Connect): client error (Connect): Connection refused (os error 111)";
+        assert_eq!(cause(layers), "Connection refused (os error 111)");
     }
 
     #[test]

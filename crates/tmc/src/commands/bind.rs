@@ -12,6 +12,9 @@ use crate::{output, workspace_path};
 /// Provider when the workspace has no clusters of its own.
 const DEFAULT_PROVIDER: &str = "root:compute";
 
+/// How soon the hub has looked again at a Placement that was refused.
+const SECOND_LOOK: std::time::Duration = std::time::Duration::from_secs(7);
+
 /// Runs a bind command.
 ///
 /// # Errors
@@ -37,9 +40,12 @@ pub async fn compute(context: &Context, args: &BindComputeArgs) -> Result<String
         .unwrap_or_default()
         .to_owned();
     let client = context.resource("scheduling.kcp.io", "v1alpha1", "placements");
-    ensure(&client, "", &placement)
+    let made = ensure(&client, "", &placement)
         .await
         .map_err(|e| explain(e, here))?;
+    // A Placement that was refused before may have been permitted since: the hub looks again soon.
+    let before = output::find_condition(&made, "Scheduled").cloned();
+    let started = tokio::time::Instant::now();
     let location = wait_for(args.timeout, || async {
         let found = client.get("", &name).await.map_err(|e| explain(e, here))?;
         if output::condition(&found, "Scheduled") == "True" {
@@ -47,7 +53,9 @@ pub async fn compute(context: &Context, args: &BindComputeArgs) -> Result<String
             return Ok(Ok(location.and_then(Value::as_str).unwrap_or_default().to_owned()));
         }
         let why = output::why(&found, "Scheduled");
-        if why.starts_with("LocationForbidden") {
+        let news = output::find_condition(&found, "Scheduled") != before.as_ref();
+        if why.starts_with("LocationForbidden") && (news || started.elapsed() >= SECOND_LOOK) {
+            let why = output::without_remedy(&why);
             bail!(
                 "placement {name} may not use the Locations of {provider}: {why}\n\
                  an administrator of {provider} can run: tmc workspace grant {provider} --workspace {here} --role use"

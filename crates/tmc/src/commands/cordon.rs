@@ -198,19 +198,19 @@ fn held_by(namespace: &Value, placements: &[Value], key: &str) -> (bool, String)
         );
     };
     let name = meta(placement).name();
-    let (stays, why) = reason_to_stay(placement, key);
-    (stays, format!("kept by placement {name}: {why}"))
-}
-
-/// Whether a Placement keeps a target for good as things are, and why it does at all.
-fn reason_to_stay(placement: &Value, key: &str) -> (bool, String) {
     if let Some(leaving) = decision::leaving(placement, key).filter(|l| !l.held.is_empty()) {
-        return (leaving.for_good, leaving.held.to_owned());
+        return (
+            leaving.for_good,
+            format!("kept by placement {name}: {}", leaving.held),
+        );
     }
-    let said = output::find_condition(placement, condition::SCHEDULED);
-    match said.map_or("", |c| text(c, "/message")) {
-        "" => (false, "about to be moved".to_owned()),
-        said => (false, said.to_owned()),
+    let scheduled = output::find_condition(placement, condition::SCHEDULED);
+    match scheduled.map_or("", |c| text(c, "/message")) {
+        "" => (false, format!("placement {name} has it there still")),
+        said => (
+            false,
+            format!("placement {name} has it there still: {said}"),
+        ),
     }
 }
 

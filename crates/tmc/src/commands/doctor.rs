@@ -82,21 +82,32 @@ fn credential(context: &Context, now: Timestamp) -> Option<Finding> {
 async fn hub(context: &Context) -> Result<Vec<Finding>, Box<Finding>> {
     let remedy = "start it (tmc start), or correct the server in the kubeconfig";
     let bad = |text: String| Box::new(Finding::bad("hub", text, remedy));
+    let shown = kubeconfig::read(&context.file)
+        .and_then(|document| kubeconfig::current_server(&document))
+        .unwrap_or_else(|_| "it".to_owned());
     let before = Timestamp::now();
     let answer = tokio::time::timeout(PATIENCE, version(context)).await;
     let after = Timestamp::now();
     let (version, date) = match answer {
         Ok(Ok(answer)) => answer,
-        Ok(Err(error)) => return Err(bad(format!("does not answer: {error:#}"))),
+        Ok(Err(error)) => {
+            return Err(bad(format!(
+                "{shown} does not answer: {}",
+                output::cause(format!("{error:#}"))
+            )));
+        }
         Err(_) => {
             return Err(bad(format!(
-                "does not answer within {} s",
+                "{shown} does not answer within {} s",
                 PATIENCE.as_secs()
             )));
         }
     };
     let took: SignedDuration = after.duration_since(before);
-    let text = format!("answers in {} ms, version {version}", took.as_millis());
+    let text = format!(
+        "{shown} answers in {} ms, version {version}",
+        took.as_millis()
+    );
     let mut found = vec![Finding::well("hub", text)];
     found.extend(date.map(|date| findings::clock(date, before, after)));
     Ok(found)

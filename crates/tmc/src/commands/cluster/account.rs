@@ -41,7 +41,7 @@ pub(super) async fn kubeconfig(
     );
     let cluster = context.logical_cluster(&context.workspace).await?;
     let of = Registered {
-        hub: &hub_origin(context)?,
+        hub: &crate::kubeconfig::current_server(&crate::kubeconfig::read(&context.file)?)?,
         cluster: &cluster,
         namespace: member::NAMESPACE,
         name,
@@ -66,18 +66,6 @@ pub(super) async fn kubeconfig(
     serde_saphyr::to_string(&document).context("cannot be written as YAML")
 }
 
-/// Scheme, host and port of the hub.
-fn hub_origin(context: &Context) -> Result<String> {
-    let document = crate::kubeconfig::read(&context.file)?;
-    let name = crate::kubeconfig::current_context(&document)?;
-    let chosen = crate::kubeconfig::context(&document, &name).context("no current context")?;
-    let cluster = crate::kubeconfig::cluster_of(&document, &chosen)?;
-    let server = text(&cluster, "/server");
-    let uri: http::Uri = server.parse().with_context(|| format!("server {server}"))?;
-    let authority = uri.authority().context("the hub's URL has no host")?;
-    Ok(format!("https://{authority}"))
-}
-
 /// Whether the member answers this user; its version.
 async fn greet(member: &Resolved) -> Result<String> {
     let answer = get_path(&member.connection.base_client(), "/version").await;
@@ -99,7 +87,10 @@ fn unreachable(member: &Resolved, error: &Error) -> anyhow::Error {
              again, or use another context (--context)"
         ),
         Some(_) => anyhow!("the cluster at {server} answers: {error}"),
-        None => anyhow!("the cluster at {server} cannot be reached: {error}"),
+        None => anyhow!(
+            "the cluster at {server} cannot be reached: {}",
+            output::cause(error)
+        ),
     }
 }
 

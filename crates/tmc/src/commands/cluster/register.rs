@@ -219,13 +219,22 @@ async fn external(
         "metadata": {"name": name, "labels": labels},
         "spec": {"syncerConfig": {"mode": "External"}},
     });
-    let target = ensure(&member::targets(context), "", &wanted)
-        .await
-        .map_err(|e| explain(e, here))?;
-    if target["spec"]["syncerConfig"]["mode"] != "External" {
-        bail!("SyncTarget {name} exists and is not External: choose another name");
-    }
-    output::step("hub", format!("SyncTarget {name}, mode External"));
+    let targets = member::targets(context);
+    let target = match targets.create("", &wanted).await {
+        Ok(target) => {
+            output::step("hub", format!("SyncTarget {name} in {here}, mode External"));
+            target
+        }
+        Err(error) if error.already_exists() => {
+            let old = targets.get("", name).await.map_err(|e| explain(e, here))?;
+            if old["spec"]["syncerConfig"]["mode"] != "External" {
+                bail!("SyncTarget {name} exists and is not External: choose another name");
+            }
+            output::step("hub", format!("SyncTarget {name} is registered already"));
+            old
+        }
+        Err(error) => return Err(explain(error, here)),
+    };
     if let Some(location) = location {
         ensure_location(context, location).await?;
     }

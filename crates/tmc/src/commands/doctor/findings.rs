@@ -9,7 +9,7 @@ use tmc_api::scheduling::reason;
 use tmc_api::workload::reason as target_reason;
 use tmc_apimachinery::meta::meta;
 
-use crate::output::{self, ago, list, reason_and_message, text};
+use crate::output::{self, ago, list, reason_and_message, reason_without_remedy, text};
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -297,7 +297,7 @@ pub(super) fn placements(placements: &[Value], here: &str) -> Vec<Finding> {
             continue;
         }
         let condition = output::find_condition(placement, "Scheduled");
-        let why = condition.map_or_else(|| "not looked at yet".to_owned(), reason_and_message);
+        let why = condition.map_or_else(|| "not looked at yet".to_owned(), reason_without_remedy);
         let provider = match text(placement, "/spec/locationWorkspace") {
             "" => workspace_of(placement),
             path => path,

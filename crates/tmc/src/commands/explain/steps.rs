@@ -17,7 +17,7 @@ use tmc_controllers::system::is_system_namespace;
 use super::status;
 use super::world::{Found, World};
 use crate::commands::decision::{self, Leaving};
-use crate::output::{self, ago, list, text};
+use crate::output::{self, ago, list, text, without_remedy};
 
 /// How a step went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -201,7 +201,7 @@ fn placed<'a>(world: &'a World, steps: &mut Vec<Step>) -> Vec<Picked<'a>> {
     for (placement, step) in placements {
         steps.push(step);
         let provider = provider_of(world, placement);
-        let chosen = location(placement, provider);
+        let chosen = location(world, placement);
         let goes_on = chosen.mark == Mark::Done || !targets_of(placement).is_empty();
         steps.push(chosen);
         if !goes_on {
@@ -381,7 +381,7 @@ pub(super) fn provider_of<'a>(world: &'a World, placement: &'a Value) -> &'a str
     }
 }
 
-fn location(placement: &Value, provider: &str) -> Step {
+fn location(world: &World, placement: &Value) -> Step {
     let name = meta(placement).name();
     let observed = placement
         .pointer("/status/observedGeneration")
@@ -400,11 +400,13 @@ fn location(placement: &Value, provider: &str) -> Step {
     if chosen.is_empty() {
         let condition = scheduled.filter(|c| bad(Some(c))).or(ready);
         let why = condition.map_or("", |c| text(c, "/reason"));
-        let said = condition.map_or("nothing is recorded", |c| text(c, "/message"));
+        let said = condition.map_or("nothing is recorded", |c| {
+            without_remedy(text(c, "/message"))
+        });
         return Step::failed("location", format!("placement {name} has none: {said}"))
             .because(why)
             .since(condition.and_then(|c| output::time(c, "/lastTransitionTime")))
-            .advise(location_advice(placement, provider, why));
+            .advise(location_advice(world, placement, why));
     }
     let path = text(placement, "/status/selectedLocation/path");
     let step = Step::done("location", format!("{chosen} of {path}"));
@@ -417,19 +419,20 @@ fn location(placement: &Value, provider: &str) -> Step {
         .because(text(condition, "/reason"))
         .since(output::time(condition, "/lastTransitionTime"))
         .advise(location_advice(
+            world,
             placement,
-            provider,
             text(condition, "/reason"),
         )),
     }
 }
 
-fn location_advice(placement: &Value, provider: &str, why: &str) -> String {
+fn location_advice(world: &World, placement: &Value, why: &str) -> String {
     let name = meta(placement).name();
+    let (here, provider) = (&world.workspace, provider_of(world, placement));
     match why {
         reason::LOCATION_FORBIDDEN => format!(
             "Ask an administrator of {provider} for permission: tmc workspace grant {provider} \
-             --workspace <this workspace> --role use"
+             --workspace {here} --role use"
         ),
         reason::LOCATION_NO_MATCH | reason::SCHEDULE_LOCATION_NOT_FOUND => format!(
             "Change spec.locationSelectors of placement {name}, or have a Location made in \
@@ -446,7 +449,9 @@ fn location_advice(placement: &Value, provider: &str, why: &str) -> String {
 fn no_target(placement: &Value, provider: &str) -> Step {
     let condition = output::find_condition(placement, "Scheduled");
     let why = condition.map_or("", |c| text(c, "/reason"));
-    let said = condition.map_or("nothing is recorded", |c| text(c, "/message"));
+    let said = condition.map_or("nothing is recorded", |c| {
+        without_remedy(text(c, "/message"))
+    });
     let advice = match why {
         reason::QUOTA_EXCEEDED => "Ask for less, or have the quota raised".to_owned(),
         _ => format!(
