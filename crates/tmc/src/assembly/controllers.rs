@@ -53,6 +53,8 @@ pub fn start(
         hosted: Arc::new(Hosted::new(&settings.server, around.clone(), stop)),
         outbound: Outbound::new(OwnListeners::new(settings.listening), settings.members),
         allowances: Allowances::default(),
+        agents: tmc_controllers::AgentSettings::default(),
+        metrics: Arc::new(tmc_controllers::metrics::NoMetrics),
         clock: around.clock(),
         jitter: around.jitter(),
     };

@@ -25,11 +25,15 @@ use serde_json::json;
 use tmc_apimachinery::{ClusterName, GroupVersionResource};
 use tmc_controllers::connector::{NoSimulatedMembers, Outbound, OwnListeners};
 use tmc_controllers::kubeconfig::Allowances;
-use tmc_controllers::{Deps, Manager};
+use tmc_controllers::metrics::NoMetrics;
+use tmc_controllers::{AgentSettings, Deps, Manager};
 use tmc_runtime::lease::{Election, ElectionOptions, Moments, Term, Times};
-use tmc_runtime::{Connection, Credential, Endpoint, Hub, Jitter, ResourceClient, SystemDialer};
+use tmc_runtime::{
+    Clock, Connection, Credential, Endpoint, Hub, Jitter, ResourceClient, SystemDialer,
+};
 use tmc_server::{Server, VersionInfo};
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use self::definitions::HubDefinitions;
@@ -72,8 +76,8 @@ pub struct Replica {
     shared: Arc<Shared>,
     election: Election,
     stop: CancellationToken,
-    publishing: tokio::task::JoinHandle<()>,
-    serving: Option<tokio::task::JoinHandle<std::io::Result<()>>>,
+    publishing: JoinHandle<()>,
+    serving: Option<JoinHandle<std::io::Result<()>>>,
 }
 
 /// What every term needs.
@@ -83,6 +87,7 @@ struct Shared {
     url: String,
     sync_resources: Vec<GroupVersionResource>,
     own: OwnListeners,
+    agents: AgentSettings,
     relay: Arc<Relay>,
     leases: Leases,
 }
@@ -108,27 +113,31 @@ impl Replica {
         let beats = Arc::new(Beats::default());
         let relay = Arc::new(Relay::new(beats.live.clone()));
         let server = server(&hub, &endpoint, &beats, &relay, &stop).await?;
-        let listen = options
-            .listener
-            .as_ref()
-            .map(TcpListener::local_addr)
-            .transpose()?;
+        let listen = options.listener.as_ref();
+        let listen = listen.map(TcpListener::local_addr).transpose()?;
+        let (serving, hub_ca) = match options.listener {
+            Some(listener) => {
+                let given = options.certificate.as_ref();
+                let (serving, ca) =
+                    serve(&hub, &server, listener, &options.url, given, &stop).await?;
+                (Some(serving), ca)
+            }
+            None => (None, serving::published(&hub).await?),
+        };
         let shared = Arc::new(Shared {
             own: own_listeners(&endpoint, listen).await?,
             leases: relay.read_others(&hub, &options.identity, &stop),
-            url: options.url.clone(),
+            url: options.url,
             sync_resources,
+            agents: AgentSettings {
+                // What agents reach of the hub is under the URL of the virtual workspaces.
+                hub_ca: hub_ca.into_bytes(),
+                ..AgentSettings::default()
+            },
             relay: relay.clone(),
-            server: server.clone(),
+            server,
             hub: hub.clone(),
         });
-        let serving = match options.listener {
-            Some(listener) => {
-                let given = options.certificate.as_ref();
-                Some(serve(&hub, &server, listener, &options.url, given, &stop).await?)
-            }
-            None => None,
-        };
         let identity = options.identity;
         let publish = relay.publish(hub.clone(), identity.clone(), stop.clone());
         let election = election(&hub, &identity)?;
@@ -243,6 +252,7 @@ async fn own_listeners(endpoint: &Endpoint, listen: Option<SocketAddr>) -> Resul
     Ok(OwnListeners::new(found.chain(listen).collect()))
 }
 
+/// Starts to serve; the task, and the authority that agents trust.
 async fn serve(
     hub: &Hub,
     server: &Server,
@@ -250,12 +260,12 @@ async fn serve(
     url: &str,
     given: Option<&GivenCertificate>,
     stop: &CancellationToken,
-) -> Result<tokio::task::JoinHandle<std::io::Result<()>>> {
+) -> Result<(JoinHandle<std::io::Result<()>>, String)> {
     let prepared = serving::prepare(hub, listener.local_addr()?, url, given).await?;
     let (server, stop) = (server.clone(), stop.clone());
-    Ok(tokio::spawn(async move {
-        server.serve(listener, Some(prepared.tls), stop).await
-    }))
+    let serving =
+        tokio::spawn(async move { server.serve(listener, Some(prepared.tls), stop).await });
+    Ok((serving, prepared.ca))
 }
 
 fn election(hub: &Hub, identity: &str) -> Result<Election> {
@@ -275,7 +285,8 @@ async fn lead(shared: Arc<Shared>, term: Term) {
     let fence = &term.fence;
     let hub = shared.hub.fenced(fence);
     let stop = CancellationToken::new();
-    let hosted = Arc::new(Hosted::new(&shared.server, Arc::new(Machine::default()), &stop).fenced(fence));
+    let hosted =
+        Arc::new(Hosted::new(&shared.server, Arc::new(Machine::default()), &stop).fenced(fence));
     let url = shared.url.clone();
     let deps = Deps {
         base_url: Arc::new(move || url.clone()),
@@ -284,6 +295,8 @@ async fn lead(shared: Arc<Shared>, term: Term) {
         hosted: hosted.clone(),
         outbound: Outbound::new(shared.own.clone(), Arc::new(NoSimulatedMembers)).fenced(fence),
         allowances: Allowances::default(),
+        agents: shared.agents.clone(),
+        metrics: Arc::new(NoMetrics),
         clock: Clock::system(),
         jitter: Jitter::random(),
     };

@@ -2,16 +2,13 @@
 
 pub mod bind;
 pub mod cluster;
-<<<<<<< HEAD
 pub mod completion;
+pub mod controllers;
 pub mod cordon;
 mod decision;
 pub mod doctor;
 pub mod explain;
 mod freshness;
-=======
-pub mod controllers;
->>>>>>> 2fe5630 (Run controllers beside a Kubernetes API server)
 pub mod get;
 pub mod member;
 pub mod quickstart;

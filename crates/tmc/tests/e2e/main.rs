@@ -9,11 +9,8 @@
 mod support;
 
 mod bad_input;
-<<<<<<< HEAD
-mod commands;
-=======
 mod bare_hub;
->>>>>>> 2fe5630 (Run controllers beside a Kubernetes API server)
+mod commands;
 mod compare;
 mod credentials;
 mod data_dir;

@@ -138,6 +138,21 @@ async fn publish(hub: &Hub, ca: &str) -> Result<()> {
         .with_context(|| format!("ConfigMap {NAMESPACE}/{CA_NAME}"))
 }
 
+/// The authority that another replica has published, empty if none has.
+///
+/// # Errors
+/// When the hub does not say.
+pub async fn published(hub: &Hub) -> Result<String> {
+    match client(hub, "configmaps").get(NAMESPACE, CA_NAME).await {
+        Ok(config) => Ok(config["data"]["ca.crt"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()),
+        Err(error) if error.is_not_found() => Ok(String::new()),
+        Err(error) => Err(error).with_context(|| format!("ConfigMap {NAMESPACE}/{CA_NAME}")),
+    }
+}
+
 /// Names that the certificate is for: the URL's host first.
 fn server_names(listen: SocketAddr, url: &str) -> Vec<String> {
     let host = url
