@@ -73,6 +73,9 @@ pub const AGENT_UID_LABEL: &str = "tmc.kcp.io/synctarget-uid";
 pub const AGENT_OWNER_ANNOTATION: &str = "tmc.kcp.io/synctarget";
 /// Annotation of a registration account in a member: which Cluster it was made for, for people.
 pub const REGISTRATION_ANNOTATION: &str = "tmc.kcp.io/registration";
+/// Annotation of a SyncTarget (`"true"`): its drain (`spec.evictAfter`) waits for nothing and may
+/// take the last copy. Users write it, with the drain.
+pub const FORCE_DRAIN_ANNOTATION: &str = "tmc.kcp.io/force-drain";
 /// Annotation of a Workspace: its creator, as JSON.
 pub const WORKSPACE_OWNER_ANNOTATION: &str = "experimental.tenancy.kcp.io/owner";
 /// Annotation of a Workspace: hash of the shard its logical cluster is on.
@@ -172,10 +175,12 @@ pub fn is_reserved(key: &str) -> bool {
 }
 
 /// Whether users may write a key although it [`is_reserved`]: the skip-default annotation, the
-/// experimental annotations of the wire protocol (section 3) and feature gates.
+/// experimental annotations of the wire protocol (section 3), feature gates, and the wish to drain a
+/// target by force.
 pub fn is_user_writable(place: KeyPlace, key: &str) -> bool {
     place == KeyPlace::Annotation
         && (key == SKIP_DEFAULT_OBJECTS_ANNOTATION
+            || key == FORCE_DRAIN_ANNOTATION
             || key == UPSYNC_DERIVED_ANNOTATION
             || key.starts_with(SPEC_DIFF_PREFIX)
             || key.starts_with(OLD_STATUS_PREFIX)
@@ -240,6 +245,7 @@ mod tests {
     fn users_may_write_the_listed_annotations_and_no_label_or_finalizer_of_that_name() {
         for key in [
             SKIP_DEFAULT_OBJECTS_ANNOTATION,
+            FORCE_DRAIN_ANNOTATION,
             UPSYNC_DERIVED_ANNOTATION,
             ADVANCED_SCHEDULING_ANNOTATION,
             &spec_diff_annotation("K"),

@@ -45,14 +45,17 @@ struct State<K> {
     timer_of: HashMap<K, (Instant, u64)>,
     next_timer: u64,
     failures: HashMap<K, u32>,
+    /// How often a key became one to be worked on.
+    additions: u64,
 }
 
 impl<K: Clone + Eq + Hash> State<K> {
     fn add(&mut self, key: K) {
         if self.running.contains(&key) {
-            self.again.insert(key);
+            self.additions += u64::from(self.again.insert(key));
         } else if self.waiting.insert(key.clone()) {
             self.ready.push_back(key);
+            self.additions += 1;
         }
     }
 
@@ -98,6 +101,7 @@ impl<K: Clone + Eq + Hash + Send + 'static> WorkQueue<K> {
             timer_of: HashMap::new(),
             next_timer: 0,
             failures: HashMap::new(),
+            additions: 0,
         };
         Self(Arc::new(Inner {
             name,
@@ -186,6 +190,8 @@ impl<K: Clone + Eq + Hash + Send + 'static> WorkQueue<K> {
         let mut state = self.0.state.lock();
         state.running.remove(key);
         if state.again.remove(key) {
+            // It was counted when it came.
+            state.additions -= 1;
             state.add(key.clone());
             drop(state);
             self.0.changed.notify_one();
@@ -195,6 +201,12 @@ impl<K: Clone + Eq + Hash + Send + 'static> WorkQueue<K> {
     /// Keys ready to be taken now (without those whose time has not come and those being worked on).
     pub fn len(&self) -> usize {
         self.0.state.lock().ready.len()
+    }
+
+    /// How often a key became one to be worked on since the beginning; one that already was does not
+    /// count.
+    pub fn additions(&self) -> u64 {
+        self.0.state.lock().additions
     }
 
     /// Whether no key is ready.
@@ -230,6 +242,7 @@ mod tests {
         assert_eq!(queue.next().await, "a");
         assert_eq!(queue.next().await, "b");
         assert!(queue.is_empty());
+        assert_eq!(queue.additions(), 2);
     }
 
     #[tokio::test(start_paused = true)]
@@ -244,6 +257,7 @@ mod tests {
         assert_eq!(queue.next().await, "a");
         queue.done(&key);
         assert!(queue.is_idle());
+        assert_eq!(queue.additions(), 2);
     }
 
     #[tokio::test(start_paused = true)]

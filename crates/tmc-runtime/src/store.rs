@@ -188,6 +188,15 @@ impl<T> Store<T> {
             .collect()
     }
 
+    /// How many objects have this value in the named index; as quick with many as with one.
+    pub fn count_by_index(&self, name: &'static str, value: &str) -> usize {
+        let state = self.0.state.read();
+        let index = state.indexes.iter().find(|i| i.name == name);
+        index
+            .and_then(|i| i.keys.get(value))
+            .map_or(0, BTreeSet::len)
+    }
+
     /// Every object, in key order.
     pub fn all(&self) -> Vec<(ClusterKey, Arc<T>)> {
         let state = self.0.state.read();
@@ -358,6 +367,7 @@ mod tests {
                 let found: Vec<_> = store.keys_by_index("values", value);
                 let scan: Vec<_> = store.all().into_iter()
                     .filter(|(_, v)| values(**v).iter().any(|x| x == value)).map(|(k, _)| k).collect();
+                prop_assert_eq!(store.count_by_index("values", value), scan.len());
                 prop_assert_eq!(found, scan);
             }
         }

@@ -92,6 +92,45 @@ impl LocationSpec {
     pub fn selects(&self, labels: &BTreeMap<String, String>) -> Result<bool> {
         selects(self.instance_selector.as_ref(), labels)
     }
+
+    /// What [`LocationSpec::selects`] asks, made ready to be asked of many SyncTargets.
+    ///
+    /// # Errors
+    /// 400 naming the field if the selector is not valid.
+    pub fn selector(&self) -> Result<Selector> {
+        Selector::new(self.instance_selector.as_ref())
+    }
+}
+
+/// Optional selectors of which one has to match, made ready to be asked often.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selector(Vec<selector::LabelSelector>);
+
+impl Selector {
+    /// One of these has to match: without any nothing does; an empty selector matches everything.
+    ///
+    /// # Errors
+    /// 400 naming the field of the first selector that is not valid.
+    pub fn new<'a>(selectors: impl IntoIterator<Item = &'a LabelSelector>) -> Result<Self> {
+        let read = |selector: &LabelSelector| {
+            if *selector == LabelSelector::default() {
+                return Ok(selector::LabelSelector::default());
+            }
+            let object = serde_json::to_value(selector).map_err(ApiError::internal)?;
+            selector::LabelSelector::from_object(&object)
+        };
+        selectors
+            .into_iter()
+            .map(read)
+            .collect::<Result<_>>()
+            .map(Self)
+    }
+
+    /// Whether labels satisfy one of them.
+    pub fn matches(&self, labels: Option<&BTreeMap<String, String>>) -> bool {
+        let value = |key: &str| labels?.get(key).map(String::as_str);
+        self.0.iter().any(|selector| selector.matches_by(value))
+    }
 }
 
 /// Whether labels satisfy an optional selector: none selects nothing, an empty one everything.
@@ -102,11 +141,7 @@ pub fn selects(
     selector: Option<&LabelSelector>,
     labels: &BTreeMap<String, String>,
 ) -> Result<bool> {
-    let Some(selector) = selector else {
-        return Ok(false);
-    };
-    let object = serde_json::to_value(selector).map_err(ApiError::internal)?;
-    Ok(selector::LabelSelector::from_object(&object)?.matches(labels))
+    Ok(Selector::new(selector)?.matches(Some(labels)))
 }
 
 #[cfg(test)]
@@ -135,6 +170,24 @@ mod tests {
                 .selects(&labels)
                 .unwrap()
         );
+    }
+
+    #[test]
+    fn a_selector_made_ready_answers_the_same() {
+        let labels = BTreeMap::from([("location".to_owned(), "eu".to_owned())]);
+        for selector in [
+            json!(null),
+            json!({}),
+            json!({"matchLabels": {"location": "eu"}}),
+            json!({"matchLabels": {"location": "us"}}),
+            json!({"matchExpressions": [{"key": "x", "operator": "DoesNotExist"}]}),
+        ] {
+            let spec = spec(selector.clone());
+            let ready = spec.selector().unwrap();
+            assert_eq!(ready.matches(Some(&labels)), spec.selects(&labels).unwrap());
+            let none = spec.selects(&BTreeMap::new()).unwrap();
+            assert_eq!(ready.matches(None), none, "{selector}");
+        }
     }
 
     #[test]

@@ -1,12 +1,19 @@
 //! `scheduling.kcp.io/v1alpha1`: which targets there are to choose from, and what is wanted.
 
+mod decision;
 mod location;
 mod placement;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use location::{AvailableSelectorLabel, Location, LocationSpec, LocationStatus, selects};
+pub use decision::{
+    HoldReason, LeaveReason, Leaving, MAX_EXAMPLES, MAX_REJECTIONS, MAX_TARGETS, PickReason,
+    Rejection, TargetDecision,
+};
+pub use location::{
+    AvailableSelectorLabel, Location, LocationSpec, LocationStatus, Selector, selects,
+};
 pub use placement::{
     DecisionSet, Division, DivisionStrategy, DivisionWeight, LocationReference, PickedTarget,
     Placement, PlacementPhase, PlacementSpec, PlacementStatus, ReplicaMode, ResourceFloor,
@@ -36,6 +43,9 @@ pub mod reason {
     pub const SCHEDULE_LOCATION_NOT_FOUND: &str = "ScheduleLocationNotFound";
     /// No target of the Location passes every filter.
     pub const NO_VALID_TARGET: &str = "NoValidTarget";
+    /// More targets are wanted than one Placement can have on this hub
+    /// ([`super::MAX_TARGETS`]).
+    pub const TOO_MANY_TARGETS: &str = "TooManyTargets";
     /// The workspace may not use the Location.
     pub const LOCATION_FORBIDDEN: &str = "LocationForbidden";
     /// A quota leaves no room.

@@ -11,7 +11,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use tmc_apimachinery::status::Result as ApiResult;
 
 use super::ResourceRef;
-use super::location::selects;
+use super::decision::{Rejection, TargetDecision};
+use super::location::{Selector, selects};
 use crate::conditions::Condition;
 use crate::quantities::{ResourceList, resource_list_schema};
 use crate::text_enum::text_enum;
@@ -281,6 +282,12 @@ pub struct PlacementStatus {
     /// The targets picked, at most 16, sorted by key.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sync_targets: Vec<PickedTarget>,
+    /// Why each of them was picked, and whether it is to be left; in the same order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub decisions: Vec<TargetDecision>,
+    /// What was in the way of the others when this was decided.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rejections: Vec<Rejection>,
     /// Above 16 targets: the set that holds them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision_set: Option<DecisionSet>,
@@ -350,6 +357,22 @@ impl PlacementSpec {
             }
         }
         Ok(false)
+    }
+
+    /// `spec.namespaceSelector`, made ready to be asked of many namespaces.
+    ///
+    /// # Errors
+    /// 400 naming the field if the selector is not valid.
+    pub fn namespaces(&self) -> ApiResult<Selector> {
+        Selector::new(&self.namespace_selector)
+    }
+
+    /// `spec.locationSelectors`, made ready to be asked of many Locations.
+    ///
+    /// # Errors
+    /// 400 naming the field of the first selector that is not valid.
+    pub fn locations(&self) -> ApiResult<Selector> {
+        Selector::new(&self.location_selectors)
     }
 
     /// Whether every taint that keeps workload away is tolerated.
