@@ -3,5 +3,6 @@
 
 mod commands;
 mod flow;
+mod several;
 mod support;
 mod view;
