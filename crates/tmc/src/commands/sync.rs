@@ -54,7 +54,7 @@ pub async fn run(global: &Global, args: &SyncArgs) -> Result<String> {
         agent: &agent,
         config: &config,
         hub: &format!("{origin}/clusters/{}", agent.cluster),
-        hub_ca: &authority(&context)?,
+        hub_ca: &authority(&context, args.hub_ca.as_deref())?,
         token: &token,
         image: &args.image,
         synced: &synced(&target),
@@ -202,8 +202,11 @@ async fn put(context: &Context, agent: &AgentId, manifest: &Value) -> Result<()>
     patched.map(|_| ()).map_err(|e| explain(e, here))
 }
 
-/// The hub's certificate authority, from the kubeconfig that leads to it.
-fn authority(context: &Context) -> Result<Vec<u8>> {
+/// The hub's certificate authority: as given, else from the kubeconfig that leads to it.
+fn authority(context: &Context, given: Option<&Path>) -> Result<Vec<u8>> {
+    if let Some(file) = given {
+        return std::fs::read(file).with_context(|| format!("--hub-ca {}", file.display()));
+    }
     let document = kubeconfig::read(&context.file)?;
     let chosen = kubeconfig::context(&document, &kubeconfig::current_context(&document)?);
     let cluster = kubeconfig::cluster_of(
