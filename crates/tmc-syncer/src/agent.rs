@@ -11,6 +11,7 @@ use tmc_apimachinery::meta::{add_finalizer, meta, remove_finalizer};
 use tmc_apimachinery::{ClusterName, GroupVersionResource};
 use tmc_runtime::client::{DeleteParams, Error};
 use tmc_runtime::controller::{self, Flow, Outcome};
+use tmc_runtime::informer::Change;
 use tmc_runtime::queue::WorkQueue;
 use tmc_runtime::{Clock, ClusterKey, Connection, Informer, Jitter, ResourceClient, Store};
 use tokio::time::Instant;
@@ -18,10 +19,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::mapping::{Target, downstream_key, upstream_name};
 use crate::namespaces::{self, Check};
+use crate::places::Places;
 use crate::session::Session;
 use crate::spec::{Action, decide};
 use crate::{mutate, status};
 
+/// Index of objects by their namespace.
+const BY_NAMESPACE: &str = "namespace";
 const MANAGER: &str = "syncer";
 /// While an informer has not listed yet.
 const UNSYNCED_RETRY: Duration = Duration::from_millis(50);
@@ -65,6 +69,8 @@ enum Work {
     Object(GroupVersionResource, ClusterKey),
     /// A namespace of the member, by name.
     Namespace(String),
+    /// Every copy in a namespace of the member that came into sight.
+    Copies(String),
 }
 
 /// One synced resource.
@@ -81,6 +87,7 @@ struct Shared {
     resources: RwLock<BTreeMap<GroupVersionResource, Arc<Synced>>>,
     upstream_namespaces: Store<Value>,
     namespaces: Store<Value>,
+    places: Arc<Places>,
     /// Since when namespaces of the member have been without anything of either side.
     unused_since: Mutex<HashMap<String, Instant>>,
 }
@@ -139,9 +146,17 @@ impl Shared {
                 })
                 .jitter(options.jitter.clone())
                 .spawn(stop.clone());
-        let changed = queue.clone();
+        let places = Arc::new(Places::default());
+        let (changed, learns) = (queue.clone(), places.clone());
+        let target = options.target.clone();
         let namespaces = downstream_informer(&options, &namespaces_gvr())
-            .on_change(move |key, _| changed.add(Work::Namespace(key.name.clone())))
+            .on_change(move |key, change| {
+                if let Change::Applied { old: None, new } = change {
+                    learns.learn_from(new, &target);
+                    changed.add(Work::Copies(key.name.clone()));
+                }
+                changed.add(Work::Namespace(key.name.clone()));
+            })
             .spawn(stop.clone());
         Self {
             options,
@@ -149,6 +164,7 @@ impl Shared {
             resources: RwLock::default(),
             upstream_namespaces,
             namespaces,
+            places,
             unused_since: Mutex::default(),
         }
     }
@@ -223,12 +239,14 @@ impl Shared {
             .client(&format!("{}/clusters/*", self.options.target.view_path()));
         let (queue, resource) = (self.queue.clone(), gvr.clone());
         let upstream = Informer::<Value>::new(ResourceClient::new(view, gvr.clone()), None)
+            .index(BY_NAMESPACE, |key, _| vec![home_value(key)])
             .on_change(move |key, _| queue.add(Work::Object(resource.clone(), key.clone())))
             .jitter(self.options.jitter.clone())
             .spawn(stop.clone());
         let shared = Arc::downgrade(self);
         let resource = gvr.clone();
         let downstream = downstream_informer(&self.options, gvr)
+            .index(BY_NAMESPACE, |key, _| vec![key.namespace.clone()])
             .on_change(move |key, _| {
                 let Some(shared) = shared.upgrade() else {
                     return;
@@ -245,10 +263,10 @@ impl Shared {
         }
     }
 
-    /// The hub's key of a member's object, through its namespace's locator.
+    /// The hub's key of a member's object. While its place is not known there is nothing to do: the
+    /// object of the hub, or the namespace, brings it back.
     fn upstream_key(&self, gvr: &GroupVersionResource, key: &ClusterKey) -> Option<ClusterKey> {
-        let namespace = self.namespaces.get(&member_key("", &key.namespace))?;
-        let (cluster, namespace) = self.options.target.upstream_namespace(&namespace)?;
+        let (cluster, namespace) = self.places.home(&key.namespace)?;
         let name = upstream_name(&gvr.resource, &key.name).to_owned();
         Some(ClusterKey {
             cluster,
@@ -261,6 +279,10 @@ impl Shared {
         match work {
             Work::Object(gvr, key) => self.object(&gvr, &key).await,
             Work::Namespace(name) => self.namespace(&name).await,
+            Work::Copies(namespace) => {
+                self.look_at_copies(&namespace);
+                Ok(Flow::Done)
+            }
         }
     }
 
@@ -275,6 +297,7 @@ impl Shared {
         let target = &self.options.target;
         let mut view = synced.upstream.get(key).map(|view| (*view).clone());
         let at = downstream_key(target, &gvr.resource, key);
+        self.places.learn(&at.namespace, key);
         let copy = synced.downstream.get(&at);
         loop {
             let desired = |view: &Value| mutate::desired(view, &gvr.resource, key, target);
@@ -421,6 +444,7 @@ impl Shared {
             return Ok(Flow::RequeueAfter(UNSYNCED_RETRY));
         }
         let Some(namespace) = self.namespaces.get(&member_key("", name)) else {
+            self.forget_place(name);
             return Ok(Flow::Done);
         };
         let Some((cluster, upstream)) = self.options.target.upstream_namespace(&namespace) else {
@@ -458,13 +482,36 @@ impl Shared {
     }
 
     fn holds_copies(&self, namespace: &str) -> bool {
-        self.resources.read().values().any(|synced| {
-            synced
-                .downstream
-                .all()
-                .iter()
-                .any(|(key, _)| key.namespace == namespace)
-        })
+        let resources = self.resources.read();
+        let mut copies = resources.values().map(|synced| &synced.downstream);
+        copies.any(|copies| !copies.keys_by_index(BY_NAMESPACE, namespace).is_empty())
+    }
+
+    /// Their news may have come before it was known where they belong.
+    fn look_at_copies(&self, namespace: &str) {
+        for (gvr, synced) in self.resources.read().iter() {
+            for copy in synced.downstream.keys_by_index(BY_NAMESPACE, namespace) {
+                if let Some(key) = self.upstream_key(gvr, &copy) {
+                    self.queue.add(Work::Object(gvr.clone(), key));
+                }
+            }
+        }
+    }
+
+    /// The member's namespace is gone: so is its place, unless the hub still has something for it.
+    fn forget_place(&self, name: &str) {
+        let Some((cluster, namespace)) = self.places.home(name) else {
+            return;
+        };
+        let owner = ClusterKey::new(&cluster, "", &namespace);
+        let home = home_value(&ClusterKey::new(&cluster, &namespace, ""));
+        let resources = self.resources.read();
+        let mut objects = resources.values().map(|synced| &synced.upstream);
+        let used = self.upstream_namespaces.get(&owner).is_some()
+            || objects.any(|all| !all.keys_by_index(BY_NAMESPACE, &home).is_empty());
+        if !used {
+            self.places.forget(name);
+        }
     }
 }
 
@@ -480,6 +527,11 @@ fn settled<T>(result: Result<T, Error>) -> Outcome {
         Err(error) if error.is_conflict() || error.is_not_found() => Ok(Flow::Done),
         Err(error) => Err(error),
     }
+}
+
+/// Value of the index by namespace, of an object of the hub.
+fn home_value(key: &ClusterKey) -> String {
+    format!("{}/{}", key.cluster, key.namespace)
 }
 
 fn member_key(namespace: &str, name: &str) -> ClusterKey {

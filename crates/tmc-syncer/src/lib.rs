@@ -15,6 +15,7 @@ pub mod discovery;
 pub mod mapping;
 pub mod mutate;
 pub mod namespaces;
+mod places;
 pub mod session;
 pub mod spec;
 pub mod status;
