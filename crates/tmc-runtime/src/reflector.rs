@@ -151,7 +151,7 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Reflector<T> {
                         .unwrap_or_default()
                         .to_owned();
                     for key in self.store.keys_not_in(&seen) {
-                        self.delete(&key, None);
+                        self.delete(&key);
                     }
                     self.failures = 0;
                     return Ok(version);
@@ -193,7 +193,7 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Reflector<T> {
                 WatchEvent::Deleted(object) => {
                     advance(version, &object);
                     if let Some(key) = self.key_of(&object) {
-                        self.delete(&key, Some(object));
+                        self.delete(&key);
                     }
                 }
                 WatchEvent::Bookmark(object) => advance(version, &object),
@@ -233,7 +233,7 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Reflector<T> {
             }
             if *known_uid != uid {
                 // Deleted and made again unseen: two objects, not one that changed.
-                self.delete(key, None);
+                self.delete(key);
             }
         }
         strip(&mut object);
@@ -262,17 +262,12 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Reflector<T> {
         }
     }
 
-    fn delete(&self, key: &ClusterKey, last: Option<Value>) {
+    fn delete(&self, key: &ClusterKey) {
         let Some(entry) = self.store.remove(key) else {
             return;
         };
-        let last = last.and_then(|mut object| {
-            strip(&mut object);
-            serde_json::from_value(object).ok().map(Arc::new)
-        });
-        let object = last.unwrap_or(entry.object);
         for handler in &self.handlers {
-            handler(key, Change::Deleted(&object));
+            handler(key, Change::Deleted(&entry.object));
         }
     }
 }

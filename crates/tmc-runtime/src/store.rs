@@ -48,12 +48,13 @@ pub enum Change<'a, T> {
         /// Now.
         new: &'a Arc<T>,
     },
-    /// Gone.
+    /// Gone; the last state that the store had. (What the server's last write changed besides was
+    /// never seen by anyone: handlers that compare would take it for known.)
     Deleted(&'a Arc<T>),
 }
 
 impl<'a, T> Change<'a, T> {
-    /// The newest state there is: of a deleted object the last one.
+    /// The newest state there is: of a deleted object the last one known.
     pub fn latest(&self) -> &'a Arc<T> {
         match self {
             Self::Applied { new, .. } => new,

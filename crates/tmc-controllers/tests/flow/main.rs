@@ -12,6 +12,7 @@ mod world;
 
 use serde_json::json;
 use tmc_api::hashes::sync_target_key;
+use tmc_api::keys::{deletion_annotation, state_label, syncer_finalizer};
 use world::{World, deployment, namespace};
 
 const TARGETS: &str = "synctargets/workload.kcp.io";
@@ -490,5 +491,32 @@ async fn a_restart_of_the_controllers_changes_nothing() {
     tokio::time::sleep(std::time::Duration::from_secs(25)).await;
     let news: Vec<_> = world.hub.writes().split_off(before.len());
     assert!(news.is_empty(), "{news:?}");
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_that_loses_its_marks_with_its_life_lets_its_namespace_go() {
+    let world = World::start().await;
+    let (key, _) = placed(&world).await;
+    let hub = &world.hub;
+    let (label, deletion) = (state_label(&key), deletion_annotation(&key));
+    let held = json!({"metadata": {"finalizers": [syncer_finalizer(&key)]}});
+    hub.patch("demo", DEPLOYMENTS, "web/nginx", held);
+    hub.delete("demo", DEPLOYMENTS, "web/nginx");
+    hub.delete("demo", PLACEMENTS, "p");
+    hub.until("a namespace that is left", |hub| {
+        let namespace = hub.get("demo", NAMESPACES, "web").unwrap();
+        namespace["metadata"]["annotations"][&deletion].is_string()
+    })
+    .await;
+    // The last write of the target's agent: finalizer and marks at once, and the object is gone.
+    let done = json!({"metadata": {"finalizers": [], "labels": {&label: null},
+                                   "annotations": {&deletion: null}}});
+    hub.patch("demo", DEPLOYMENTS, "web/nginx", done);
+    hub.until("a namespace without marks", |hub| {
+        let namespace = hub.get("demo", NAMESPACES, "web").unwrap();
+        namespace["metadata"]["labels"].get(&label).is_none()
+    })
+    .await;
     world.stop().await;
 }
