@@ -3,6 +3,7 @@
 pub mod reconcile;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tmc_apimachinery::GroupVersionResource;
 use tmc_runtime::ClusterKey;
@@ -13,6 +14,9 @@ use tmc_api::time::Time;
 use crate::context::Context;
 use crate::stores::index;
 use reconcile::{Namespace, Placed};
+
+/// How soon a namespace that waits for objects to go is looked at again while not all are known.
+const UNKNOWN_RETRY: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(ctx: Arc<Context>, key: ClusterKey) -> Outcome {
     let Some(namespace) = ctx.stores.namespaces.get(&key) else {
@@ -32,7 +36,13 @@ pub(crate) async fn run(ctx: Arc<Context>, key: ClusterKey) -> Outcome {
     ctx.committer(GroupVersionResource::new("", "v1", "namespaces"))
         .main(&key, &*namespace, &new)
         .await?;
-    Ok(Flow::Done)
+    // That a resource turns out to have no objects is not news that anybody is told.
+    let known = ctx.stores.resources.iter().all(|r| r.store.has_synced());
+    Ok(if known || !new.is_leaving() {
+        Flow::Done
+    } else {
+        Flow::RequeueAfter(UNKNOWN_RETRY)
+    })
 }
 
 fn placed(ctx: &Context, key: &ClusterKey, namespace: &Namespace) -> Placed {

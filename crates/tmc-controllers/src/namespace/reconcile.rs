@@ -38,6 +38,13 @@ impl Namespace {
             .filter(|_| !leaving)
     }
 
+    /// Whether a target is still to remove its copies.
+    pub fn is_leaving(&self) -> bool {
+        self.target_keys()
+            .iter()
+            .any(|key| self.wanted_state(key).is_none())
+    }
+
     /// The keys of every target in its state labels.
     pub fn target_keys(&self) -> Vec<String> {
         let labels = self.metadata.labels.iter();
@@ -161,6 +168,16 @@ mod tests {
             json!({"team": "a", "state.workload.kcp.io/K1": "Sync", "state.workload.kcp.io/K2": "Sync"})
         );
         assert_eq!(annotations, json!({"scheduling.kcp.io/placement": ""}));
+    }
+
+    #[test]
+    fn a_namespace_is_leaving_while_a_target_is_asked_to_remove_its_copies() {
+        let fresh = namespace("ns", json!({}), json!(null));
+        let placed_once = reconcile(&fresh, &placed(&["K1"]), |_| true, NOW);
+        assert!(!placed_once.is_leaving());
+        let asked = reconcile(&placed_once, &placed(&[]), |_| true, NOW);
+        assert!(asked.is_leaving());
+        assert!(!reconcile(&asked, &placed(&[]), |_| false, NOW).is_leaving());
     }
 
     #[test]
