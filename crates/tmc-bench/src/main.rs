@@ -15,6 +15,7 @@ mod real;
 mod report;
 mod rig;
 mod sightings;
+mod sim;
 mod stats;
 mod store;
 mod topics;
@@ -42,6 +43,8 @@ enum Command {
     Store(store::StoreArgs),
     /// Kill a writing store again and again and look for lost writes
     Crash(crash::CrashArgs),
+    /// Seeds of the deterministic simulation
+    Sim(sim::SimArgs),
     /// A hub, for a parent that measures it
     #[command(hide = true)]
     Hub(StartArgs),
@@ -69,6 +72,10 @@ fn main() -> ExitCode {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .init();
+    // A simulation has runtimes of its own.
+    if let Command::Sim(args) = &cli.command {
+        return finished(sim::main(args));
+    }
     // The children get the same runtime as `tmc` itself.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -77,6 +84,10 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime.block_on(run(&cli.command)),
         Err(error) => Err(error.into()),
     };
+    finished(outcome)
+}
+
+fn finished(outcome: Result<ExitCode>) -> ExitCode {
     match outcome {
         Ok(code) => code,
         Err(error) => {
@@ -91,6 +102,7 @@ async fn run(command: &Command) -> Result<ExitCode> {
         Command::First(args) => first::run(args).await,
         Command::Store(args) => store::run(args).await,
         Command::Crash(args) => crash::run(args),
+        Command::Sim(args) => sim::main(args),
         Command::Hub(args) => tmc::commands::start::run(args)
             .await
             .map(|()| ExitCode::SUCCESS),
