@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::beats::Beats;
 use super::hosted::Hosted;
 use super::members::Members;
+use super::metrics::Metrics;
 use super::surroundings::Surroundings;
 
 /// What the controllers are started with.
@@ -33,6 +34,8 @@ pub struct ControllerSettings {
     pub server: Server,
     /// Time, randomness and wires.
     pub surroundings: Arc<dyn Surroundings>,
+    /// Takes what the controllers measure.
+    pub metrics: Arc<Metrics>,
 }
 
 /// Starts the controllers.
@@ -53,8 +56,8 @@ pub fn start(
         hosted: Arc::new(Hosted::new(&settings.server, around.clone(), stop)),
         outbound: Outbound::new(OwnListeners::new(settings.listening), settings.members),
         allowances: Allowances::default(),
-        agents: tmc_controllers::AgentSettings::default(),
-        metrics: Arc::new(tmc_controllers::metrics::NoMetrics),
+        agents: around.agents(),
+        metrics: settings.metrics,
         clock: around.clock(),
         jitter: around.jitter(),
     };

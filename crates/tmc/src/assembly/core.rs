@@ -22,6 +22,7 @@ use super::access::HubAccess;
 use super::beats::Beats;
 use super::controllers::{self, ControllerSettings};
 use super::members::Members;
+use super::metrics::Metrics;
 use super::surroundings::{Part, Surroundings};
 use super::views::{ViewSettings, syncer_workspace};
 
@@ -66,7 +67,9 @@ impl Core {
         let store = open_store(options.engine, &*around)?;
         let stop = CancellationToken::new();
         let hub = start_hub(&store, options.signer, &url, &*around).await?;
+        let registry = Arc::default();
         let server = Server::builder(VersionInfo::new(MINOR, version()))
+            .registry(Arc::clone(&registry))
             .surface(Arc::new(hub.clone()))
             .stop(stop.clone())
             .build();
@@ -83,6 +86,7 @@ impl Core {
             beats,
             server: server.clone(),
             surroundings: around,
+            metrics: Arc::new(Metrics::new(&registry)),
         };
         let controllers = controllers::start(&hub, runtime, settings, &stop)?;
         Ok(Self {

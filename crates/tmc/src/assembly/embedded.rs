@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow};
 use tmc_apimachinery::user::UserInfo;
+use tmc_controllers::AgentSettings;
 use tmc_hub::Hub;
 use tmc_runtime::Connection;
 use tmc_store::engine::Engine;
@@ -15,6 +16,7 @@ use super::authority::Authority;
 use super::core::{Core, CoreOptions};
 use super::members::Members;
 use super::surroundings::Machine;
+use crate::cli::DEFAULT_IMAGE;
 use crate::kubeconfig::{self, Identity};
 
 /// What an embedded hub is started with.
@@ -79,7 +81,10 @@ impl Embedded {
             listening: vec![address],
             sync_resources: options.sync_resources,
             members: options.members,
-            surroundings: Arc::new(Machine::default()),
+            surroundings: Arc::new(Machine::with_agents(AgentSettings {
+                image: DEFAULT_IMAGE.into(),
+                hub_ca: authority.certificate().as_bytes().to_vec(),
+            })),
         })
         .await?;
         let serving = {

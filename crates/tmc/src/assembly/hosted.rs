@@ -42,6 +42,7 @@ struct Shared {
 struct Running {
     fingerprint: String,
     syncer_url: String,
+    pod_security: String,
     state: HostedState,
     stop: CancellationToken,
 }
@@ -157,7 +158,7 @@ impl Shared {
             upstream: self.fenced(around.wire(Part::Syncer(&target), direct)),
             downstream: self.fenced(syncer.member.clone()),
             identity: format!("hosted-{}", &run[..8]),
-            pod_security: "baseline".into(),
+            pod_security: syncer.pod_security.clone(),
             workers: WORKERS,
             namespace_delay: NAMESPACE_DELAY,
             clock: around.syncer_clock(&target),
@@ -172,6 +173,7 @@ impl HostedSyncers for Hosted {
         if let Some(known) = running.get(&syncer.target) {
             let same = known.fingerprint == syncer.fingerprint
                 && known.syncer_url == syncer.syncer_url
+                && known.pod_security == syncer.pod_security
                 && !known.stop.is_cancelled();
             if same {
                 return;
@@ -184,6 +186,7 @@ impl HostedSyncers for Hosted {
             Running {
                 fingerprint: syncer.fingerprint.clone(),
                 syncer_url: syncer.syncer_url.clone(),
+                pod_security: syncer.pod_security.clone(),
                 state: HostedState::Starting,
                 stop: stop.clone(),
             },

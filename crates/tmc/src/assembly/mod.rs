@@ -13,5 +13,6 @@ pub mod guards;
 pub mod hosted;
 pub mod kubernetes;
 pub mod members;
+pub mod metrics;
 pub mod surroundings;
 pub mod views;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tmc_controllers::AgentSettings;
 use tmc_hub::environment::{SharedEnvironment, SystemEnvironment};
 use tmc_runtime::{Clock, Connection, Jitter};
 use tmc_virtual::syncer::TargetId;
@@ -38,19 +39,34 @@ pub trait Surroundings: Send + Sync + 'static {
 
     /// The way from a part to the hub.
     fn wire(&self, part: Part<'_>, direct: Connection) -> Connection;
+
+    /// What agents outside of this process are made with; without a certificate authority they
+    /// cannot trust the hub.
+    fn agents(&self) -> AgentSettings {
+        AgentSettings::default()
+    }
 }
 
 /// The machine: its clock, its randomness, and no wire between parts of one process.
 #[derive(Clone, Debug)]
 pub struct Machine {
     jitter: Jitter,
+    agents: AgentSettings,
+}
+
+impl Machine {
+    /// With what agents outside of this process are made with.
+    pub fn with_agents(agents: AgentSettings) -> Self {
+        Self {
+            jitter: Jitter::random(),
+            agents,
+        }
+    }
 }
 
 impl Default for Machine {
     fn default() -> Self {
-        Self {
-            jitter: Jitter::random(),
-        }
+        Self::with_agents(AgentSettings::default())
     }
 }
 
@@ -73,5 +89,9 @@ impl Surroundings for Machine {
 
     fn wire(&self, _: Part<'_>, direct: Connection) -> Connection {
         direct
+    }
+
+    fn agents(&self) -> AgentSettings {
+        self.agents.clone()
     }
 }
