@@ -78,7 +78,6 @@ impl Rig {
             file: self.directory.path().join("admin.kubeconfig"),
             workspace: workspace.to_owned(),
             workspaces: true,
-            workspaces: true,
         }
     }
 

@@ -62,6 +62,7 @@ impl Users {
             connection: hub.admin(),
             file: "unused".into(),
             workspace: workspace.to_owned(),
+            workspaces: true,
         };
         for team in TEAMS {
             create(&context("root"), team, false).await?;
