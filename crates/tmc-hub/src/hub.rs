@@ -11,16 +11,18 @@ use tmc_apimachinery::user::{Attributes, Decision, Target};
 use tmc_apimachinery::{ClusterName, ClusterScope, names};
 use tmc_server::resource::ResourceStore;
 use tmc_server::surface::{
-    ApiSurface, RequestContext, Resolution, Resolved, Response, SpecialRequest,
+    ApiSurface, RequestContext, Resolution, Resolved, Response, SpecialRequest, TokenAuthenticator,
 };
 
 use crate::catalog::Catalog;
 use crate::custom_resources;
 use crate::environment::SharedEnvironment;
+use crate::garbage;
 use crate::identities::Signer;
 use crate::lifecycle;
 use crate::rbac::{self, Rbac};
 use crate::storage::{Core, HubStore, Layout, Store};
+use crate::tokens::{KeyVault, Keys, ServiceAccountTokens};
 use crate::workspaces::workspaces;
 
 /// What a hub is made of.
@@ -37,6 +39,9 @@ pub struct HubOptions {
     pub everywhere: Vec<Value>,
     /// Signs client certificates; without one, requests stay pending.
     pub signer: Option<Arc<dyn Signer>>,
+    /// Keeps the keys of ServiceAccount tokens; without one they are made anew at each start, and
+    /// tokens end with the process.
+    pub token_keys: Option<Arc<dyn KeyVault>>,
     /// `https://host:port` that URLs in objects start with.
     pub base_url: Arc<dyn Fn() -> String + Send + Sync>,
 }
@@ -56,12 +61,15 @@ impl Hub {
     /// that was unfinished. Needs a tokio runtime.
     ///
     /// # Errors
-    /// 500 if the store does not take the first objects, or a shipped definition does not compile.
+    /// 500 if the store does not take the first objects, a shipped definition does not compile, or
+    /// the keys of ServiceAccount tokens cannot be read.
     pub async fn start(options: HubOptions) -> Result<Self> {
         let mut definitions = tmc_builtins::definitions();
         let custom = custom_resources::compile_all(&options.everywhere)
             .map_err(|causes| ApiError::internal(format!("shipped definitions: {causes:?}")))?;
         definitions.extend(custom);
+        let tokens = Keys::open(options.token_keys, options.environment.clone())
+            .map_err(ApiError::internal)?;
         let (triggers, receiver) = tokio::sync::mpsc::unbounded_channel();
         let core = Arc::new(Core {
             store: options.store,
@@ -72,9 +80,12 @@ impl Hub {
             layout: options.layout,
             triggers,
             signer: options.signer,
+            tokens,
+            alive: tokio::sync::watch::Sender::default(),
             base_url: options.base_url,
         });
         core.bootstrap().await?;
+        tokio::spawn(garbage::run(Arc::downgrade(&core), core.alive.subscribe()));
         tokio::spawn(lifecycle::run(Arc::downgrade(&core), receiver));
         Ok(Self {
             store: HubStore(core.clone()),
@@ -95,6 +106,11 @@ impl Hub {
     /// Decides as a SubjectAccessReview in the attributes' logical cluster would.
     pub fn review_access(&self, attributes: &Attributes) -> Decision {
         self.core.review_access(attributes)
+    }
+
+    /// Authenticates requests by the ServiceAccount tokens that this hub issued.
+    pub fn service_account_tokens(&self) -> Arc<dyn TokenAuthenticator> {
+        Arc::new(ServiceAccountTokens(self.core.clone()))
     }
 
     /// What every workspace serves.

@@ -51,6 +51,14 @@ pub fn object_key(
     format!("{}{cluster}/{namespace}/{name}", resource_prefix(resource)).into()
 }
 
+/// The resource whose object a key is of.
+pub fn resource_of(key: &str) -> Option<GroupResource> {
+    let (group, rest) = key.split_once('/')?;
+    let (resource, _) = rest.split_once('/')?;
+    let group = if group == "core" { "" } else { group };
+    Some(GroupResource::new(group, resource))
+}
+
 /// Reads a key back.
 pub fn locate(key: &str) -> Option<Location<'_>> {
     let mut parts = key.splitn(5, '/').skip(2);
@@ -79,6 +87,10 @@ mod tests {
             name: "system:a:b",
         };
         assert_eq!(locate(&key), Some(expected));
+        assert_eq!(resource_of(&key), Some(roles));
+        let pods = GroupResource::new("", "pods");
+        let key = object_key(&pods, &ClusterName::new("a"), "ns", "x");
+        assert_eq!(resource_of(&key), Some(pods));
     }
 
     #[test]

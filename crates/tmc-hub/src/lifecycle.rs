@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tmc_apimachinery::definition::{ResourceDefinition, Verbs};
 use tmc_apimachinery::meta::meta;
-use tmc_apimachinery::options::DeleteOptions;
+use tmc_apimachinery::options::{DeleteOptions, Propagation};
 use tmc_apimachinery::status::{ApiError, Result};
 use tmc_apimachinery::{ClusterName, GroupResource};
 use tmc_store::Expect;
@@ -31,6 +31,8 @@ pub enum Trigger {
     Namespace(ClusterName, String),
     /// A CustomResourceDefinition that is being deleted.
     Definition(ClusterName, String),
+    /// A namespace that may lack its default ServiceAccount.
+    Account(ClusterName, String),
 }
 
 const RETRY: Duration = Duration::from_millis(200);
@@ -48,6 +50,12 @@ pub(crate) fn observe(core: &Core, group: &str, resource: &str, at: &Location<'_
         }
         ("core", "namespaces") if !event.deleted && deleting => {
             send(core, Trigger::Namespace(cluster(), at.name.to_owned()));
+        }
+        ("core", "namespaces") if !event.deleted && event.previous.is_none() => {
+            send(core, Trigger::Account(cluster(), at.name.to_owned()));
+        }
+        ("core", "serviceaccounts") if event.deleted && at.name == "default" => {
+            send(core, Trigger::Account(cluster(), at.namespace.to_owned()));
         }
         ("apiextensions.k8s.io", "customresourcedefinitions") if !event.deleted && deleting => {
             send(core, Trigger::Definition(cluster(), at.name.to_owned()));
@@ -137,6 +145,11 @@ fn unfinished(core: &Core) -> VecDeque<Trigger> {
         &Trigger::Namespace,
         false,
     );
+    scan(
+        GroupResource::new("", "namespaces"),
+        &Trigger::Account,
+        true,
+    );
     scan(custom_resources::resource(), &Trigger::Definition, false);
     scan(
         logical_clusters(),
@@ -159,6 +172,9 @@ async fn handle(core: &Arc<Core>, trigger: &Trigger) -> Result<()> {
         Trigger::Contents(cluster) => empty_cluster(core, cluster).await,
         Trigger::Namespace(cluster, name) => empty_namespace(core, cluster, name).await,
         Trigger::Definition(cluster, name) => empty_definition(core, cluster, name).await,
+        Trigger::Account(cluster, namespace) => {
+            core.ensure_default_account(cluster, namespace).await
+        }
     }
 }
 
@@ -171,16 +187,17 @@ async fn clear(
     namespace: &str,
 ) -> Result<usize> {
     let resource = definition.group_resource();
+    let background = DeleteOptions {
+        propagation: Some(Propagation::Background),
+        ..DeleteOptions::default()
+    };
     for object in core.read_all(&resource, cluster, namespace) {
         let at = meta(&object);
         if !at.deletion_timestamp().is_empty() {
             continue;
         }
         let place = Place::main(definition, cluster, at.namespace(), &hub_user());
-        match core
-            .delete_object(&place, at.name(), &DeleteOptions::default())
-            .await
-        {
+        match core.delete_object(&place, at.name(), &background).await {
             Err(error) if error.code != 404 => return Err(error),
             _ => {}
         }

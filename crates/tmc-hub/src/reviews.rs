@@ -21,7 +21,7 @@ pub(crate) fn is_review(gvk: &GroupVersionKind) -> bool {
                 | "LocalSubjectAccessReview"
                 | "SelfSubjectAccessReview"
                 | "SelfSubjectRulesReview"
-        ) | ("authentication.k8s.io", "SelfSubjectReview")
+        ) | ("authentication.k8s.io", "SelfSubjectReview" | "TokenReview")
     )
 }
 
@@ -30,6 +30,7 @@ impl Core {
     pub(crate) fn review(self: &Arc<Self>, place: &Place, mut object: Value) -> Result<Written> {
         let status = match place.definition.gvk.kind.as_str() {
             "SelfSubjectReview" => json!({"userInfo": place.user}),
+            "TokenReview" => self.review_token(place, &object["spec"])?,
             "SelfSubjectRulesReview" => self.rules_review(place, &object)?,
             "SelfSubjectAccessReview" => {
                 let attributes = attributes(place, place.user.clone(), &object["spec"])?;

@@ -149,7 +149,30 @@ impl Core {
             "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"},
         });
         self.ensure(&GroupResource::new("", "namespaces"), cluster, "", object)
-            .await
+            .await?;
+        self.ensure_default_account(cluster, name).await
+    }
+
+    /// Every namespace has a ServiceAccount `default`, as in Kubernetes, unless it is going away.
+    pub(crate) async fn ensure_default_account(
+        self: &Arc<Self>,
+        cluster: &ClusterName,
+        namespace: &str,
+    ) -> Result<()> {
+        let stays = |resource: &GroupResource, name: &str| {
+            self.entry(resource, cluster, "", name)
+                .is_some_and(|entry| !entry.meta.deleting)
+        };
+        let workspace_stays = self.layout == Layout::Plain || stays(&logical_clusters(), "cluster");
+        if !workspace_stays || !stays(&GroupResource::new("", "namespaces"), namespace) {
+            return Ok(());
+        }
+        let object = json!({
+            "apiVersion": "v1", "kind": "ServiceAccount",
+            "metadata": {"name": "default", "namespace": namespace},
+        });
+        let accounts = GroupResource::new("", "serviceaccounts");
+        self.ensure(&accounts, cluster, namespace, object).await
     }
 
     /// The creator of a workspace is its administrator.
@@ -271,10 +294,13 @@ pub(crate) fn complete(core: &Core, place: &Place, object: &mut Value) {
     if !object["spec"].is_object() {
         object["spec"] = json!({});
     }
-    object["spec"]["cluster"] = cluster.into();
+    object["spec"]["cluster"] = cluster.as_str().into();
     object["spec"]["URL"] = core.workspace_url(&path).into();
     object["status"] = json!({"phase": "Scheduling"});
-    let owner = json!({"username": place.user.name, "groups": place.user.groups});
+    // A ServiceAccount is another user in the new workspace, where its name may be somebody else's.
+    let owner = crate::rbac::identity_in(&place.user, &ClusterName::new(&*cluster));
+    let owner = owner.unwrap_or(std::borrow::Cow::Borrowed(&place.user));
+    let owner = json!({"username": owner.name, "groups": owner.groups});
     set_annotation(object, OWNER, &owner.to_string());
     set_annotation(object, "internal.tenancy.kcp.io/shard", &shard_hash());
     tmc_apimachinery::meta::add_finalizer(object, FINALIZER);

@@ -166,6 +166,22 @@ impl Connection {
         })
     }
 
+    /// The same server, with a bearer token in every request.
+    ///
+    /// # Errors
+    /// For text that cannot be part of a header.
+    pub fn with_bearer(&self, token: &str) -> Result<Self, http::header::InvalidHeaderValue> {
+        let mut bearer = http::HeaderValue::from_str(&format!("Bearer {token}"))?;
+        bearer.set_sensitive(true);
+        let transport = self.0.transport.clone();
+        let carrying = move |mut request: Request<Body>| {
+            let headers = request.headers_mut();
+            headers.insert(http::header::AUTHORIZATION, bearer.clone());
+            transport(request)
+        };
+        Ok(Self::over(self.0.base_path.clone(), carrying))
+    }
+
     /// Path of the kubeconfig's `server` URL (`/clusters/root`), empty if none.
     pub fn base_path(&self) -> &str {
         &self.0.base_path

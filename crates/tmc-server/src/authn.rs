@@ -60,6 +60,18 @@ pub(crate) async fn authenticate(
     Err(ApiError::unauthorized())
 }
 
+/// Where a request belongs whose path names no place, by its token; only if the token is what it
+/// will be authenticated by.
+pub(crate) fn home(parts: &Parts, tokens: &[Arc<dyn TokenAuthenticator>]) -> Option<String> {
+    let proven = parts.extensions.get::<InProcessIdentity>().is_some()
+        || parts.extensions.get::<PeerIdentity>().is_some();
+    if proven {
+        return None;
+    }
+    let token = bearer_token(&parts.headers).ok().flatten()?;
+    tokens.iter().find_map(|tokens| tokens.home(token))
+}
+
 /// An empty user name is never an identity, wherever it came from.
 fn named(user: &UserInfo) -> Result<UserInfo> {
     if user.name.is_empty() {

@@ -272,6 +272,27 @@ where
 /// Media type of `/metrics`.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// The first surface that accepts a path.
+fn accept<'a>(
+    surfaces: &'a [Arc<dyn ApiSurface>],
+    path: &str,
+) -> Result<Option<(&'a dyn ApiSurface, Resolved)>> {
+    for surface in surfaces {
+        match surface.resolve(path) {
+            Resolution::NotMine => {}
+            Resolution::Refused(error) => return Err(error),
+            Resolution::Accepted(resolved) => return Ok(Some((surface.as_ref(), resolved))),
+        }
+    }
+    Ok(None)
+}
+
+/// Whether a path is one of those that a Kubernetes API server serves at its root.
+fn is_api_path(path: &str) -> bool {
+    let first = path.split('/').nth(1);
+    matches!(first, Some("api" | "apis" | "openapi" | "version"))
+}
+
 /// Ends the watches of requests that came through one listener.
 #[derive(Clone)]
 pub(crate) struct ListenerStop(pub(crate) CancellationToken);
@@ -354,20 +375,19 @@ impl Inner {
             );
         }
         filters::check_path(&path)?;
-        for surface in surfaces.iter() {
-            match surface.resolve(&path) {
-                Resolution::NotMine => {}
-                Resolution::Refused(error) => return Err(error),
-                Resolution::Accepted(resolved) => {
-                    record.surface = surface.name();
-                    let surface = surface.as_ref();
-                    return self
-                        .surface_request(surface, resolved, parts, body, record)
-                        .await;
-                }
-            }
-        }
-        self.root_request(&parts, &path, record).await
+        let found = match accept(&surfaces, &path)? {
+            None if is_api_path(&path) => match authn::home(&parts, &self.tokens) {
+                Some(home) => accept(&surfaces, &format!("{home}{path}"))?,
+                None => None,
+            },
+            found => found,
+        };
+        let Some((surface, resolved)) = found else {
+            return self.root_request(&parts, &path, record).await;
+        };
+        record.surface = surface.name();
+        self.surface_request(surface, resolved, parts, body, record)
+            .await
     }
 
     /// Who asks. Boxed, like the two below, because the compiler cannot see through borrowed trait

@@ -102,6 +102,14 @@ pub trait TokenAuthenticator: Send + Sync {
     /// # Errors
     /// 401 for a token of a known kind that is expired, revoked or forged.
     async fn authenticate(&self, token: &str) -> Result<Option<UserInfo>>;
+
+    /// The path (`/clusters/<name>`) below which a request with this token belongs whose own path
+    /// names no place. The token is not verified yet, so the answer must not depend on anything but
+    /// the token; the request is authenticated where it arrives.
+    fn home(&self, token: &str) -> Option<String> {
+        let _ = token;
+        None
+    }
 }
 
 /// Identity of a request made inside this process: a typed request extension, which the network

@@ -85,6 +85,7 @@ impl Member {
             layout: Layout::Plain,
             everywhere: Vec::new(),
             signer: None,
+            token_keys: None,
             base_url: Arc::new(|| "https://member.invalid".to_owned()),
         })
         .await?;
@@ -93,16 +94,16 @@ impl Member {
             ..tmc_server::Config::default()
         };
         let stop = CancellationToken::new();
+        let tokens = hub.service_account_tokens();
         let server = Server::builder(VersionInfo::new(36, "v1.36.2+sim"))
             .surface(Arc::new(hub))
+            .tokens(tokens)
             .config(config)
             .stop(stop.clone())
             .build();
         let admin = UserInfo::new("system:admin", &[GROUP_MASTERS]);
         let member = Self {
-            connection: Connection::in_process(
-                server.service().with_identity(InProcessIdentity(admin)),
-            ),
+            connection: connection(&server, admin),
             stop,
         };
         member.make_nodes(behaviour.nodes).await?;
@@ -111,7 +112,8 @@ impl Member {
         Ok(member)
     }
 
-    /// How its API server is reached, with full rights.
+    /// How its API server is reached, with full rights. Requests that carry a bearer token
+    /// ([`Connection::with_bearer`]) have the rights of that token instead.
     pub fn connection(&self) -> &Connection {
         &self.connection
     }
@@ -146,6 +148,21 @@ impl Member {
 fn running_clock() -> tmc_store::Clock {
     let origin = tokio::time::Instant::now();
     tmc_store::Clock::new(move || origin.elapsed())
+}
+
+fn connection(server: &Server, admin: UserInfo) -> Connection {
+    let anybody = server.service();
+    let admin = anybody.clone().with_identity(InProcessIdentity(admin));
+    let by_credential = move |request: http::Request<kube::client::Body>| {
+        let carries = request.headers().contains_key(http::header::AUTHORIZATION);
+        let mut service = if carries {
+            anybody.clone()
+        } else {
+            admin.clone()
+        };
+        tower::Service::call(&mut service, request)
+    };
+    Connection::in_process(tower::service_fn(by_credential))
 }
 
 fn resource_client(
@@ -282,10 +299,11 @@ impl Running {
 
     async fn deployment(&self, key: &ClusterKey) -> Outcome {
         let Some(deployment) = self.deployments.get(key) else {
-            return self
-                .remove_orphans(&self.simulation.sets, &self.sets, &self.deployments, key)
-                .await;
+            return Ok(Flow::Done);
         };
+        if meta(&deployment).is_being_deleted() {
+            return Ok(Flow::Done);
+        }
         let sets = &self.simulation.sets;
         let owned = self.sets.by_index(BY_OWNER, meta(&deployment).uid());
         let current = workloads::replica_set(&deployment);
@@ -318,12 +336,11 @@ impl Running {
 
     async fn replica_set(&self, key: &ClusterKey) -> Outcome {
         let Some(set) = self.sets.get(key) else {
-            return self
-                .remove_orphans(&self.simulation.pods, &self.pods, &self.sets, key)
-                .await;
+            return Ok(Flow::Done);
         };
-        if self.orphaned(&set, &self.deployments) {
-            return self.remove(&self.simulation.sets, key).await;
+        // A set that waits for its Pods to go must not make new ones.
+        if meta(&set).is_being_deleted() {
+            return Ok(Flow::Done);
         }
         let owned = self.pods.by_index(BY_OWNER, meta(&set).uid());
         let wanted = usize::try_from(workloads::replicas(&set)).unwrap_or(0);
@@ -351,9 +368,6 @@ impl Running {
         let Some(pod) = self.pods.get(key) else {
             return Ok(Flow::Done);
         };
-        if self.orphaned(&pod, &self.sets) {
-            return self.remove(&self.simulation.pods, key).await;
-        }
         if pod.pointer("/status/startTime").is_some() {
             return Ok(Flow::Done);
         }
@@ -371,32 +385,6 @@ impl Running {
         self.first_seen.lock().remove(meta(&pod).uid());
         let status = workloads::pod_status(&pod, &self.now(), behaviour.failure.as_deref());
         self.report(&self.simulation.pods, &pod, status).await
-    }
-
-    /// Whether an object's managing owner is gone: this cluster removes its own children.
-    fn orphaned(&self, object: &Value, owners: &Store<Value>) -> bool {
-        let uid = workloads::controller_uid(object);
-        !uid.is_empty()
-            && !owners
-                .all()
-                .iter()
-                .any(|(_, owner)| meta(owner).uid() == uid)
-    }
-
-    /// An owner is gone: so are its children, which nobody else tells.
-    async fn remove_orphans(
-        &self,
-        client: &ResourceClient,
-        children: &Store<Value>,
-        owners: &Store<Value>,
-        owner: &ClusterKey,
-    ) -> Outcome {
-        for (key, child) in children.all() {
-            if key.namespace == owner.namespace && self.orphaned(&child, owners) {
-                self.remove(client, &key).await?;
-            }
-        }
-        Ok(Flow::Done)
     }
 
     async fn remove(&self, client: &ResourceClient, key: &ClusterKey) -> Outcome {

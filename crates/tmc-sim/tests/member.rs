@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tmc_apimachinery::GroupVersionResource;
 use tmc_hub::environment::SystemEnvironment;
+use tmc_runtime::ResourceClient;
 use tmc_runtime::client::{DeleteParams, ListParams, PatchKind};
 use tmc_sim::{Behaviour, Member};
 
@@ -146,4 +148,59 @@ async fn a_member_shows_its_nodes_with_their_room() {
         nodes[0].pointer("/status/allocatable/cpu"),
         Some(&json!("8"))
     );
+}
+
+#[tokio::test]
+async fn a_deployment_deleted_in_the_foreground_goes_after_its_pods() {
+    let member = member(quick()).await;
+    let client = member.resource("apps", "v1", "deployments");
+    client
+        .apply("default", "web", "test", &deployment(3))
+        .await
+        .unwrap();
+    eventually(|| async { available(&member).await == 3 }).await;
+    let foreground = DeleteParams {
+        propagation: Some("Foreground"),
+        ..DeleteParams::default()
+    };
+    client.delete("default", "web", &foreground).await.unwrap();
+    eventually(|| async { client.get("default", "web").await.is_err() }).await;
+    assert_eq!(count(&member, "", "pods").await, 0);
+    assert_eq!(count(&member, "apps", "replicasets").await, 0);
+}
+
+#[tokio::test]
+async fn a_token_of_a_member_has_the_rights_of_its_account_there() {
+    let member = member(quick()).await;
+    let account =
+        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "robot"}});
+    let accounts = member.resource("", "v1", "serviceaccounts");
+    accounts.create("default", &account).await.unwrap();
+    let request =
+        json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}});
+    let request = http::Request::post("/api/v1/namespaces/default/serviceaccounts/robot/token")
+        .header("content-type", "application/json")
+        .body(serde_json::to_vec(&request).unwrap())
+        .unwrap();
+    let client = member.connection().client("");
+    let answer: Value = client.request(request).await.unwrap();
+    let token = answer["status"]["token"].as_str().unwrap();
+    let maps = |token: &str| {
+        let connection = member.connection().with_bearer(token).unwrap();
+        let gvr = GroupVersionResource::new("", "v1", "configmaps");
+        ResourceClient::new(connection.client(""), gvr)
+    };
+    let list = ListParams::default();
+    let error = maps(token).list("default", &list).await.unwrap_err();
+    assert_eq!(error.code(), Some(403), "{error}");
+    let rbac = "rbac.authorization.k8s.io";
+    let binding = json!({"apiVersion": format!("{rbac}/v1"), "kind": "ClusterRoleBinding",
+        "metadata": {"name": "robot"},
+        "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": "view"},
+        "subjects": [{"kind": "ServiceAccount", "namespace": "default", "name": "robot"}]});
+    let bindings = member.resource(rbac, "v1", "clusterrolebindings");
+    bindings.create("", &binding).await.unwrap();
+    maps(token).list("default", &list).await.unwrap();
+    let error = maps("nonsense").list("default", &list).await.unwrap_err();
+    assert_eq!(error.code(), Some(401), "{error}");
 }

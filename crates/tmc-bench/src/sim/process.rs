@@ -241,6 +241,7 @@ impl Process {
         let started = Core::start(CoreOptions {
             engine,
             signer: None,
+            token_keys: None,
             url: URL.to_owned(),
             listening: Vec::new(),
             sync_resources: vec!["deployments.apps".to_owned()],

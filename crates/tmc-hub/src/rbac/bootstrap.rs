@@ -92,6 +92,9 @@ fn edit_rules() -> Vec<Value> {
     all.push(
         json!({"verbs": full, "apiGroups": ["scheduling.kcp.io"], "resources": ["placements"]}),
     );
+    all.push(
+        json!({"verbs": ["create"], "apiGroups": [""], "resources": ["serviceaccounts/token"]}),
+    );
     all.push(json!({"verbs": ["create", "patch"], "apiGroups": [""], "resources": ["events"]}));
     all
 }
@@ -127,6 +130,13 @@ static USE: LazyLock<Rules> = LazyLock::new(|| {
     ]))
 });
 static ACCESS: LazyLock<Rules> = LazyLock::new(|| rules(&json!([access()])));
+/// For services that let others check tokens and permissions for them.
+static DELEGATOR: LazyLock<Rules> = LazyLock::new(|| {
+    rules(&json!([
+        {"verbs": ["create"], "apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"]},
+        {"verbs": ["create"], "apiGroups": ["authorization.k8s.io"], "resources": ["subjectaccessreviews"]},
+    ]))
+});
 static BASIC: LazyLock<Rules> = LazyLock::new(|| {
     rules(&json!([
         {"verbs": ["create"], "apiGroups": ["authorization.k8s.io"],
@@ -148,6 +158,7 @@ pub(super) fn cluster_role(name: &str) -> Option<Rules> {
         "view" => &VIEW,
         "tmc:use" => &USE,
         "system:kcp:workspace:access" => &ACCESS,
+        "system:auth-delegator" => &DELEGATOR,
         "system:basic-user" | "system:discovery" => &BASIC,
         _ => return None,
     };

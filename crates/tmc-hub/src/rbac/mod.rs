@@ -5,6 +5,7 @@ mod bootstrap;
 mod escalation;
 mod rules;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -21,8 +22,11 @@ pub(crate) use rules::Rule;
 use crate::storage::{Core, Layout};
 
 /// Prefix of groups that confine an identity to one logical cluster. Only this hub's signer puts
-/// them into a certificate: no request may ask for a group under `system:`.
+/// them into a certificate, and its authenticator into the identity of a ServiceAccount: no request
+/// may ask for a group under `system:`.
 pub const SCOPE_GROUP_PREFIX: &str = "system:tmc:scope:";
+/// Prefix of the user names of ServiceAccounts.
+pub(crate) const SERVICE_ACCOUNT_PREFIX: &str = "system:serviceaccount:";
 
 const GROUP: &str = "rbac.authorization.k8s.io";
 
@@ -100,13 +104,16 @@ impl Rbac {
         user: &UserInfo,
         namespace: &str,
     ) -> Vec<Arc<Vec<Rule>>> {
+        let Some(user) = identity_in(user, cluster) else {
+            return Vec::new();
+        };
         let index = self.index(core, cluster);
         let held = index.grants.iter().filter(|grant| {
             (grant.namespace.is_empty() || grant.namespace == namespace)
-                && grant.subjects.iter().any(|s| s.is(user))
+                && grant.subjects.iter().any(|s| s.is(&user))
         });
         let mut rules: Vec<_> = held.map(|grant| grant.rules.clone()).collect();
-        rules.extend(bootstrap::implicit(user));
+        rules.extend(bootstrap::implicit(&user));
         rules
     }
 
@@ -135,13 +142,35 @@ pub(crate) fn is_privileged(user: &UserInfo) -> bool {
         .any(|group| user.in_group(group))
 }
 
-/// Whether an identity may be used in a logical cluster at all.
-fn in_scope(user: &UserInfo, cluster: &ClusterName) -> bool {
-    let mut scopes = user
-        .groups
-        .iter()
-        .filter_map(|g| g.strip_prefix(SCOPE_GROUP_PREFIX));
-    scopes.all(|scope| scope == cluster.as_str())
+/// Who an identity is in a logical cluster. A ServiceAccount of another one is a user of its own name
+/// there, with no group but `system:authenticated`, as in kcp; any other identity that is confined
+/// elsewhere is nobody, `None`.
+pub(crate) fn identity_in<'a>(
+    user: &'a UserInfo,
+    cluster: &ClusterName,
+) -> Option<Cow<'a, UserInfo>> {
+    let mut foreign = scopes(user).filter(|scope| *scope != cluster.as_str());
+    let Some(home) = foreign.next() else {
+        return Some(Cow::Borrowed(user));
+    };
+    let account = user.name.strip_prefix(SERVICE_ACCOUNT_PREFIX)?;
+    let name = format!("system:kcp:serviceaccount:{home}:{account}");
+    Some(Cow::Owned(UserInfo {
+        uid: user.uid.clone(),
+        extra: user.extra.clone(),
+        ..UserInfo::new(&name, &[])
+    }))
+}
+
+fn scopes(user: &UserInfo) -> impl Iterator<Item = &str> {
+    let groups = user.groups.iter();
+    groups.filter_map(|group| group.strip_prefix(SCOPE_GROUP_PREFIX))
+}
+
+/// Whether a user is a ServiceAccount that lives in a logical cluster.
+fn lives_in(user: &UserInfo, cluster: &ClusterName) -> bool {
+    user.name.starts_with(SERVICE_ACCOUNT_PREFIX)
+        && scopes(user).any(|scope| scope == cluster.as_str())
 }
 
 impl Core {
@@ -154,7 +183,7 @@ impl Core {
         let ClusterScope::One(cluster) = &attributes.cluster else {
             return Decision::Deny("access to the `*` logical cluster is not permitted".into());
         };
-        if !in_scope(&attributes.user, cluster) {
+        if identity_in(&attributes.user, cluster).is_none() {
             return Decision::Deny("this identity was issued for another workspace".into());
         }
         if self.layout == Layout::Workspaces && !self.may_enter(&attributes.user, cluster) {
@@ -176,7 +205,7 @@ impl Core {
         let ClusterScope::One(cluster) = &attributes.cluster else {
             return Decision::NoOpinion(String::new());
         };
-        if in_scope(&attributes.user, cluster) && self.rbac.permits(self, cluster, attributes) {
+        if self.rbac.permits(self, cluster, attributes) {
             Decision::Allow
         } else {
             Decision::NoOpinion(String::new())
@@ -191,6 +220,7 @@ impl Core {
             target: Target::Path("/".into()),
         };
         user.in_group("system:kcp:workspace:access")
+            || lives_in(user, cluster)
             || self.rbac.permits(self, cluster, &attributes)
     }
 
@@ -243,4 +273,40 @@ fn compile(core: &Core, cluster: &ClusterName) -> Index {
         }
     }
     index
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn confined(name: &str, scope: &str) -> UserInfo {
+        let group = format!("{SCOPE_GROUP_PREFIX}{scope}");
+        UserInfo::new(name, &["system:serviceaccounts", &group])
+    }
+
+    fn name_in(user: &UserInfo, cluster: &str) -> Option<String> {
+        identity_in(user, &ClusterName::new(cluster)).map(|user| user.name.clone())
+    }
+
+    #[test]
+    fn a_service_account_is_itself_at_home_and_another_elsewhere() {
+        let robot = confined("system:serviceaccount:ns:robot", "abc");
+        let home = ClusterName::new("abc");
+        assert_eq!(identity_in(&robot, &home).as_deref(), Some(&robot));
+        assert!(lives_in(&robot, &home));
+        let abroad = ClusterName::new("abcd");
+        let foreign = identity_in(&robot, &abroad).expect("somebody").into_owned();
+        assert_eq!(foreign.name, "system:kcp:serviceaccount:abc:ns:robot");
+        assert_eq!(foreign.groups, ["system:authenticated"]);
+        assert!(!lives_in(&robot, &abroad) && !lives_in(&foreign, &home));
+    }
+
+    #[test]
+    fn a_confined_certificate_is_nobody_elsewhere_and_an_unconfined_one_the_same_everywhere() {
+        let ann = confined("ann", "abc");
+        assert_eq!(name_in(&ann, "abc").as_deref(), Some("ann"));
+        assert_eq!(name_in(&ann, "xyz"), None);
+        let bob = UserInfo::new("bob", &[]);
+        assert_eq!(name_in(&bob, "xyz").as_deref(), Some("bob"));
+    }
 }

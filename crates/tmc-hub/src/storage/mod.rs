@@ -32,6 +32,7 @@ use crate::identities::Signer;
 use crate::keys;
 use crate::lifecycle::Trigger;
 use crate::rbac::Rbac;
+use crate::tokens::{self, Keys};
 
 /// What selectors need of an object, taken from it once when it is written or loaded.
 #[derive(Debug, Default)]
@@ -40,6 +41,8 @@ pub struct Extracted {
     pub labels: BTreeMap<String, String>,
     /// Whether the object is marked for deletion.
     pub deleting: bool,
+    /// Whether it refers to owners.
+    pub owned: bool,
 }
 
 impl Extracted {
@@ -56,6 +59,8 @@ impl Extracted {
             labels: BTreeMap<String, String>,
             #[serde(rename = "deletionTimestamp")]
             deletion_timestamp: Option<serde::de::IgnoredAny>,
+            #[serde(rename = "ownerReferences")]
+            owner_references: Option<serde::de::IgnoredAny>,
         }
         let envelope = serde_json::from_slice::<Envelope>(bytes);
         envelope.map_or_else(
@@ -63,6 +68,7 @@ impl Extracted {
             |envelope| Self {
                 labels: envelope.metadata.labels,
                 deleting: envelope.metadata.deletion_timestamp.is_some(),
+                owned: envelope.metadata.owner_references.is_some(),
             },
         )
     }
@@ -94,6 +100,9 @@ pub struct Core {
     pub(crate) layout: Layout,
     pub(crate) triggers: tokio::sync::mpsc::UnboundedSender<Trigger>,
     pub(crate) signer: Option<Arc<dyn Signer>>,
+    pub(crate) tokens: Keys,
+    /// Dropped with the hub: tells tasks that wait for something else.
+    pub(crate) alive: tokio::sync::watch::Sender<()>,
     pub(crate) base_url: Arc<dyn Fn() -> String + Send + Sync>,
 }
 
@@ -221,6 +230,9 @@ impl ResourceStore for HubStore {
         let place = Place::of(request)?;
         if crate::reviews::is_review(&place.definition.gvk) {
             return self.0.review(&place, object);
+        }
+        if tokens::is_token_request(&place) {
+            return self.0.request_token(&place, name, object, options);
         }
         if !place.subresource.is_empty() {
             return Err(ApiError::method_not_allowed(format!(

@@ -3,10 +3,12 @@
 
 use serde_json::{Value, json};
 use tmc_apimachinery::definition::ResourceDefinition;
-use tmc_apimachinery::meta::meta;
+use tmc_apimachinery::meta::{add_finalizer, meta, remove_finalizer};
+use tmc_apimachinery::options::Propagation;
 use tmc_apimachinery::status::{ApiError, Cause, Result};
 
 use super::{Core, Layout, Place};
+use crate::garbage::{FOREGROUND, ORPHAN};
 
 /// Namespaces that cannot be deleted.
 const PERMANENT_NAMESPACES: [&str; 2] = ["default", "kcp-system"];
@@ -229,6 +231,44 @@ pub(super) fn check_deletable(place: &Place, name: &str) -> Result<()> {
     Ok(())
 }
 
+/// Says in the finalizers what is to become of dependents: as the caller wants it, else as finalizers
+/// that are there already say it, else as the kind has it. Says whether that changed anything.
+pub(super) fn set_propagation(
+    definition: &ResourceDefinition,
+    object: &mut Value,
+    wanted: Option<Propagation>,
+) -> bool {
+    let has = |name| meta(object).has_finalizer(name);
+    let present = match (has(ORPHAN), has(FOREGROUND)) {
+        (true, _) => Some(Propagation::Orphan),
+        (_, true) => Some(Propagation::Foreground),
+        _ => None,
+    };
+    let default = if orphans_by_default(definition) {
+        Propagation::Orphan
+    } else {
+        Propagation::Background
+    };
+    let propagation = wanted.or(present).unwrap_or(default);
+    let mut changed = false;
+    for (name, meant) in [
+        (ORPHAN, Propagation::Orphan),
+        (FOREGROUND, Propagation::Foreground),
+    ] {
+        changed |= if propagation == meant {
+            add_finalizer(object, name)
+        } else {
+            remove_finalizer(object, name)
+        };
+    }
+    changed
+}
+
+/// Kinds that are older than garbage collection keep what their clients expect.
+fn orphans_by_default(definition: &ResourceDefinition) -> bool {
+    is(definition, "", "ReplicationController") || is(definition, "batch", "Job")
+}
+
 /// Marks an object for deletion; the second time changes nothing.
 pub(super) fn mark_deleted(definition: &ResourceDefinition, object: &mut Value, now: &str) {
     if !meta(object).deletion_timestamp().is_empty() {
@@ -245,7 +285,7 @@ pub(super) fn mark_deleted(definition: &ResourceDefinition, object: &mut Value, 
 }
 
 /// Whether nothing holds an object that is marked for deletion.
-pub(super) fn deletion_complete(definition: &ResourceDefinition, object: &Value) -> bool {
+pub(crate) fn deletion_complete(definition: &ResourceDefinition, object: &Value) -> bool {
     let held_by_content = is_namespace(definition)
         && object
             .pointer("/spec/finalizers")

@@ -189,9 +189,10 @@ impl Core {
             let mut new = old.clone();
             let marked = !meta(&old).deletion_timestamp().is_empty();
             let now = timestamp(self.environment.now());
+            let moved = strategy::set_propagation(&place.definition, &mut new, options.propagation);
             strategy::mark_deleted(&place.definition, &mut new, &now);
             let gone = strategy::deletion_complete(&place.definition, &new);
-            if options.dry_run || (marked && !gone) {
+            if options.dry_run || (marked && !gone && !moved) {
                 let object = Object::from_value(&new);
                 return Ok(if gone {
                     Deleted::Gone(object)
@@ -219,7 +220,8 @@ impl Core {
         Err(ApiError::stale(&resource, name))
     }
 
-    /// Hands a write to the writer; the revision goes into the object before it is encoded.
+    /// Hands a write to the writer; the revision goes into the object before it is encoded. Goes on
+    /// in a task of its own: what depends on a write must learn of it even if the caller has gone.
     pub(crate) async fn commit(
         self: &Arc<Self>,
         key: tmc_store::Key,
@@ -231,22 +233,28 @@ impl Core {
             object["metadata"]["resourceVersion"] = revision.to_string().into();
             let labels = meta(&object).labels();
             let deleting = !meta(&object).deletion_timestamp().is_empty();
-            (
-                Object::from_value(&object).bytes,
-                Extracted { labels, deleting },
-            )
+            let owned = !meta(&object).owner_references().is_empty();
+            let extracted = Extracted {
+                labels,
+                deleting,
+                owned,
+            };
+            (Object::from_value(&object).bytes, extracted)
         });
-        let event = self
-            .store
-            .commit(Mutation {
+        let core = self.clone();
+        let work = tokio::spawn(async move {
+            let mutation = Mutation {
                 key,
                 expect,
                 encode,
                 delete,
-            })
-            .await?;
-        self.committed(&event);
-        Ok(event)
+            };
+            let event = core.store.commit(mutation).await?;
+            core.committed(&event);
+            Ok(event)
+        });
+        // It fails only while the runtime shuts down.
+        work.await.unwrap_or(Err(CommitError::Closed))
     }
 
     /// Everything that depends on a write, after it is durable.

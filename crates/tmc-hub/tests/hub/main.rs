@@ -3,7 +3,9 @@
 
 mod access;
 mod certificates;
+mod garbage;
 mod lifecycle;
 mod objects;
 mod support;
+mod tokens;
 mod watch;

@@ -1,13 +1,14 @@
 //! A hub in memory and clients of it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tmc_apimachinery::GroupVersionResource;
 use tmc_apimachinery::admission::AdmitAll;
 use tmc_apimachinery::user::{GROUP_MASTERS, UserInfo};
-use tmc_hub::environment::SystemEnvironment;
+use tmc_hub::environment::{Environment, SystemEnvironment};
 use tmc_hub::storage::{Extracted, Layout, Store};
 use tmc_hub::{Hub, HubOptions};
 use tmc_runtime::{Connection, ResourceClient};
@@ -43,23 +44,44 @@ pub(crate) async fn start() -> TestHub {
 }
 
 pub(crate) async fn start_with(layout: Layout) -> TestHub {
+    start_at(layout, Arc::new(SystemEnvironment)).await
+}
+
+/// A clock that is ahead of the machine's by as many seconds as a test wants.
+#[derive(Default)]
+pub(crate) struct AheadClock(pub(crate) AtomicI64);
+
+impl Environment for AheadClock {
+    fn now(&self) -> jiff::Timestamp {
+        let ahead = self.0.load(Ordering::SeqCst);
+        jiff::Timestamp::now() + jiff::SignedDuration::from_secs(ahead)
+    }
+
+    fn uid(&self) -> String {
+        SystemEnvironment.uid()
+    }
+}
+
+pub(crate) async fn start_at(layout: Layout, environment: Arc<dyn Environment>) -> TestHub {
     let engine = Box::new(tmc_store::engine::Memory::default());
     let store = Store::open(engine, |_, value| Extracted::of(value), Default::default()).unwrap();
     let ca =
         CertificateAuthority::generate("ca", Validity::starting_now(Duration::from_secs(9999)));
     let hub = Hub::start(HubOptions {
         store,
-        environment: Arc::new(SystemEnvironment),
+        environment,
         admission: Arc::new(AdmitAll),
         layout,
         everywhere: tmc_api::crd::crds(),
         signer: Some(Arc::new(TestSigner(ca.unwrap()))),
+        token_keys: None,
         base_url: Arc::new(|| "https://hub.example".to_owned()),
     })
     .await
     .unwrap();
     let server = Server::builder(VersionInfo::new(36, "v1.36.2"))
         .surface(Arc::new(hub.clone()))
+        .tokens(hub.service_account_tokens())
         .build();
     TestHub { hub, server }
 }
@@ -76,6 +98,36 @@ impl TestHub {
         let service = self.server.service().with_identity(InProcessIdentity(user));
         let client = Connection::in_process(service).client(path);
         ResourceClient::new(client, GroupVersionResource::new(group, version, resource))
+    }
+
+    /// As the bearer of a token.
+    pub(crate) fn bearer(
+        &self,
+        token: &str,
+        path: &str,
+        group: &str,
+        version: &str,
+        resource: &str,
+    ) -> ResourceClient {
+        let connection = Connection::in_process(self.server.service())
+            .with_bearer(token)
+            .unwrap();
+        let gvr = GroupVersionResource::new(group, version, resource);
+        ResourceClient::new(connection.client(path), gvr)
+    }
+
+    /// Sends an object to a path as the administrator.
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Result<Value, kube::Error> {
+        let user = UserInfo::new("admin", &[GROUP_MASTERS]);
+        let service = self.server.service().with_identity(InProcessIdentity(user));
+        let request = http::Request::post(path)
+            .header("content-type", "application/json")
+            .body(serde_json::to_vec(body).unwrap())
+            .unwrap();
+        Connection::in_process(service)
+            .client("")
+            .request(request)
+            .await
     }
 
     /// As the administrator.

@@ -10,7 +10,7 @@ use tmc_apimachinery::user::{GROUP_CONTROLLERS, UserInfo};
 use tmc_apimachinery::{ClusterName, GroupVersionResource};
 use tmc_controllers::Handle;
 use tmc_hub::storage::{Extracted, Layout, Store as ObjectStore};
-use tmc_hub::{Hub, HubOptions, Signer};
+use tmc_hub::{Hub, HubOptions, KeyVault, Signer};
 use tmc_runtime::{Connection, ResourceClient};
 use tmc_server::surface::InProcessIdentity;
 use tmc_server::{Server, VersionInfo};
@@ -35,6 +35,8 @@ pub struct CoreOptions {
     pub engine: Box<dyn Engine>,
     /// Signs client certificates; without one, requests stay pending.
     pub signer: Option<Arc<dyn Signer>>,
+    /// Keeps the keys of ServiceAccount tokens; without one, tokens end with the process.
+    pub token_keys: Option<Arc<dyn KeyVault>>,
     /// `https://host:port` under which others reach the hub.
     pub url: String,
     /// Where the hub listens: members are never looked for there.
@@ -66,11 +68,13 @@ impl Core {
         let url = options.url.clone();
         let store = open_store(options.engine, &*around)?;
         let stop = CancellationToken::new();
-        let hub = start_hub(&store, options.signer, &url, &*around).await?;
+        let issuers = (options.signer, options.token_keys);
+        let hub = start_hub(&store, issuers, &url, &*around).await?;
         let registry = Arc::default();
         let server = Server::builder(VersionInfo::new(MINOR, version()))
             .registry(Arc::clone(&registry))
             .surface(Arc::new(hub.clone()))
+            .tokens(hub.service_account_tokens())
             .stop(stop.clone())
             .build();
         let runtime = as_part(&server, &*around, Part::Controllers, "controllers");
@@ -163,7 +167,7 @@ fn open_store(engine: Box<dyn Engine>, around: &dyn Surroundings) -> Result<Obje
 
 async fn start_hub(
     store: &ObjectStore,
-    signer: Option<Arc<dyn Signer>>,
+    (signer, token_keys): (Option<Arc<dyn Signer>>, Option<Arc<dyn KeyVault>>),
     url: &str,
     around: &dyn Surroundings,
 ) -> Result<Hub> {
@@ -176,6 +180,7 @@ async fn start_hub(
         layout: Layout::Workspaces,
         everywhere: tmc_api::crd::crds(),
         signer,
+        token_keys,
         base_url: Arc::new(move || base_url.clone()),
     })
     .await?;

@@ -77,6 +77,7 @@ impl Embedded {
         let core = Core::start(CoreOptions {
             engine: options.engine,
             signer: Some(Arc::new(authority.clone())),
+            token_keys: Some(authority.token_keys()),
             url: url.clone(),
             listening: vec![address],
             sync_resources: options.sync_resources,

@@ -1,4 +1,5 @@
-//! Simulated members of this process, reached by a made-up host name and a secret token.
+//! Simulated members of this process, reached by a made-up host name and a token: the
+//! administrator's, or one that the member itself issued.
 
 use std::collections::HashMap;
 
@@ -18,12 +19,14 @@ struct Known {
 }
 
 /// The simulated members by host name. Whoever can write a Secret can name a host, so a member is
-/// reached only with its token, which is made up at its start.
+/// reached with full rights only with the token that is made up at its start. Any other token is the
+/// member's to judge, as the token of one of its ServiceAccounts.
 #[derive(Default)]
 pub struct Members(RwLock<HashMap<String, Known>>);
 
 impl Members {
-    /// Makes a member reachable; returns a kubeconfig for it.
+    /// Makes a member reachable; returns a kubeconfig for it. The connection has full rights, unless a
+    /// request carries a token.
     pub fn add(&self, name: &str, connection: Connection, authority: &Authority) -> String {
         let token = format!(
             "{}{}",
@@ -62,6 +65,7 @@ impl SimulatedMembers for Members {
         let known = members.get(host)?;
         match credential {
             Credential::Token(token) if *token == known.token => Some(known.connection.clone()),
+            Credential::Token(token) => known.connection.with_bearer(token).ok(),
             _ => None,
         }
     }

@@ -5,4 +5,5 @@ mod commands;
 mod flow;
 mod several;
 mod support;
+mod tokens;
 mod view;
