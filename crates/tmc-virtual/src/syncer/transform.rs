@@ -296,45 +296,43 @@ fn other_targets(upstream: &Value, target: &TargetKeys) -> Vec<TargetKeys> {
         .collect()
 }
 
+/// The one target that is left when `others` are all that remain: it must run the object, and have
+/// said so with its finalizer.
+fn heir<'a>(upstream: &Value, others: &'a [TargetKeys]) -> Option<&'a TargetKeys> {
+    let [one] = others else { return None };
+    let owns = meta(upstream)
+        .finalizers()
+        .contains(&one.finalizer.as_str());
+    (owns && one.sees(upstream)).then_some(one)
+}
+
 /// The target is done with the object: its state goes. If exactly one other target is left running
-/// it, that one's report becomes the object's own; if none is, nobody vouches for what was
-/// promoted, so it goes as well.
+/// it, that one's report becomes the object's own. What only the leaving target vouched for goes
+/// with it, so that nobody reads the status of a copy that is no more.
 fn remove(upstream: &Value, target: &TargetKeys) -> Result<Vec<Write>> {
     let mut object = upstream.clone();
     let others = other_targets(upstream, target);
-    let fields = summarized(upstream)?;
-    let heir = match others.as_slice() {
-        [one]
-            if one.sees(upstream)
-                && meta(upstream)
-                    .finalizers()
-                    .contains(&one.finalizer.as_str()) =>
-        {
-            Some(one)
-        }
-        _ => None,
+    let own = recorded(upstream, &target.diff)?;
+    let heir = heir(upstream, &others);
+    let mut inherited = match heir {
+        Some(heir) => recorded(upstream, &heir.diff)?,
+        None => Map::new(),
     };
-    if let Some(heir) = heir {
-        let mut reported = recorded(upstream, &heir.diff)?;
-        for field in fields.iter().filter(|f| f.promote) {
-            if let Some(value) = reported
-                .get(&field.path)
-                .filter(|v| *v != PROMOTED)
-                .cloned()
-            {
+    for field in summarized(upstream)?.iter().filter(|f| f.promote) {
+        match inherited.get(&field.path).cloned() {
+            Some(value) if value == PROMOTED => {}
+            Some(value) => {
                 set_path(&mut object, &field.path, Some(value));
-                reported.insert(field.path.clone(), PROMOTED.into());
+                inherited.insert(field.path.clone(), PROMOTED.into());
             }
+            None if is_orphaned(own.get(&field.path), &others) => {
+                set_path(&mut object, &field.path, None);
+            }
+            None => {}
         }
-        record(&mut object, &heir.diff, &reported);
-    } else if others.is_empty() {
-        let own = recorded(upstream, &target.diff)?;
-        for field in fields
-            .iter()
-            .filter(|f| own.get(&f.path).is_some_and(|v| v == PROMOTED))
-        {
-            set_path(&mut object, &field.path, None);
-        }
+    }
+    if let Some(heir) = heir {
+        record(&mut object, &heir.diff, &inherited);
     }
     remove_label(&mut object, &target.state);
     remove_finalizer(&mut object, &target.finalizer);
@@ -346,13 +344,36 @@ fn remove(upstream: &Value, target: &TargetKeys) -> Result<Vec<Write>> {
     ] {
         remove_annotation(&mut object, annotation);
     }
+    forget_vanished(&mut object, &others);
     Ok(writes(upstream, object))
+}
+
+/// Whether the object's own value of a field stands on the report of a leaving target alone: it is
+/// that report, or it was made of that report and of nobody's who stays. (What is left by several
+/// others is theirs to be summarised anew.)
+fn is_orphaned(reported: Option<&Value>, others: &[TargetKeys]) -> bool {
+    reported.is_some_and(|value| value == PROMOTED || others.len() < 2)
+}
+
+/// Drops reports of targets that the object is no longer assigned to: one that vanished without
+/// taking its leave may have left a mark of promotion, and must not find another target's report
+/// under it when it returns.
+fn forget_vanished(object: &mut Value, assigned: &[TargetKeys]) {
+    let Some(annotations) = object
+        .pointer_mut("/metadata/annotations")
+        .and_then(Value::as_object_mut)
+    else {
+        return;
+    };
+    annotations.retain(|key, _| {
+        !key.starts_with(keys::DIFF_PREFIX) || assigned.iter().any(|target| target.diff == *key)
+    });
 }
 
 /// The target reports: promoted into the object while it is alone, recorded beside it otherwise.
 fn report(upstream: &Value, body: &Value, target: &TargetKeys, part: Part) -> Result<Vec<Write>> {
     let mut object = upstream.clone();
-    let others = other_targets(upstream, target);
+    let mut others = other_targets(upstream, target);
     let alone = others.is_empty();
     let fields = summarized(upstream)?;
     let mut own = recorded(upstream, &target.diff)?;
@@ -372,12 +393,17 @@ fn report(upstream: &Value, body: &Value, target: &TargetKeys, part: Part) -> Re
             (Some(value), false) => {
                 own.insert(field.path.clone(), value);
             }
-            (None, _) => {
-                own.remove(&field.path);
+            (None, promoted) => {
+                // Said before and said no more: then the object says it no more either.
+                if own.remove(&field.path).is_some() && promoted {
+                    set_path(&mut object, &field.path, None);
+                }
             }
         }
     }
     record(&mut object, &target.diff, &own);
+    others.push(target.clone());
+    forget_vanished(&mut object, &others);
     if part == Part::Main {
         add_finalizer(&mut object, &target.finalizer);
     }
@@ -444,3 +470,7 @@ pub(crate) fn is_race(error: &ApiError) -> bool {
 #[cfg(test)]
 #[path = "transform_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "transform_laws.rs"]
+mod laws;

@@ -3,13 +3,13 @@ use serde_json::{Value, json};
 
 use super::*;
 
-const URL: &str = "https://hub/clusters/a";
+pub(super) const URL: &str = "https://hub/clusters/a";
 
-fn deployments() -> GroupResource {
+pub(super) fn deployments() -> GroupResource {
     GroupResource::new("apps", "deployments")
 }
 
-fn upstream(targets: &[&str]) -> Value {
+pub(super) fn upstream(targets: &[&str]) -> Value {
     let mut object = json!({
         "apiVersion": "apps/v1", "kind": "Deployment",
         "metadata": {"name": "web", "namespace": "shop", "resourceVersion": "7",
@@ -24,7 +24,7 @@ fn upstream(targets: &[&str]) -> Value {
     object
 }
 
-fn applied(upstream: &Value, writes: &[Write]) -> Value {
+pub(super) fn applied(upstream: &Value, writes: &[Write]) -> Value {
     let mut object = upstream.clone();
     for write in writes {
         match write {
