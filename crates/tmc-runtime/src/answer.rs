@@ -2,10 +2,12 @@
 
 use bytes::Bytes;
 use http::{Response, StatusCode, header};
+use http_body::Body as HttpBody;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use kube::client::Body;
 use serde_json::Value;
 use tmc_apimachinery::{ApiError, Cause, GroupResource, Reason};
+use tower::BoxError;
 
 use crate::client::Error;
 
@@ -25,6 +27,15 @@ pub(crate) async fn check(response: Response<Body>) -> Result<Response<Body>, Er
     if response.status().is_success() {
         return Ok(response);
     }
+    Err(error_of(response).await)
+}
+
+/// The error that an answer carries.
+pub(crate) async fn error_of<B>(response: Response<B>) -> Error
+where
+    B: HttpBody<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
     let (parts, body) = response.into_parts();
     let retry_after = parts
         .headers
@@ -35,10 +46,14 @@ pub(crate) async fn check(response: Response<Body>) -> Result<Response<Body>, Er
     let bytes = collect(body, MAX_ERROR).await.unwrap_or_default();
     let mut error = decode(parts.status, &bytes);
     error.retry_after = error.retry_after.or(retry_after);
-    Err(error.into())
+    error.into()
 }
 
-async fn collect(body: Body, limit: usize) -> Result<Bytes, Error> {
+async fn collect<B>(body: B, limit: usize) -> Result<Bytes, Error>
+where
+    B: HttpBody<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
     match Limited::new(body, limit).collect().await {
         Ok(all) => Ok(all.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(Error::Transport(format!(

@@ -3,11 +3,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
-use http::{Method, Request, Response, Uri};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
+use hyper_util::rt::TokioIo;
 use kube::client::Body;
 use parking_lot::Mutex;
 use tmc_apimachinery::ClusterName;
@@ -15,6 +17,7 @@ use tower::{BoxError, ServiceExt};
 
 use crate::https::{Dialer, Endpoint, HttpsTransport, SystemDialer};
 use crate::lease::{ENDED, Fence};
+use crate::{Error, answer};
 
 /// Clients kept per connection; the least recently asked for goes first. A client in use elsewhere
 /// lives on.
@@ -24,6 +27,12 @@ type Answer = Response<UnsyncBoxBody<bytes::Bytes, BoxError>>;
 type Transport =
     Arc<dyn Fn(Request<Body>) -> BoxFuture<'static, Result<Answer, BoxError>> + Send + Sync>;
 
+/// A connection that speaks another protocol now.
+pub type Upgraded = TokioIo<hyper::upgrade::Upgraded>;
+
+/// How long a server may take to agree to another protocol.
+const UPGRADE_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// One API server, reached over one shared transport (a pool, or a service in this process).
 /// Cheap to clone.
 #[derive(Clone)]
@@ -31,6 +40,8 @@ pub struct Connection(Arc<Inner>);
 
 struct Inner {
     transport: Transport,
+    /// Sends requests that ask for another protocol; none in this process.
+    upgrades: Option<Arc<HttpsTransport>>,
     base_path: String,
     clients: Mutex<Clients>,
 }
@@ -82,13 +93,15 @@ impl Connection {
         B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        Self::over(String::new(), move |request| {
+        let transport = move |request: Request<Body>| {
             let answer = service.clone().oneshot(request);
-            Box::pin(async move {
+            let answer: BoxFuture<'static, Result<Answer, BoxError>> = Box::pin(async move {
                 let response = answer.await.map_err(Into::into)?;
                 Ok(response.map(|body| body.map_err(Into::into).boxed_unsync()))
-            })
-        })
+            });
+            answer
+        };
+        Self::over(String::new(), None, transport)
     }
 
     /// Over HTTPS as a kubeconfig says (its current context unless named). The path of the
@@ -115,21 +128,59 @@ impl Connection {
     /// # Errors
     /// A sentence naming the part of the endpoint that cannot be used.
     pub fn https(endpoint: &Endpoint, dialer: Arc<dyn Dialer>) -> Result<Self, crate::Error> {
-        let transport = Arc::new(HttpsTransport::new(endpoint, dialer)?);
-        Ok(Self::over(
-            endpoint.base_path().to_owned(),
-            move |request| {
-                let transport = Arc::clone(&transport);
-                Box::pin(async move {
-                    let response = transport.send(request).await?;
-                    Ok(response.map(|body| body.map_err(Into::into).boxed_unsync()))
-                })
-            },
-        ))
+        let https = Arc::new(HttpsTransport::new(endpoint, dialer)?);
+        let base_path = endpoint.base_path().to_owned();
+        let upgrades = Some(Arc::clone(&https));
+        Ok(Self::over(base_path, upgrades, move |request| {
+            let https = Arc::clone(&https);
+            Box::pin(async move {
+                let response = https.send(request).await?;
+                Ok(response.map(|body| body.map_err(Into::into).boxed_unsync()))
+            })
+        }))
+    }
+
+    /// Whether the server can be asked to speak another protocol: not in this process.
+    pub fn can_upgrade(&self) -> bool {
+        self.0.upgrades.is_some()
+    }
+
+    /// Asks the server to speak another protocol: GET of `path` (from the root) with these headers,
+    /// on an HTTP/1.1 connection of its own. Gives the headers of the answer and the connection.
+    ///
+    /// # Errors
+    /// [`Error::Api`] for any answer but 101; [`Error::Transport`] if there is none.
+    pub async fn upgrade(
+        &self,
+        path: &str,
+        headers: HeaderMap,
+    ) -> Result<(HeaderMap, Upgraded), Error> {
+        let Some(https) = &self.0.upgrades else {
+            let why = "a server in this process speaks HTTP only".to_owned();
+            return Err(Error::Transport(why));
+        };
+        let mut request = Request::get(path)
+            .body(Body::empty())
+            .map_err(|error| Error::Transport(format!("not a request: {error}")))?;
+        *request.headers_mut() = headers;
+        let failed = |error: BoxError| Error::Transport(answer::chain(&*error));
+        let agreed = async {
+            let response = https.send_upgrade(request).await.map_err(failed)?;
+            if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                return Err(answer::error_of(response).await);
+            }
+            let headers = response.headers().clone();
+            let io = hyper::upgrade::on(response).await;
+            Ok((headers, TokioIo::new(io.map_err(|e| failed(e.into()))?)))
+        };
+        tokio::time::timeout(UPGRADE_TIMEOUT, agreed)
+            .await
+            .unwrap_or_else(|_| Err(Error::Transport("the server did not answer in time".into())))
     }
 
     fn over(
         base_path: String,
+        upgrades: Option<Arc<HttpsTransport>>,
         transport: impl Fn(Request<Body>) -> BoxFuture<'static, Result<Answer, BoxError>>
         + Send
         + Sync
@@ -138,6 +189,7 @@ impl Connection {
         let clients = Mutex::default();
         Self(Arc::new(Inner {
             transport: Arc::new(transport),
+            upgrades,
             base_path,
             clients,
         }))
@@ -149,7 +201,8 @@ impl Connection {
     #[must_use]
     pub fn fenced(&self, fence: &Fence) -> Self {
         let (inner, fence) = (Arc::clone(&self.0.transport), fence.clone());
-        Self::over(self.0.base_path.clone(), move |request| {
+        // No session outlives a term, and none is part of one.
+        Self::over(self.0.base_path.clone(), None, move |request| {
             if matches!(*request.method(), Method::GET | Method::HEAD) {
                 return inner(request);
             }
@@ -285,8 +338,6 @@ impl Hub {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn echo() -> Connection {

@@ -356,6 +356,8 @@ pub(crate) struct HttpsTransport {
     authority: Authority,
     requests: Client<HttpsConnector<DialService>, Body>,
     watches: Client<HttpsConnector<DialService>, Body>,
+    /// HTTP/1.1 only, and every connection for one request.
+    upgrades: Client<HttpsConnector<DialService>, Body>,
     token: Token,
 }
 
@@ -376,7 +378,7 @@ impl HttpsTransport {
             })?),
             None => None,
         };
-        let pool = || {
+        let connector = |upgrades: bool| {
             let builder = hyper_rustls::HttpsConnectorBuilder::new()
                 .with_tls_config(tls.clone())
                 .https_only();
@@ -386,29 +388,59 @@ impl HttpsTransport {
                 }
                 None => builder,
             };
-            let connector = builder
-                .enable_all_versions()
-                .wrap_connector(DialService(Arc::clone(&dialer)));
+            let dialer = DialService(Arc::clone(&dialer));
+            if upgrades {
+                builder.enable_http1().wrap_connector(dialer)
+            } else {
+                builder.enable_all_versions().wrap_connector(dialer)
+            }
+        };
+        let pool = || {
             Client::builder(TokioExecutor::new())
                 .timer(TokioTimer::new())
                 .pool_timer(TokioTimer::new())
                 .pool_idle_timeout(Duration::from_secs(90))
                 .http2_keep_alive_interval(Duration::from_secs(30))
                 .http2_keep_alive_timeout(Duration::from_secs(15))
-                .build(connector)
+                .build(connector(false))
         };
         Ok(Self {
             authority: endpoint.authority.clone(),
             requests: pool(),
             watches: pool(),
+            upgrades: Client::builder(TokioExecutor::new())
+                .pool_max_idle_per_host(0)
+                .http1_max_buf_size(16 * 1024)
+                .build(connector(true)),
             token,
         })
     }
 
+    /// Sends a request that asks for another protocol.
+    pub(crate) async fn send_upgrade(
+        &self,
+        request: Request<Body>,
+    ) -> Result<Response<hyper::body::Incoming>, BoxError> {
+        let request = self.address(request)?;
+        Ok(self.upgrades.request(request).await?)
+    }
+
     pub(crate) async fn send(
         &self,
-        mut request: Request<Body>,
+        request: Request<Body>,
     ) -> Result<Response<hyper::body::Incoming>, BoxError> {
+        let request = self.address(request)?;
+        let watch = request.uri().query().is_some_and(|query| {
+            query
+                .split('&')
+                .any(|pair| pair == "watch=true" || pair == "watch=1")
+        });
+        let pool = if watch { &self.watches } else { &self.requests };
+        Ok(pool.request(request).await?)
+    }
+
+    /// Adds where the request goes and who sends it.
+    fn address(&self, mut request: Request<Body>) -> Result<Request<Body>, BoxError> {
         let mut parts = std::mem::take(request.uri_mut()).into_parts();
         parts.scheme = Some(Scheme::HTTPS);
         parts.authority = Some(self.authority.clone());
@@ -421,13 +453,7 @@ impl HttpsTransport {
         if let Some(token) = self.token.header()? {
             headers.insert(AUTHORIZATION, token);
         }
-        let watch = request.uri().query().is_some_and(|query| {
-            query
-                .split('&')
-                .any(|pair| pair == "watch=true" || pair == "watch=1")
-        });
-        let pool = if watch { &self.watches } else { &self.requests };
-        Ok(pool.request(request).await?)
+        Ok(request)
     }
 }
 

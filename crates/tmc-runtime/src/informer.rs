@@ -69,6 +69,13 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Informer<T> {
         self
     }
 
+    /// Sets how many objects are listed at once (500): what a page costs in memory.
+    #[must_use]
+    pub fn page_size(mut self, objects: u32) -> Self {
+        self.params.limit = objects;
+        self
+    }
+
     /// Sets the source of randomness for retries.
     #[must_use]
     pub fn jitter(mut self, jitter: Jitter) -> Self {
