@@ -179,6 +179,13 @@ pub struct SessionConfig {
     /// How often to look at everything again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resync_period: Option<Span>,
+    /// Pod Security level of namespaces in the member.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_security: Option<String>,
+    /// Changes whenever the list `resources` does: the agent asks for it again. Has no other
+    /// meaning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<String>,
 }
 
 /// A ping arrived.

@@ -47,7 +47,7 @@ impl TargetId {
 /// The resources that a member serves, as group, version and plural resource.
 pub type ServedApis = std::collections::BTreeSet<tmc_apimachinery::GroupVersionResource>;
 
-/// Totals of a member's nodes, as its agent reported them.
+/// Totals of a member's nodes and pods, as its agent reported them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct NodeTotals {
     /// What they have.
@@ -56,14 +56,18 @@ pub struct NodeTotals {
     pub allocatable: ResourceList,
     /// How many there are.
     pub nodes: Option<NodeCounts>,
+    /// What pods request of it; `None` if the agent did not see all of them.
+    pub requested: Option<ResourceList>,
+    /// How many pods have not ended, if it was told.
+    pub pods: Option<u64>,
 }
 
 /// Most resources of a node that are kept: an agent is not trusted to stop by itself.
 const MAX_RESOURCES: usize = 64;
 
 impl NodeTotals {
-    /// Reads `capacity` and `allocatable` of a report; `None` if it has neither. What is no amount,
-    /// or negative, is left out.
+    /// Reads the totals of a report; `None` if it has neither `capacity` nor `allocatable`. What is
+    /// no amount, or negative, is left out.
     pub fn from_report(report: &serde_json::Value) -> Option<Self> {
         let list = |field: &str| -> Option<ResourceList> {
             let amounts = report
@@ -81,6 +85,18 @@ impl NodeTotals {
             capacity: capacity.unwrap_or_default(),
             allocatable: allocatable.unwrap_or_default(),
             nodes: counts(report),
+            requested: list("requested"),
+            pods: report.get("pods").and_then(serde_json::Value::as_u64),
+        })
+    }
+
+    /// Whether the nodes are others than before. What their pods request changes all the time and
+    /// is no news.
+    fn differs(&self, before: Option<&Self>) -> bool {
+        before.is_none_or(|before| {
+            self.capacity != before.capacity
+                || self.allocatable != before.allocatable
+                || self.nodes != before.nodes
         })
     }
 }
@@ -121,6 +137,10 @@ pub trait LiveBeats: Send + Sync + 'static {
     fn wake_on_next(&self, target: &TargetId);
     /// Drops what is known of a target that does not exist any more.
     fn forget(&self, target: &TargetId);
+    /// How many sessions of exactly this target's replicas are open now.
+    fn sessions(&self, _: &TargetId) -> u32 {
+        0
+    }
     /// Sets who is woken.
     fn on_wake(&self, wake: OnWake);
 }
@@ -129,6 +149,8 @@ pub trait LiveBeats: Send + Sync + 'static {
 #[derive(Default)]
 pub struct Beats {
     last: Mutex<HashMap<TargetId, Known>>,
+    /// Open sessions, of targets that have any.
+    sessions: Mutex<HashMap<TargetId, u32>>,
     wake: RwLock<Option<OnWake>>,
 }
 
@@ -160,13 +182,36 @@ impl Beats {
             let totals_before = before.and_then(|before| before.totals.clone());
             beat.apis = beat.apis.or_else(|| apis_before.clone());
             beat.totals = beat.totals.or_else(|| totals_before.clone());
-            let news = !known.quiet || beat.apis != apis_before || beat.totals != totals_before;
+            let totals = beat.totals.as_deref();
+            let others = totals.is_some_and(|totals| totals.differs(totals_before.as_deref()));
+            let news = !known.quiet || beat.apis != apis_before || others;
             known.quiet = true;
             known.beat = Some(beat);
             news
         };
+        if news {
+            self.wake(target);
+        }
+    }
+
+    /// Notes how many sessions of a target are open.
+    pub fn set_sessions(&self, target: &TargetId, open: u32) {
+        let before = {
+            let mut sessions = self.sessions.lock();
+            if open == 0 {
+                sessions.remove(target)
+            } else {
+                sessions.insert(target.clone(), open)
+            }
+        };
+        if before.unwrap_or(0) != open {
+            self.wake(target);
+        }
+    }
+
+    fn wake(&self, target: &TargetId) {
         let wake = self.wake.read().clone();
-        if let Some(wake) = wake.filter(|_| news) {
+        if let Some(wake) = wake {
             wake(target);
         }
     }
@@ -188,6 +233,10 @@ impl LiveBeats for Beats {
 
     fn forget(&self, target: &TargetId) {
         self.last.lock().remove(target);
+    }
+
+    fn sessions(&self, target: &TargetId) -> u32 {
+        self.sessions.lock().get(target).copied().unwrap_or(0)
     }
 
     fn on_wake(&self, wake: OnWake) {
@@ -399,9 +448,34 @@ mod tests {
         ] {
             assert_eq!(counts(&serde_json::json!({"nodes": nodes})), None);
         }
+        assert_eq!((totals.requested, totals.pods), (None, None));
+        let report =
+            serde_json::json!({"allocatable": {}, "requested": {"cpu": "1500m"}, "pods": 7});
+        let totals = NodeTotals::from_report(&report).unwrap();
+        assert_eq!(totals.requested.unwrap()["cpu"].milli_value(), 1500);
+        assert_eq!(totals.pods, Some(7));
         assert_eq!(
             NodeTotals::from_report(&serde_json::json!({"apis": []})),
             None
+        );
+    }
+
+    #[test]
+    fn sessions_are_counted_by_exact_target_and_only_a_change_is_news() {
+        let beats = Beats::new();
+        let woken = Arc::new(Mutex::new(0));
+        let count = Arc::clone(&woken);
+        beats.on_wake(Arc::new(move |_| *count.lock() += 1));
+        let target = TargetId::new(&ClusterName::new("c"), "t", "u");
+        for open in [1, 1, 2, 0, 0] {
+            beats.set_sessions(&target, open);
+            assert_eq!(beats.sessions(&target), open);
+        }
+        assert_eq!(*woken.lock(), 3);
+        beats.set_sessions(&target, 1);
+        assert_eq!(
+            beats.sessions(&TargetId::new(&ClusterName::new("c"), "t", "v")),
+            0
         );
     }
 
@@ -439,6 +513,18 @@ mod tests {
         );
         beats.record(&target, beat(40, None));
         assert_eq!(*woken.lock(), 3, "the one waited for");
+        let busy = |pods| Beat {
+            totals: Some(Arc::new(NodeTotals {
+                pods: Some(pods),
+                ..NodeTotals::default()
+            })),
+            ..beat(50, None)
+        };
+        beats.record(&target, busy(1));
+        assert_eq!(*woken.lock(), 4, "the first totals");
+        beats.record(&target, busy(2));
+        assert_eq!(*woken.lock(), 4, "pods come and go");
+        assert_eq!(beats.last(&target).unwrap().totals.unwrap().pods, Some(2));
         let other = TargetId {
             uid: "v".into(),
             ..target.clone()

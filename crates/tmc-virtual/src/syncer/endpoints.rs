@@ -14,7 +14,7 @@ use super::targets::TargetId;
 const SKEW: Duration = Duration::from_secs(10);
 
 /// A beat that was accepted.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Beat {
     /// When it arrived, by our clock.
     pub received: Timestamp,
@@ -33,6 +33,9 @@ pub trait BeatSink: Send + Sync {
     /// # Errors
     /// 422 when the sequence does not rise.
     fn beat(&self, target: &TargetId, beat: Beat) -> Result<Duration>;
+
+    /// Learns how many `connect` sessions of a target are open now. Must not block.
+    fn sessions(&self, target: &TargetId, open: u32);
 }
 
 #[derive(Deserialize)]
@@ -82,8 +85,7 @@ pub(super) fn read_beat(body: &[u8], target: &TargetId, now: Timestamp) -> Resul
     let Some(sent) = sent else {
         return invalid(Cause::required("sentAt", "an RFC 3339 time"));
     };
-    let skew = jiff::SignedDuration::try_from(SKEW).unwrap_or_default();
-    if sent.duration_since(now) > skew {
+    if is_from_the_future(sent, now) {
         let why = "it lies in the future: check the clocks of hub and member";
         return invalid(Cause::invalid("sentAt", &json!(beat.sent_at), why));
     }
@@ -93,6 +95,12 @@ pub(super) fn read_beat(body: &[u8], target: &TargetId, now: Timestamp) -> Resul
         sequence: beat.sequence,
         report: beat.report,
     })
+}
+
+/// Whether an agent's time is further ahead of ours than clocks differ.
+pub(super) fn is_from_the_future(sent: Timestamp, now: Timestamp) -> bool {
+    let skew = jiff::SignedDuration::try_from(SKEW).unwrap_or_default();
+    sent.duration_since(now) > skew
 }
 
 /// The answer to a beat.

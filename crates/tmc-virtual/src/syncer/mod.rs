@@ -2,6 +2,7 @@
 
 mod api_set;
 mod endpoints;
+mod session;
 mod storage;
 mod surface;
 mod targets;
@@ -9,6 +10,7 @@ pub mod transform;
 
 pub use api_set::Definitions;
 pub use endpoints::{Beat, BeatSink};
+pub use session::Sessions;
 pub use surface::{
     BY_SECRET, ClusterView, SyncAccess, SyncerDependencies, SyncerWorkspace, secret_index,
 };

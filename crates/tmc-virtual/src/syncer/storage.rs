@@ -40,11 +40,22 @@ pub(super) struct SyncerStore {
     pub entitled: Arc<dyn Entitled>,
 }
 
+/// How somebody stands to a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// May sync it.
+    Entitled,
+    /// May not, or nobody could say.
+    Refused,
+    /// There is no such target any more, or another one has its name.
+    Gone,
+}
+
 /// Whether somebody may still look at a target's view.
 #[async_trait]
 pub(super) trait Entitled: Send + Sync {
-    /// False once the target is gone or has another uid, or the permission was taken away.
-    async fn is_entitled(&self, user: &UserInfo, target: &TargetId) -> bool;
+    /// How the user stands to the target now.
+    async fn standing(&self, user: &UserInfo, target: &TargetId) -> Standing;
 }
 
 /// How often a running watch asks whether it may go on.
@@ -52,7 +63,7 @@ const ENTITLEMENT_CHECK: Duration = Duration::from_secs(2);
 
 /// Resolves when the watcher has lost the view.
 async fn lost(entitled: Arc<dyn Entitled>, user: UserInfo, target: TargetId) {
-    while entitled.is_entitled(&user, &target).await {
+    while entitled.standing(&user, &target).await == Standing::Entitled {
         tokio::time::sleep(ENTITLEMENT_CHECK).await;
     }
 }

@@ -1,28 +1,33 @@
 //! The workspace as an API surface: paths, authorization, endpoints.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use http::StatusCode;
-use http_body_util::{BodyExt, Full};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tmc_api::syncer::{MAX_FRAME, SUBPROTOCOL, SessionConfig};
+use tmc_api::time::Span;
+use tmc_api::workload::{SyncState, SyncedResource};
 use tmc_apimachinery::definition::ApiSet;
 use tmc_apimachinery::meta::meta;
-use tmc_apimachinery::status::{ApiError, Result};
+use tmc_apimachinery::status::{ApiError, Reason, Result};
 use tmc_apimachinery::user::{Attributes, Decision, UserInfo};
 use tmc_apimachinery::{ClusterName, ClusterScope, GroupVersionResource};
 use tmc_runtime::{Clock, ClusterKey, Hub, Store};
 use tmc_server::resource::ResourceStore;
+use tmc_server::respond::{self, json_response};
 use tmc_server::surface::{
     ApiSurface, RequestContext, Resolution, Resolved, Response, SpecialRequest,
 };
+use tmc_server::websocket;
 
 use super::api_set::{ApiSets, Definitions, resources};
 use super::endpoints::{BeatSink, beat_answer, read_beat, resource_row};
-use super::storage::{Entitled, Hidden, SyncerStore};
+use super::session::{Configured, Session, Sessions};
+use super::storage::{Entitled, Hidden, Standing, SyncerStore};
 use super::targets::{Domain, TargetId, TargetView, is_hosted};
 use super::transform::TargetKeys;
 use crate::url;
@@ -86,6 +91,9 @@ pub struct SyncerDependencies {
     pub access: Arc<dyn SyncAccess>,
     /// Where heartbeats go.
     pub beats: Arc<dyn BeatSink>,
+    /// Open sessions; whoever fills `targets` tells it of changes
+    /// ([`Sessions::target_changed`]).
+    pub sessions: Arc<Sessions>,
     /// URL of a logical cluster, for the view's `workspace-url` annotation.
     pub workspace_url: Arc<dyn Fn(&ClusterName) -> String + Send + Sync>,
     /// The time at which beats come in.
@@ -101,6 +109,7 @@ pub struct SyncerWorkspace {
     access: Arc<dyn SyncAccess>,
     beats: Arc<dyn BeatSink>,
     clock: Clock,
+    sessions: Arc<Sessions>,
 }
 
 struct NeverSynced(Store<ClusterView>);
@@ -130,13 +139,50 @@ struct Entitlements {
 
 #[async_trait]
 impl Entitled for Entitlements {
-    async fn is_entitled(&self, user: &UserInfo, target: &TargetId) -> bool {
-        let key = ClusterKey::new(&target.cluster, "", &target.name);
-        let current = self.targets.get(&key);
-        current.is_some_and(|current| current.uid() == target.uid)
-            && (is_hosted(user, target)
-                || self.access.may_sync(user, target).await == Decision::Allow)
+    async fn standing(&self, user: &UserInfo, target: &TargetId) -> Standing {
+        if current(&self.targets, target).is_none() {
+            return Standing::Gone;
+        }
+        let allowed =
+            is_hosted(user, target) || self.access.may_sync(user, target).await == Decision::Allow;
+        if allowed {
+            Standing::Entitled
+        } else {
+            Standing::Refused
+        }
     }
+}
+
+/// The SyncTarget with exactly this identity.
+fn current(targets: &Store<TargetView>, target: &TargetId) -> Option<Arc<TargetView>> {
+    let key = ClusterKey::new(&target.cluster, "", &target.name);
+    targets.get(&key).filter(|found| found.uid() == target.uid)
+}
+
+/// What sessions are configured with: the target's own settings, and a mark of what it syncs.
+struct FromTargets(Store<TargetView>);
+
+impl Configured for FromTargets {
+    fn config(&self, target: &TargetId) -> Option<SessionConfig> {
+        let view = current(&self.0, target)?;
+        let mut hasher = DefaultHasher::new();
+        resources(accepted(&view)).hash(&mut hasher);
+        Some(SessionConfig {
+            resources: Some(format!("{:016x}", hasher.finish())),
+            ..view.config()
+        })
+    }
+}
+
+/// The resources that a target accepted, in their first version.
+fn accepted(target: &TargetView) -> impl Iterator<Item = GroupVersionResource> {
+    let synced = target.synced().iter();
+    synced
+        .filter(|r| r.state == SyncState::Accepted)
+        .filter_map(|r| {
+            let version = r.versions.first()?;
+            Some(GroupVersionResource::new(&r.group, version, &r.resource))
+        })
 }
 
 impl SyncerWorkspace {
@@ -150,6 +196,7 @@ impl SyncerWorkspace {
             access,
             beats,
             clock,
+            sessions,
             workspace_url,
         } = dependencies;
         let hidden = Arc::new(NeverSynced(clusters.clone()));
@@ -169,50 +216,33 @@ impl SyncerWorkspace {
             access,
             beats,
             clock,
+            sessions,
         }
     }
 
     fn domain(&self, path: &url::SyncerPath) -> Option<Domain> {
-        let key = ClusterKey {
-            cluster: path.cluster.clone(),
-            namespace: String::new(),
-            name: path.name.clone(),
-        };
-        let target = self.targets.get(&key)?;
-        if target.uid() != path.uid {
-            tracing::info!(target = %path.name, cluster = %path.cluster, "a syncer asked with the uid of another SyncTarget");
-            return None;
-        }
-        let accepted = target
-            .synced()
-            .iter()
-            .filter(|r| r.state == tmc_api::workload::SyncState::Accepted);
-        let accepted = accepted.filter_map(|r| {
-            Some(GroupVersionResource::new(
-                &r.group,
-                r.versions.first()?,
-                &r.resource,
-            ))
-        });
         let id = TargetId {
             cluster: path.cluster.clone(),
             name: path.name.clone(),
             uid: path.uid.clone(),
         };
+        let Some(target) = current(&self.targets, &id) else {
+            tracing::info!(target = %path.name, cluster = %path.cluster, "a syncer asked for a SyncTarget that is not there, or has another uid");
+            return None;
+        };
         let keys = TargetKeys::new(&tmc_api::hashes::sync_target_key(
             id.cluster.as_str(),
             &id.name,
         ));
-        let resources = resources(accepted);
-        let undecided = |r: &tmc_api::workload::SyncedResource| {
-            r.state == tmc_api::workload::SyncState::Pending
-        };
+        let resources = resources(accepted(&target));
+        let undecided = |r: &SyncedResource| r.state == SyncState::Pending;
         let evaluated = !target.synced().is_empty() && !target.synced().iter().any(undecided);
         Some(Domain {
             target: id,
             keys,
             resources,
             evaluated,
+            interval: target.config().heartbeat_interval.map(Span::duration),
         })
     }
 
@@ -226,13 +256,45 @@ impl SyncerWorkspace {
                "metadata": {}, "items": rows})
     }
 
+    /// Opens a session; the answer is the end of the HTTP side.
+    fn connect(
+        &self,
+        domain: &Domain,
+        user: &UserInfo,
+        request: &SpecialRequest,
+    ) -> Result<Response> {
+        let accepted = websocket::accept(request, SUBPROTOCOL, MAX_FRAME)?;
+        let slot = self.sessions.reserve(&domain.target, self.beats.clone());
+        let slot = slot.ok_or_else(|| {
+            let mut error = ApiError::new(
+                Reason::TooManyRequests,
+                "this SyncTarget has too many sessions already: run fewer syncer replicas",
+            );
+            error.retry_after = Some(10);
+            error
+        })?;
+        let session = Session {
+            target: domain.target.clone(),
+            user: user.clone(),
+            credentials: accepted.credentials(),
+            slot,
+            beats: self.beats.clone(),
+            entitled: self.store.entitled.clone(),
+            configured: Arc::new(FromTargets(self.targets.clone())),
+            clock: self.clock.clone(),
+            stop: accepted.stop(),
+        };
+        Ok(accepted.start(move |socket| session.run(socket)))
+    }
+
     fn endpoint(&self, domain: &Domain, name: &str, request: &SpecialRequest) -> Result<Value> {
         match (name, &request.method) {
             ("resources", &http::Method::GET) => Ok(self.answer_resources(domain)),
             ("heartbeat", &http::Method::POST) => {
                 let beat = read_beat(&request.body, &domain.target, self.clock.now())?;
                 let received = beat.received;
-                let mut next = self.beats.beat(&domain.target, beat)?;
+                let next = self.beats.beat(&domain.target, beat)?;
+                let mut next = domain.interval.unwrap_or(next);
                 if !domain.evaluated {
                     // What the agent reported is being looked at: it should ask again soon.
                     next = next.min(UNEVALUATED_INTERVAL);
@@ -250,17 +312,6 @@ impl SyncerWorkspace {
 
 fn domain_of(context: &RequestContext) -> Option<&Domain> {
     context.resolved.domain.as_ref()?.downcast_ref::<Domain>()
-}
-
-fn json_response(status: StatusCode, value: &Value) -> Response {
-    let body = Full::new(Bytes::from(value.to_string())).map_err(|never| match never {});
-    let mut response = http::Response::new(body.boxed_unsync());
-    *response.status_mut() = status;
-    let json = http::HeaderValue::from_static("application/json");
-    response
-        .headers_mut()
-        .insert(http::header::CONTENT_TYPE, json);
-    response
 }
 
 #[async_trait]
@@ -327,12 +378,12 @@ impl ApiSurface for SyncerWorkspace {
     ) -> Option<Response> {
         let name = context.resolved.path.strip_prefix(ENDPOINTS)?;
         let domain = domain_of(context)?;
-        Some(match self.endpoint(domain, name, request) {
-            Ok(value) => json_response(StatusCode::OK, &value),
-            Err(error) => {
-                let status = StatusCode::from_u16(error.code).unwrap_or(StatusCode::BAD_REQUEST);
-                json_response(status, &error.to_status())
-            }
-        })
+        let answer = match name {
+            "connect" => self.connect(domain, &context.user, request),
+            _ => self
+                .endpoint(domain, name, request)
+                .map(|value| json_response(StatusCode::OK, &value)),
+        };
+        Some(answer.unwrap_or_else(|error| respond::error_response(&error)))
     }
 }

@@ -1,6 +1,8 @@
 //! Which SyncTargets there are, and who speaks for them.
 
 use serde::Deserialize;
+use tmc_api::syncer::SessionConfig;
+use tmc_api::time::Span;
 use tmc_api::workload::SyncedResource;
 use tmc_apimachinery::user::UserInfo;
 use tmc_apimachinery::{ClusterName, GroupVersionResource};
@@ -29,6 +31,8 @@ pub(super) struct Domain {
     pub resources: Vec<GroupVersionResource>,
     /// Whether it has been decided what the target syncs.
     pub evaluated: bool,
+    /// Time between beats, if the target has one of its own.
+    pub interval: Option<std::time::Duration>,
 }
 
 /// The parts of a SyncTarget that the workspace reads.
@@ -37,7 +41,27 @@ pub struct TargetView {
     #[serde(default)]
     metadata: Metadata,
     #[serde(default)]
+    spec: Spec,
+    #[serde(default)]
     status: Status,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Spec {
+    #[serde(default)]
+    pod_security: Option<String>,
+    #[serde(default)]
+    syncer_config: SyncerConfig,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SyncerConfig {
+    #[serde(default)]
+    heartbeat_interval: Option<String>,
+    #[serde(default)]
+    resync_period: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -60,6 +84,21 @@ impl TargetView {
 
     pub(super) fn synced(&self) -> &[SyncedResource] {
         &self.status.synced_resources
+    }
+
+    /// What the target's agent is configured with, apart from its resources. What cannot be read is
+    /// left out, and so at the agent's default.
+    pub(super) fn config(&self) -> SessionConfig {
+        let span = |text: &Option<String>| {
+            let span = text.as_deref()?.parse::<Span>().ok()?;
+            (!span.is_zero()).then_some(span)
+        };
+        SessionConfig {
+            heartbeat_interval: span(&self.spec.syncer_config.heartbeat_interval),
+            resync_period: span(&self.spec.syncer_config.resync_period),
+            pod_security: self.spec.pod_security.clone(),
+            resources: None,
+        }
     }
 }
 
@@ -102,6 +141,23 @@ mod tests {
         ] {
             assert!(!is_hosted(&user, &other), "{other:?}");
         }
+    }
+
+    #[test]
+    fn an_agents_configuration_is_what_can_be_read_of_the_spec() {
+        let config = |spec: serde_json::Value| {
+            let view: TargetView =
+                serde_json::from_value(serde_json::json!({"spec": spec})).expect("a view");
+            view.config()
+        };
+        let all = config(serde_json::json!({"podSecurity": "restricted",
+            "syncerConfig": {"mode": "External", "heartbeatInterval": "5s", "resyncPeriod": "1h"}}));
+        assert_eq!(all.heartbeat_interval, Some(Span::seconds(5)));
+        assert_eq!(all.resync_period, Some(Span::seconds(3600)));
+        assert_eq!(all.pod_security.as_deref(), Some("restricted"));
+        let odd = config(serde_json::json!({"syncerConfig": {"heartbeatInterval": "0s"}}));
+        assert_eq!(odd, SessionConfig::default());
+        assert_eq!(config(serde_json::json!({})), SessionConfig::default());
     }
 
     #[test]

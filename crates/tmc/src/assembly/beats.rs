@@ -19,15 +19,19 @@ const INTERVAL: Duration = Duration::from_secs(10);
 pub struct Beats {
     /// What the controllers read.
     pub live: Arc<heartbeat::Beats>,
-    /// Last counter of the last replica of each target.
-    sequences: Mutex<HashMap<TargetId, (String, u64)>>,
+    /// Last counter of the latest replicas of each target, the newest last.
+    sequences: Mutex<HashMap<TargetId, Vec<(String, u64)>>>,
 }
+
+/// Replicas of a target whose counters are remembered.
+const REPLICAS: usize = 16;
 
 impl Beats {
     fn check_sequence(&self, target: &TargetId, beat: &Beat) -> Result<()> {
         let mut sequences = self.sequences.lock();
-        if let Some((identity, last)) = sequences.get(target)
-            && *identity == beat.identity
+        let replicas = sequences.entry(target.clone()).or_default();
+        let known = replicas.iter().position(|(id, _)| *id == beat.identity);
+        if let Some((identity, last)) = known.and_then(|at| replicas.get(at))
             && beat.sequence <= *last
         {
             let why = format!("it must rise: the last one of {identity} was {last}");
@@ -39,7 +43,10 @@ impl Beats {
                 vec![cause],
             ));
         }
-        sequences.insert(target.clone(), (beat.identity.clone(), beat.sequence));
+        if let Some(at) = known.or((replicas.len() >= REPLICAS).then_some(0)) {
+            replicas.remove(at);
+        }
+        replicas.push((beat.identity.clone(), beat.sequence));
         Ok(())
     }
 }
@@ -85,6 +92,10 @@ impl BeatSink for Beats {
         };
         self.live.record(&controllers_id(target), beat);
         Ok(INTERVAL)
+    }
+
+    fn sessions(&self, target: &TargetId, open: u32) {
+        self.live.set_sessions(&controllers_id(target), open);
     }
 }
 
@@ -141,5 +152,14 @@ mod tests {
         beats
             .beat(&target(), beat("b", 1, None))
             .expect("another replica");
+        let replayed = beats.beat(&target(), beat("a", 5, None));
+        assert_eq!(replayed.expect_err("still a replay").code, 422);
+        for n in 0..100 {
+            let replica = format!("r{n}");
+            beats
+                .beat(&target(), beat(&replica, 1, None))
+                .expect("one of many");
+        }
+        assert_eq!(beats.sequences.lock()[&target()].len(), REPLICAS);
     }
 }

@@ -1,4 +1,5 @@
-//! Hosted syncers: agents as supervised tasks of this process.
+//! Hosted syncers: agents as supervised tasks of this process. Between them and the hub there is no
+//! socket, so their sign of life is the POST `heartbeat`, not a session.
 
 use std::collections::HashMap;
 use std::sync::Arc;

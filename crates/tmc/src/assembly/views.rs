@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tmc_apimachinery::{ClusterName, GroupVersionResource};
 use tmc_runtime::{Clock, Hub, Informer, Jitter, ResourceClient};
 use tmc_virtual::syncer::{
-    BY_SECRET, BeatSink, ClusterView, Definitions, SyncAccess, SyncerDependencies, SyncerWorkspace,
-    TargetView, secret_index,
+    BY_SECRET, BeatSink, ClusterView, Definitions, Sessions, SyncAccess, SyncerDependencies,
+    SyncerWorkspace, TargetView, secret_index,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -37,7 +37,10 @@ pub fn syncer_workspace(settings: ViewSettings, stop: &CancellationToken) -> Syn
         let gvr = GroupVersionResource::new("workload.kcp.io", "v1alpha1", resource);
         ResourceClient::new(hub.wildcard(), gvr)
     };
-    let targets = Informer::<TargetView>::new(client("synctargets"), only.clone());
+    let sessions = Arc::new(Sessions::default());
+    let told = sessions.clone();
+    let targets = Informer::<TargetView>::new(client("synctargets"), only.clone())
+        .on_change(move |key, _| told.target_changed(key));
     let clusters =
         Informer::<ClusterView>::new(client("clusters"), only).index(BY_SECRET, secret_index);
     SyncerWorkspace::new(SyncerDependencies {
@@ -47,6 +50,7 @@ pub fn syncer_workspace(settings: ViewSettings, stop: &CancellationToken) -> Syn
         definitions: settings.definitions,
         access: settings.access,
         beats: settings.beats,
+        sessions,
         workspace_url: settings.workspace_url,
         clock: settings.clock,
     })

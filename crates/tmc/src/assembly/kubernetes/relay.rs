@@ -209,6 +209,11 @@ impl LiveBeats for Relay {
         others.quiet.remove(&heard);
     }
 
+    /// Of this replica: the lists say when a target was heard, not by how many ways.
+    fn sessions(&self, target: &TargetId) -> u32 {
+        self.local.sessions(target)
+    }
+
     fn on_wake(&self, wake: OnWake) {
         self.local.on_wake(wake.clone());
         *self.wake.write() = Some(wake);
@@ -238,6 +243,10 @@ impl BeatSink for Relayed {
         }
         self.relay.mine.lock().note(heard, at);
         Ok(next)
+    }
+
+    fn sessions(&self, target: &tmc_virtual::syncer::TargetId, open: u32) {
+        self.sink.sessions(target, open);
     }
 }
 
