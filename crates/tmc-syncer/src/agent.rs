@@ -7,6 +7,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 use serde_json::Value;
 use tmc_api::keys;
+use tmc_api::syncer::SessionConfig;
 use tmc_apimachinery::meta::{add_finalizer, meta, remove_finalizer};
 use tmc_apimachinery::{ClusterName, GroupVersionResource};
 use tmc_runtime::client::{DeleteParams, Error};
@@ -19,8 +20,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::mapping::{Target, downstream_key, upstream_name};
 use crate::namespaces::{self, Check};
+use crate::packed::{Packed, Present};
 use crate::places::Places;
-use crate::session::Session;
+use crate::session::{Listener, Session};
 use crate::spec::{Action, decide};
 use crate::{mutate, status};
 
@@ -29,8 +31,10 @@ const BY_NAMESPACE: &str = "namespace";
 const MANAGER: &str = "syncer";
 /// While an informer has not listed yet.
 const UNSYNCED_RETRY: Duration = Duration::from_millis(50);
-/// How often the member is looked at for the report.
-const REPORT_EVERY: Duration = Duration::from_secs(60);
+/// Time to take leave of the hub when the agent stops.
+const LEAVE_WITHIN: Duration = Duration::from_secs(2);
+/// Objects listed at once: what a page costs in memory while it is read.
+const PAGE: u32 = 100;
 /// While the member's namespace of the same name is going away.
 const NAMESPACE_RETRY: Duration = Duration::from_millis(500);
 
@@ -75,8 +79,8 @@ enum Work {
 
 /// One synced resource.
 struct Synced {
-    upstream: Store<Value>,
-    downstream: Store<Value>,
+    upstream: Store<Packed>,
+    downstream: Store<Packed>,
     stop: CancellationToken,
 }
 
@@ -85,9 +89,11 @@ struct Shared {
     options: AgentOptions,
     queue: WorkQueue<Work>,
     resources: RwLock<BTreeMap<GroupVersionResource, Arc<Synced>>>,
-    upstream_namespaces: Store<Value>,
-    namespaces: Store<Value>,
+    upstream_namespaces: Store<Present>,
+    namespaces: Store<Packed>,
     places: Arc<Places>,
+    /// Pod Security level of namespaces in the member, as last configured.
+    pod_security: RwLock<String>,
     /// Since when namespaces of the member have been without anything of either side.
     unused_since: Mutex<HashMap<String, Instant>>,
 }
@@ -114,14 +120,48 @@ impl Agent {
             let shared = worker.clone();
             async move { shared.work(work).await }
         });
-        let result = tokio::select! {
-            biased;
-            result = shared.beat(&stop) => result,
-            () = stop.cancelled() => Ok(()),
+        let session = Session {
+            upstream: shared.options.upstream.clone(),
+            downstream: shared.options.downstream.clone(),
+            target: shared.options.target.clone(),
+            identity: shared.options.identity.clone(),
+            listener: Following {
+                shared: shared.clone(),
+                stop: stop.clone(),
+            },
+            clock: shared.options.clock.clone(),
+            jitter: shared.options.jitter.clone(),
         };
+        let cut = async {
+            stop.cancelled().await;
+            tokio::time::sleep(LEAVE_WITHIN).await;
+        };
+        let result = tokio::select! {
+            result = session.run(&stop) => result,
+            () = cut => Ok(()),
+        };
+        drop(session);
         stop.cancel();
         while running.join_next().await.is_some() {}
         result
+    }
+}
+
+/// Passes on what the hub tells the agent.
+struct Following {
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+}
+
+impl Listener for Following {
+    fn resources(&self, wanted: &[GroupVersionResource]) {
+        self.shared.follow(wanted, &self.stop);
+    }
+
+    fn configure(&self, config: &SessionConfig) {
+        if let Some(level) = &config.pod_security {
+            self.shared.secure(level);
+        }
     }
 }
 
@@ -138,7 +178,8 @@ impl Shared {
         let target = options.target.clone();
         let changed = queue.clone();
         let upstream_namespaces =
-            Informer::<Value>::new(ResourceClient::new(view, namespaces_gvr()), None)
+            Informer::<Present>::new(ResourceClient::new(view, namespaces_gvr()), None)
+                .page_size(PAGE)
                 .on_change(move |key, _| {
                     changed.add(Work::Namespace(
                         target.downstream_namespace(&key.cluster, &key.name),
@@ -152,13 +193,14 @@ impl Shared {
         let namespaces = downstream_informer(&options, &namespaces_gvr())
             .on_change(move |key, change| {
                 if let Change::Applied { old: None, new } = change {
-                    learns.learn_from(new, &target);
+                    learns.learn_from(&new.read(), &target);
                     changed.add(Work::Copies(key.name.clone()));
                 }
                 changed.add(Work::Namespace(key.name.clone()));
             })
             .spawn(stop.clone());
         Self {
+            pod_security: RwLock::new(options.pod_security.clone()),
             options,
             queue,
             resources: RwLock::default(),
@@ -169,48 +211,17 @@ impl Shared {
         }
     }
 
-    /// Heartbeats, reports, and keeps the set of synced resources current.
-    async fn beat(self: &Arc<Self>, stop: &CancellationToken) -> Result<(), Error> {
-        let options = &self.options;
-        let mut session = Session::new(
-            &options.upstream,
-            &options.downstream,
-            &options.target,
-            &options.identity,
-            options.clock.clone(),
-        );
-        let mut reported_at: Option<Instant> = None;
-        loop {
-            let due = reported_at.is_none_or(|at| at.elapsed() >= REPORT_EVERY);
-            let report = if due { self.look(&session).await } else { None };
-            let interval = match session.beat(report.as_ref()).await {
-                Ok(interval) => {
-                    if report.is_some() {
-                        reported_at = Some(Instant::now());
-                    }
-                    interval
-                }
-                Err(error) if is_final(&error) => return Err(error),
-                Err(error) => {
-                    tracing::warn!(%error, "heartbeat not delivered");
-                    Duration::from_secs(1)
-                }
-            };
-            match session.resources().await {
-                Ok(resources) => self.follow(&resources, stop),
-                Err(error) => tracing::warn!(%error, "no list of resources"),
+    /// Namespaces of the member have this Pod Security level from now on.
+    fn secure(&self, level: &str) {
+        {
+            let mut current = self.pod_security.write();
+            if *current == level {
+                return;
             }
-            tokio::time::sleep(interval).await;
+            level.clone_into(&mut current);
         }
-    }
-
-    async fn look(&self, session: &Session) -> Option<Value> {
-        match session.report().await {
-            Ok(report) => Some(report),
-            Err(error) => {
-                tracing::warn!(%error, "the member cannot be looked at");
-                None
-            }
+        for (key, _) in self.namespaces.all() {
+            self.queue.add(Work::Namespace(key.name));
         }
     }
 
@@ -238,7 +249,8 @@ impl Shared {
             .upstream
             .client(&format!("{}/clusters/*", self.options.target.view_path()));
         let (queue, resource) = (self.queue.clone(), gvr.clone());
-        let upstream = Informer::<Value>::new(ResourceClient::new(view, gvr.clone()), None)
+        let upstream = Informer::<Packed>::new(ResourceClient::new(view, gvr.clone()), None)
+            .page_size(PAGE)
             .index(BY_NAMESPACE, |key, _| vec![home_value(key)])
             .on_change(move |key, _| queue.add(Work::Object(resource.clone(), key.clone())))
             .jitter(self.options.jitter.clone())
@@ -295,13 +307,13 @@ impl Shared {
             return Ok(Flow::RequeueAfter(UNSYNCED_RETRY));
         }
         let target = &self.options.target;
-        let mut view = synced.upstream.get(key).map(|view| (*view).clone());
+        let mut view = synced.upstream.get(key).map(|view| view.read());
         let at = downstream_key(target, &gvr.resource, key);
         self.places.learn(&at.namespace, key);
-        let copy = synced.downstream.get(&at);
+        let copy = synced.downstream.get(&at).map(|copy| copy.read());
         loop {
             let desired = |view: &Value| mutate::desired(view, &gvr.resource, key, target);
-            match decide(view.as_ref(), copy.as_deref(), desired, target) {
+            match decide(view.as_ref(), copy.as_ref(), desired, target) {
                 Action::AddFinalizer => match self.add_finalizer(gvr, key, view.take()).await? {
                     // The answer is the newest view: go on with it instead of waiting for the event.
                     Some(newer) => view = Some(newer),
@@ -317,7 +329,7 @@ impl Shared {
                     return settled(client.delete(&at.namespace, &at.name, &only).await);
                 }
                 Action::RemoveFinalizer => return self.remove_finalizer(gvr, key, view).await,
-                Action::Nothing => return self.report(gvr, key, view, copy.as_deref()).await,
+                Action::Nothing => return self.report(gvr, key, view, copy.as_ref()).await,
             }
         }
     }
@@ -388,19 +400,20 @@ impl Shared {
             &options.target,
             &key.cluster,
             &key.namespace,
-            &options.pod_security,
+            &self.pod_security.read().clone(),
         );
         let name = meta(&desired).name();
-        let mut found = self.namespaces.get(&member_key("", name));
+        let known = self.namespaces.get(&member_key("", name));
+        let mut found = known.map(|namespace| namespace.read());
         if found.is_none() {
             // The informer sees only what carries our label; a stranger's has to be asked for.
             found = match self.member(&namespaces_gvr()).get("", name).await {
-                Ok(namespace) => Some(Arc::new(namespace)),
+                Ok(namespace) => Some(namespace),
                 Err(error) if error.is_not_found() => None,
                 Err(error) => return Err(error),
             };
         }
-        match namespaces::check(&desired, found.as_deref()) {
+        match namespaces::check(&desired, found.as_ref()) {
             Check::Fine => Ok(true),
             Check::Wait => Ok(false),
             Check::Foreign(why) => Err(Error::Transport(why)),
@@ -447,6 +460,7 @@ impl Shared {
             self.forget_place(name);
             return Ok(Flow::Done);
         };
+        let namespace = namespace.read();
         let Some((cluster, upstream)) = self.options.target.upstream_namespace(&namespace) else {
             return Ok(Flow::Done);
         };
@@ -458,6 +472,11 @@ impl Shared {
         let going = !meta(&namespace).deletion_timestamp().is_empty();
         if going || self.upstream_namespaces.get(&key).is_some() {
             self.unused_since.lock().remove(name);
+            if !going {
+                // What was changed in the member, or is configured differently now, is repaired.
+                let object = ClusterKey::new(&key.cluster, &key.name, "");
+                self.ensure_namespace(&object).await?;
+            }
             return Ok(Flow::Done);
         }
         if self.holds_copies(name) {
@@ -515,11 +534,6 @@ impl Shared {
     }
 }
 
-/// Errors after which an agent has no business any more.
-fn is_final(error: &Error) -> bool {
-    matches!(error.code(), Some(401 | 403 | 404 | 409))
-}
-
 /// A conflict or a vanished object means that a newer event is on its way.
 fn settled<T>(result: Result<T, Error>) -> Outcome {
     match result {
@@ -543,14 +557,17 @@ fn member_key(namespace: &str, name: &str) -> ClusterKey {
 }
 
 /// Watches what carries this target's label in the member.
-fn downstream_informer(options: &AgentOptions, gvr: &GroupVersionResource) -> Informer<Value> {
+fn downstream_informer(options: &AgentOptions, gvr: &GroupVersionResource) -> Informer<Packed> {
     let client = ResourceClient::new(options.downstream.base_client(), gvr.clone());
     let label = format!(
         "{}={}",
         keys::DOWNSTREAM_CLUSTER_LABEL,
         options.target.key()
     );
-    Informer::<Value>::new(client, Some(ClusterName::new(ClusterName::ROOT)))
+    let cluster = ClusterName::new(ClusterName::ROOT);
+    let informer = Informer::<Packed>::new(client, Some(cluster));
+    informer
         .labels(&label)
+        .page_size(PAGE)
         .jitter(options.jitter.clone())
 }

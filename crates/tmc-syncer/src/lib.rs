@@ -6,17 +6,23 @@
 //!                  ├─▶ queue ─▶ decide() ───┤
 //! member informers ┘   (pure: spec, status) └──▶ view: finalizer, /status
 //! ```
+//! The agent's sign of life is a WebSocket session with the hub ([`Agent::run`]); a Hosted agent,
+//! which runs in the hub's own process, posts heartbeats instead.
+//!
 //! Decisions are functions of what both sides look like now; every pass with the same inputs writes
 //! nothing. What was applied is recorded on the member's object itself, so a restart re-sends
 //! nothing that has not changed.
 
 pub mod agent;
+mod connect;
 pub mod discovery;
 pub mod mapping;
 pub mod mutate;
 pub mod namespaces;
+mod packed;
 mod places;
-pub mod session;
+mod report;
+mod session;
 pub mod spec;
 pub mod status;
 

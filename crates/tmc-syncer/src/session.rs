@@ -1,77 +1,395 @@
-//! Heartbeats with the agent's report of the member.
+//! The agent's sign of life: a `connect` session where the hub has one, POSTs of `heartbeat` where
+//! it has not (a hub in the same process has no socket; a hub of another make may refuse).
+//!
+//! Either way it is told what to sync and delivers the report of the member, and ends only when the
+//! hub says that the agent has no business any more.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use tmc_api::syncer::{AgentFrame, Hello, HubFrame, MAX_FRAME, Ping, SessionConfig, Welcome};
+use tmc_api::time::MilliTime;
 use tmc_apimachinery::GroupVersionResource;
-use tmc_apimachinery::quantity::Quantity;
-use tmc_runtime::client::{Error, ListParams, get_path, post_path};
-use tmc_runtime::{Clock, Connection, ResourceClient};
+use tmc_apimachinery::status::{ApiError, Reason};
+use tmc_runtime::client::{Error, get_path, post_path};
+use tmc_runtime::jitter::{Jitter, exponential};
+use tmc_runtime::{Clock, Connection};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
 
-use crate::discovery::served_apis;
+use crate::connect::{Ended, Link};
 use crate::mapping::Target;
+use crate::report;
 
 /// Where the syncer endpoints are, below a target's root.
 const ENDPOINTS: &str = "/apis/syncer.kcp.io/v1alpha1";
+/// How often the member is looked at; sooner again after a failure.
+const REPORT_EVERY: Duration = Duration::from_secs(60);
+const REPORT_RETRY: Duration = Duration::from_secs(5);
+/// How long the first beat waits for the first report.
+const FIRST_REPORT: Duration = Duration::from_secs(2);
+/// Beats, until the hub says otherwise.
+const INTERVAL: Duration = Duration::from_secs(10);
+/// How long beats are POSTed before a session is tried again.
+const POST_FOR: Duration = Duration::from_secs(60);
+/// Back-off between sessions.
+const FIRST_RETRY: Duration = Duration::from_millis(500);
+const LAST_RETRY: Duration = Duration::from_secs(30);
+/// A session that lasted this long was a good one.
+const GOOD_SESSION: Duration = Duration::from_secs(60);
+/// Time for the hub's welcome, and for its list of resources.
+const ANSWER_WITHIN: Duration = Duration::from_secs(15);
+/// Time for the close frame after a revocation.
+const CLOSE_WITHIN: Duration = Duration::from_secs(2);
+/// Intervals without a word after which the hub counts as gone.
+const MISSED: u32 = 3;
 
-/// Speaks for one agent.
-pub struct Session {
-    upstream: kube::Client,
-    downstream: Connection,
-    target: Target,
-    identity: String,
-    sequence: u64,
-    clock: Clock,
+/// What the hub tells the agent.
+pub(crate) trait Listener: Send + Sync {
+    /// The resources to sync, sorted.
+    fn resources(&self, wanted: &[GroupVersionResource]);
+    /// What is configured; what is absent stays as it is.
+    fn configure(&self, config: &SessionConfig);
 }
 
-impl Session {
-    /// A session of an agent that calls itself `identity`.
-    pub fn new(
-        upstream: &Connection,
-        downstream: &Connection,
-        target: &Target,
-        identity: &str,
-        clock: Clock,
-    ) -> Self {
-        Self {
-            upstream: upstream.client(&target.view_path()),
-            downstream: downstream.clone(),
-            target: target.clone(),
-            identity: identity.to_owned(),
-            sequence: 0,
-            clock,
+/// Speaks for one agent.
+pub(crate) struct Session<L> {
+    pub upstream: Connection,
+    pub downstream: Connection,
+    pub target: Target,
+    /// How this replica calls itself.
+    pub identity: String,
+    pub listener: L,
+    /// The time that beats say.
+    pub clock: Clock,
+    pub jitter: Jitter,
+}
+
+/// The latest report; marked as changed while it has not been delivered.
+type Reports = watch::Receiver<Option<Arc<Value>>>;
+
+impl<L: Listener> Session<L> {
+    /// Keeps the agent alive on the hub until `stop` is cancelled.
+    ///
+    /// # Errors
+    /// When the hub says that this SyncTarget is gone or has another uid (404, 409), or that the
+    /// agent may not sync it (401, 403). Everything else is retried for ever.
+    pub(crate) async fn run(&self, stop: &CancellationToken) -> Result<(), Error> {
+        let (sender, reports) = watch::channel(None);
+        tokio::select! {
+            biased;
+            ended = self.keep(reports, stop) => ended,
+            never = self.observe(&sender) => match never {},
         }
     }
 
-    /// Sends one beat; returns how long to wait until the next.
-    ///
-    /// # Errors
-    /// 409 when the SyncTarget has another uid by now: this agent has no business any more.
-    pub async fn beat(&mut self, report: Option<&Value>) -> Result<Duration, Error> {
+    /// Looks at the member again and again.
+    async fn observe(
+        &self,
+        reports: &watch::Sender<Option<Arc<Value>>>,
+    ) -> std::convert::Infallible {
+        loop {
+            let wait = match report::observe(&self.downstream, &self.clock).await {
+                Ok(report) => {
+                    reports.send_replace(Some(Arc::new(report)));
+                    REPORT_EVERY
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the member cannot be looked at");
+                    REPORT_RETRY
+                }
+            };
+            sleep(self.jitter.stretch(wait, 10)).await;
+        }
+    }
+
+    async fn keep(&self, mut reports: Reports, stop: &CancellationToken) -> Result<(), Error> {
+        let hub = self.upstream.client(&self.target.view_path());
+        let mut talk = Talk {
+            session: self,
+            hub,
+            sequence: 0,
+        };
+        // The first beat is best one with a report: what is synced depends on it.
+        let _ = timeout(FIRST_REPORT, reports.wait_for(Option::is_some)).await;
+        reports.mark_changed();
+        let mut failures = 0;
+        while !stop.is_cancelled() {
+            let started = Instant::now();
+            let ended = match talk.connect().await {
+                Ok((link, welcome)) => talk.hold(link, &welcome, &mut reports, stop).await,
+                Err(Ended::Lost(why)) => Err(Ended::Lost(why)),
+                // Whatever the hub has against a session, the answer to a beat says what it means.
+                Err(Ended::Final(error)) => {
+                    tracing::debug!(%error, "no session: beats are posted");
+                    talk.post(&mut reports, stop).await.map_err(Ended::Final)
+                }
+            };
+            match ended {
+                Ok(()) => failures = 0,
+                Err(Ended::Final(error)) => return Err(error),
+                Err(Ended::Lost(why)) => {
+                    if started.elapsed() > GOOD_SESSION {
+                        failures = 0;
+                    }
+                    let wait = exponential(FIRST_RETRY, LAST_RETRY, failures);
+                    let wait = self.jitter.stretch(wait, 100);
+                    failures += 1;
+                    tracing::warn!(why, ?wait, "the session with the hub is lost");
+                    tokio::select! {
+                        biased;
+                        () = stop.cancelled() => {}
+                        () = sleep(wait) => {}
+                    }
+                }
+            }
+            // The hub may be another process by now, which knows nothing.
+            reports.mark_changed();
+        }
+        Ok(())
+    }
+}
+
+/// What goes on between an agent and its hub.
+struct Talk<'a, L> {
+    session: &'a Session<L>,
+    hub: kube::Client,
+    /// Rises with every beat, whatever way it takes.
+    sequence: u64,
+}
+
+impl<L: Listener> Talk<'_, L> {
+    /// Opens a session. A hub that answers but wants no session is [`Ended::Final`].
+    async fn connect(&mut self) -> Result<(Link, Welcome), Ended> {
+        let upstream = &self.session.upstream;
+        if !upstream.can_upgrade() {
+            let why = "a hub in this process has no sockets";
+            return Err(Ended::Final(ApiError::method_not_allowed(why).into()));
+        }
+        let path = format!("{}{ENDPOINTS}/connect", self.session.target.view_path());
+        let mut link = match Link::open(upstream, &path).await {
+            Ok(link) => link,
+            Err(error @ Error::Api(_)) => return Err(Ended::Final(error)),
+            Err(Error::Transport(why)) => return Err(Ended::Lost(why)),
+        };
+        let hello = Hello {
+            uid: self.session.target.uid.clone(),
+            identity: self.session.identity.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            features: Vec::new(),
+        };
+        link.send(&AgentFrame::Hello(hello)).await?;
+        let welcome = async {
+            loop {
+                if let Some(HubFrame::Welcome(welcome)) = link.next().await? {
+                    return Ok::<_, Ended>(welcome);
+                }
+            }
+        };
+        let welcome = timeout(ANSWER_WITHIN, welcome).await;
+        let welcome = welcome.unwrap_or_else(|_| Err(Ended::lost("no welcome in time")))?;
+        tracing::info!(session = welcome.session, "connected to the hub");
+        Ok((link, welcome))
+    }
+
+    /// Holds a session to its end.
+    async fn hold(
+        &mut self,
+        link: Link,
+        welcome: &Welcome,
+        reports: &mut Reports,
+        stop: &CancellationToken,
+    ) -> Result<(), Ended> {
+        let mut held = Held {
+            interval: some(welcome.heartbeat_interval.duration()),
+            heard_at: Instant::now(),
+            leave_at: None,
+            revoked: None,
+            stale: true,
+        };
+        self.session.listener.configure(&welcome.config);
+        let ended = self.talk(&mut held, link, reports, stop).await;
+        match (ended, held.revoked) {
+            // The close code says it better, if it came.
+            (Err(Ended::Lost(_)), Some(reason)) => Err(Ended::Final(
+                ApiError::new(Reason::Unauthorized, reason).into(),
+            )),
+            (ended, _) => ended,
+        }
+    }
+
+    async fn talk(
+        &mut self,
+        held: &mut Held,
+        mut link: Link,
+        reports: &mut Reports,
+        stop: &CancellationToken,
+    ) -> Result<(), Ended> {
+        let mut ping_at = Instant::now();
+        loop {
+            if held.stale {
+                held.stale = !self.follow().await;
+            }
+            let silent = held.heard_at + held.interval.saturating_mul(MISSED);
+            let leave_at = held.leave_at.unwrap_or(silent);
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {
+                    link.leave().await;
+                    return Ok(());
+                }
+                Ok(()) = reports.changed() => {
+                    self.report(&mut link, reports).await?;
+                    ping_at = Instant::now();
+                }
+                () = sleep_until(ping_at) => {
+                    self.ping(&mut link).await?;
+                    // Early rather than late, and not all agents at once.
+                    let wait = held.interval.mul_f64(0.8);
+                    ping_at = Instant::now() + self.session.jitter.stretch(wait, 20);
+                }
+                () = sleep_until(leave_at) => {
+                    link.leave().await;
+                    return Err(Ended::lost(if held.leave_at.is_some() {
+                        "the hub asked to connect again"
+                    } else {
+                        "the hub said nothing for three intervals"
+                    }));
+                }
+                frame = link.next() => {
+                    held.heard_at = Instant::now();
+                    if let Some(frame) = frame? {
+                        self.hear(held, frame);
+                    }
+                }
+            }
+        }
+    }
+
+    fn hear(&self, held: &mut Held, frame: HubFrame) {
+        match frame {
+            HubFrame::Config(config) => {
+                if let Some(interval) = config.heartbeat_interval {
+                    held.interval = some(interval.duration());
+                }
+                self.session.listener.configure(&config);
+                held.stale = true;
+            }
+            HubFrame::Drain(drain) => {
+                let left = self
+                    .session
+                    .clock
+                    .now()
+                    .duration_until(drain.deadline.timestamp());
+                let left = Duration::try_from(left).unwrap_or_default().min(LAST_RETRY);
+                // Somewhere before the deadline, not all at it.
+                let half = self.session.jitter.stretch(left / 2, 100);
+                held.leave_at = Some(Instant::now() + half);
+            }
+            HubFrame::Revoke(revoke) => {
+                held.revoked = Some(revoke.reason);
+                held.leave_at = Some(Instant::now() + CLOSE_WITHIN);
+            }
+            HubFrame::Pong(_) | HubFrame::Welcome(_) | HubFrame::Unknown => {}
+        }
+    }
+
+    async fn ping(&mut self, link: &mut Link) -> Result<(), Ended> {
+        self.sequence += 1;
+        let ping = Ping {
+            sequence: self.sequence,
+            sent_at: MilliTime::new(self.session.clock.now()),
+        };
+        link.send(&AgentFrame::Ping(ping)).await
+    }
+
+    /// Delivers the latest report; one that no frame can hold is posted.
+    async fn report(&mut self, link: &mut Link, reports: &mut Reports) -> Result<(), Ended> {
+        let latest = reports.borrow_and_update().clone();
+        let Some(report) = latest else { return Ok(()) };
+        let mut frame = (*report).clone();
+        frame["type"] = "report".into();
+        let text = frame.to_string();
+        if text.len() <= MAX_FRAME {
+            return link.send_text(text).await;
+        }
+        match self.beat(Some(&report)).await {
+            Ok(_) => Ok(()),
+            Err(error) if is_final(&error) => Err(Ended::Final(error)),
+            Err(error) => Err(Ended::Lost(error.to_string())),
+        }
+    }
+
+    /// Posts beats for a while.
+    async fn post(&mut self, reports: &mut Reports, stop: &CancellationToken) -> Result<(), Error> {
+        let until = Instant::now() + self.session.jitter.stretch(POST_FOR, 50);
+        let mut undelivered = true;
+        loop {
+            let latest = reports.borrow_and_update().clone();
+            let latest = latest.filter(|_| undelivered);
+            let interval = match self.beat(latest.as_deref()).await {
+                Ok(interval) => {
+                    undelivered &= latest.is_none();
+                    interval
+                }
+                Err(error) if is_final(&error) => return Err(error),
+                Err(error) => {
+                    tracing::warn!(%error, "heartbeat not delivered");
+                    Duration::from_secs(1)
+                }
+            };
+            self.follow().await;
+            if Instant::now() >= until && self.session.upstream.can_upgrade() {
+                return Ok(());
+            }
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(()),
+                Ok(()) = reports.changed() => undelivered = true,
+                () = sleep(interval) => {}
+            }
+        }
+    }
+
+    /// Posts one beat; returns how long to wait until the next.
+    async fn beat(&mut self, report: Option<&Value>) -> Result<Duration, Error> {
         self.sequence += 1;
         let mut body = json!({
             "apiVersion": "syncer.kcp.io/v1alpha1", "kind": "SyncerHeartbeat",
-            "uid": self.target.uid, "identity": self.identity,
-            "sequence": self.sequence, "sentAt": millis(self.clock.now()),
+            "uid": self.session.target.uid, "identity": self.session.identity,
+            "sequence": self.sequence, "sentAt": millis(self.session.clock.now()),
         });
         if let Some(report) = report {
             body["report"] = report.clone();
         }
-        let answer = post_path(&self.upstream, &format!("{ENDPOINTS}/heartbeat"), &body).await?;
+        let answer = post_path(&self.hub, &format!("{ENDPOINTS}/heartbeat"), &body).await?;
         let answer: Value = serde_json::from_slice(&answer)
             .map_err(|e| Error::Transport(format!("the heartbeat's answer is no JSON: {e}")))?;
-        let next = answer["nextInterval"].as_str().and_then(parse_interval);
-        Ok(next.unwrap_or(Duration::from_secs(10)))
+        let next = answer["nextInterval"].as_str();
+        let next = next.and_then(|text| text.parse::<tmc_api::time::Span>().ok());
+        Ok(next.map_or(INTERVAL, |span| span.duration()))
     }
 
-    /// The resources to sync.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub async fn resources(&self) -> Result<Vec<GroupVersionResource>, Error> {
-        let bytes = get_path(&self.upstream, &format!("{ENDPOINTS}/resources")).await?;
+    /// Asks what to sync and passes it on; whether that went well.
+    async fn follow(&self) -> bool {
+        match timeout(ANSWER_WITHIN, self.resources()).await {
+            Ok(Ok(resources)) => {
+                self.session.listener.resources(&resources);
+                true
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "no list of resources");
+                false
+            }
+            Err(_) => false,
+        }
+    }
+
+    async fn resources(&self) -> Result<Vec<GroupVersionResource>, Error> {
+        let bytes = get_path(&self.hub, &format!("{ENDPOINTS}/resources")).await?;
         let list: Value = serde_json::from_slice(&bytes)
             .map_err(|e| Error::Transport(format!("the resource list is no JSON: {e}")))?;
         let text = |item: &Value, key: &str| item[key].as_str().unwrap_or_default().to_owned();
@@ -87,101 +405,34 @@ impl Session {
         all.dedup();
         Ok(all)
     }
+}
 
-    /// Looks at the member: its APIs, nodes and room.
-    ///
-    /// # Errors
-    /// When the member cannot be asked for its APIs. Nodes that may not be read are left out.
-    pub async fn report(&self) -> Result<Value, Error> {
-        let client = self.downstream.base_client();
-        let mut report = json!({
-            "apis": served_apis(&client).await?, "observedAt": millis(self.clock.now()),
-        });
-        let nodes = ResourceClient::new(client, GroupVersionResource::new("", "v1", "nodes"));
-        if let Ok(list) = nodes.list("", &ListParams::default()).await {
-            let nodes = list["items"].as_array().map_or(&[][..], Vec::as_slice);
-            let ready = nodes.iter().filter(|node| is_ready(node)).count();
-            report["nodes"] = json!({"total": nodes.len(), "ready": ready});
-            report["capacity"] = sum(nodes, "capacity");
-            report["allocatable"] = sum(nodes, "allocatable");
-        }
-        Ok(report)
+/// What a session that is held remembers.
+struct Held {
+    interval: Duration,
+    heard_at: Instant,
+    /// When to connect again, if the hub asked for it.
+    leave_at: Option<Instant>,
+    /// Why the hub wants no more of the agent, if it said so.
+    revoked: Option<String>,
+    /// The list of resources is to be asked for.
+    stale: bool,
+}
+
+/// An interval that is none is the default.
+fn some(interval: Duration) -> Duration {
+    if interval.is_zero() {
+        INTERVAL
+    } else {
+        interval
     }
 }
 
-fn is_ready(node: &Value) -> bool {
-    let conditions = node["status"]["conditions"]
-        .as_array()
-        .into_iter()
-        .flatten();
-    conditions
-        .into_iter()
-        .any(|c| c["type"] == "Ready" && c["status"] == "True")
+/// Errors after which an agent has no business any more.
+fn is_final(error: &Error) -> bool {
+    matches!(error.code(), Some(401 | 403 | 404 | 409))
 }
 
-/// Sums a resource list over nodes, exactly.
-fn sum(nodes: &[Value], list: &str) -> Value {
-    let mut totals: BTreeMap<String, Quantity> = BTreeMap::new();
-    for node in nodes {
-        for (resource, text) in node["status"][list].as_object().into_iter().flatten() {
-            let Some(Ok(quantity)) = text.as_str().map(str::parse::<Quantity>) else {
-                continue;
-            };
-            let total = match totals.get(resource) {
-                Some(total) => total.checked_add(quantity),
-                None => Some(quantity),
-            };
-            if let Some(total) = total {
-                totals.insert(resource.clone(), total);
-            }
-        }
-    }
-    totals
-        .into_iter()
-        .map(|(resource, total)| (resource, Value::from(total.to_string())))
-        .collect()
-}
-
-fn millis(time: Timestamp) -> String {
-    time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
-}
-
-/// A duration as the hub prints it: `10s`, `500ms`, `1m`.
-fn parse_interval(text: &str) -> Option<Duration> {
-    let unit = text.find(|c: char| c.is_ascii_alphabetic())?;
-    let number: u64 = text[..unit].parse().ok()?;
-    match &text[unit..] {
-        "ms" => Some(Duration::from_millis(number)),
-        "s" => Some(Duration::from_secs(number)),
-        "m" | "m0s" => Some(Duration::from_secs(number * 60)),
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn room_is_summed_exactly_over_nodes() {
-        let node = |cpu: &str| json!({"status": {"capacity": {"cpu": cpu, "memory": "1Gi"}}});
-        let total = sum(&[node("1500m"), node("500m")], "capacity");
-        assert_eq!(total, json!({"cpu": "2", "memory": "2Gi"}));
-    }
-
-    #[test]
-    fn a_node_is_ready_when_it_says_so() {
-        let node =
-            |status: &str| json!({"status": {"conditions": [{"type": "Ready", "status": status}]}});
-        assert!(is_ready(&node("True")));
-        assert!(!is_ready(&node("Unknown")));
-        assert!(!is_ready(&json!({})));
-    }
-
-    #[test]
-    fn an_interval_is_read_in_the_hubs_units() {
-        assert_eq!(parse_interval("10s"), Some(Duration::from_secs(10)));
-        assert_eq!(parse_interval("250ms"), Some(Duration::from_millis(250)));
-        assert_eq!(parse_interval("soon"), None);
-    }
+pub(crate) fn millis(time: Timestamp) -> String {
+    MilliTime::new(time).to_string()
 }

@@ -3,6 +3,7 @@
 
 mod commands;
 mod flow;
+mod session;
 mod several;
 mod support;
 mod tokens;

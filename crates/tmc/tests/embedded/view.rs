@@ -8,7 +8,7 @@ use tmc_runtime::client::{DeleteParams, ListParams, PatchKind, get_path, post_pa
 use crate::support::{World, eventually};
 
 /// A user who may `get` and `sync` the SyncTargets of root:compute, as an External agent has it.
-async fn agent(world: &World) -> UserInfo {
+pub(crate) async fn agent(world: &World) -> UserInfo {
     let api = "rbac.authorization.k8s.io";
     let compute = world.context("root:compute");
     let role = json!({"apiVersion": format!("{api}/v1"), "kind": "ClusterRole",
