@@ -6,6 +6,7 @@
 //! query strings (which end up in logs) are not read at all.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use http::header::AUTHORIZATION;
 use http::request::Parts;
@@ -14,7 +15,7 @@ use tmc_apimachinery::GroupResource;
 use tmc_apimachinery::status::{ApiError, Result};
 use tmc_apimachinery::user::UserInfo;
 
-use crate::surface::{InProcessIdentity, PeerIdentity, TokenAuthenticator};
+use crate::surface::{InProcessIdentity, PeerExpires, PeerIdentity, TokenAuthenticator};
 
 /// Set by the listener when the client's certificate was good at the handshake and is not now.
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +45,10 @@ pub(crate) async fn authenticate(
         return named(user);
     }
     if let Some(PeerIdentity(user)) = parts.extensions.get() {
-        return named(user);
+        return match parts.extensions.get() {
+            Some(PeerExpires(at)) if *at <= SystemTime::now() => Err(ApiError::unauthorized()),
+            _ => named(user),
+        };
     }
     if parts.extensions.get::<ExpiredPeer>().is_some() {
         return Err(ApiError::unauthorized());
@@ -70,6 +74,41 @@ pub(crate) fn home(parts: &Parts, tokens: &[Arc<dyn TokenAuthenticator>]) -> Opt
     }
     let token = bearer_token(&parts.headers).ok().flatten()?;
     tokens.iter().find_map(|tokens| tokens.home(token))
+}
+
+/// What a caller proved its identity with, to be asked again while something that it began goes on.
+#[derive(Clone)]
+pub struct Credentials {
+    parts: Arc<Parts>,
+    tokens: Arc<[Arc<dyn TokenAuthenticator>]>,
+}
+
+impl Credentials {
+    /// Keeps of a request what [`authenticate`] reads.
+    pub(crate) fn of(request: &Parts, tokens: &[Arc<dyn TokenAuthenticator>]) -> Self {
+        let (mut parts, ()) = http::Request::new(()).into_parts();
+        for value in request.headers.get_all(AUTHORIZATION) {
+            parts.headers.append(AUTHORIZATION, value.clone());
+        }
+        let from = &request.extensions;
+        let to = &mut parts.extensions;
+        from.get::<InProcessIdentity>()
+            .map(|x| to.insert(x.clone()));
+        from.get::<PeerIdentity>().map(|x| to.insert(x.clone()));
+        from.get::<PeerExpires>().map(|x| to.insert(*x));
+        Self {
+            parts: Arc::new(parts),
+            tokens: tokens.into(),
+        }
+    }
+
+    /// Who the caller is now.
+    ///
+    /// # Errors
+    /// 401 once the certificate or token is not good any more.
+    pub async fn user(&self) -> Result<UserInfo> {
+        authenticate(&self.parts, &self.tokens).await
+    }
 }
 
 /// An empty user name is never an identity, wherever it came from.
@@ -198,6 +237,27 @@ mod tests {
         let mut old = parts(&[]);
         old.extensions.insert(ExpiredPeer);
         assert_eq!(who(&old).await.unwrap_err().code, 401);
+    }
+
+    #[tokio::test]
+    async fn kept_credentials_speak_for_their_owner_until_they_expire() {
+        let tokens: Vec<Arc<dyn TokenAuthenticator>> = vec![Arc::new(One)];
+        let request = parts(&[("authorization", "Bearer good"), ("x", "y")]);
+        let kept = Credentials::of(&request, &tokens);
+        assert_eq!(kept.user().await.unwrap().name, "ann");
+        let mut request = parts(&[]);
+        request
+            .extensions
+            .insert(PeerIdentity(UserInfo::new("cert", &[])));
+        let soon = SystemTime::now() + std::time::Duration::from_secs(60);
+        request.extensions.insert(PeerExpires(soon));
+        let kept = Credentials::of(&request, &tokens);
+        assert_eq!(kept.user().await.unwrap().name, "cert");
+        request
+            .extensions
+            .insert(PeerExpires(SystemTime::UNIX_EPOCH));
+        let kept = Credentials::of(&request, &tokens);
+        assert_eq!(kept.user().await.unwrap_err().code, 401);
     }
 
     #[test]

@@ -27,6 +27,7 @@ pub mod service;
 pub mod surface;
 pub mod tls;
 mod verbs;
+pub mod websocket;
 
 pub use authz::{MastersOnly, PathAuthorizer};
 pub use config::{Config, ListenerConfig};

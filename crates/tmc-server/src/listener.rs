@@ -15,16 +15,17 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tower::Service;
 
 use crate::authn::ExpiredPeer;
 use crate::config::ListenerConfig;
 use crate::service::{ListenerStop, Server, ServerService};
-use crate::surface::{InProcessIdentity, PeerIdentity, Response};
+use crate::surface::{InProcessIdentity, PeerExpires, PeerIdentity, Response};
 use crate::tls::{Peer, peer};
 
 /// Wait after an `accept` that failed for want of file descriptors or memory.
@@ -71,13 +72,16 @@ impl Server {
                 accepted = accept(&listener, &room) => accepted,
             };
             let front = front.clone();
-            connections.spawn(async move {
+            let place = Place {
+                _held: Arc::new((place, connections.token())),
+                cut: front.cut.clone(),
+            };
+            tokio::spawn(async move {
                 let cut = front.cut.clone();
                 tokio::select! {
-                    () = front.connection(stream) => {}
+                    () = front.connection(stream, place) => {}
                     () = cut.cancelled() => {}
                 }
-                drop(place);
             });
         }
         // Closed before the drain: a new connection is refused rather than left hanging.
@@ -102,7 +106,7 @@ impl Server {
 async fn accept(
     listener: &TcpListener,
     room: &Arc<Semaphore>,
-) -> (TcpStream, Option<tokio::sync::OwnedSemaphorePermit>) {
+) -> (TcpStream, Option<OwnedSemaphorePermit>) {
     let place = room.clone().acquire_owned().await.ok();
     loop {
         match listener.accept().await {
@@ -143,13 +147,13 @@ struct Front {
 }
 
 impl Front {
-    async fn connection(&self, stream: TcpStream) {
+    async fn connection(&self, stream: TcpStream, place: Place) {
         // A socket option that cannot be set costs latency, not correctness.
         let _ = stream.set_nodelay(true);
         let remote = stream.peer_addr().ok();
         let Some(acceptor) = &self.tls else {
             return self
-                .http(stream, Protocol::Either, self.requests(remote, None))
+                .http(stream, Protocol::Either, self.requests(remote, None, place))
                 .await;
         };
         let handshake =
@@ -177,16 +181,17 @@ impl Front {
             .peer_certificates()
             .and_then(<[_]>::first)
             .and_then(|der| peer(der));
-        self.http(stream, protocol, self.requests(remote, identity))
+        self.http(stream, protocol, self.requests(remote, identity, place))
             .await;
     }
 
-    fn requests(&self, remote: Option<SocketAddr>, peer: Option<Peer>) -> Requests {
+    fn requests(&self, remote: Option<SocketAddr>, peer: Option<Peer>, place: Place) -> Requests {
         Requests {
             service: self.service.clone(),
             peer,
             remote: remote.map(RemoteAddress),
             stop: ListenerStop(self.stop.clone()),
+            place,
             seen: Arc::default(),
         }
     }
@@ -243,7 +248,17 @@ struct Requests {
     peer: Option<Peer>,
     remote: Option<RemoteAddress>,
     stop: ListenerStop,
+    place: Place,
     seen: Arc<AtomicBool>,
+}
+
+/// A connection's place among those of its listener. Who goes on with the connection after HTTP
+/// holds it, so that the connection still counts and the listener's end waits for it; `cut` says
+/// when it waits no longer.
+#[derive(Clone)]
+pub(crate) struct Place {
+    _held: Arc<(Option<OwnedSemaphorePermit>, TaskTrackerToken)>,
+    pub(crate) cut: CancellationToken,
 }
 
 impl hyper::service::Service<Request<Incoming>> for Requests {
@@ -257,6 +272,7 @@ impl hyper::service::Service<Request<Incoming>> for Requests {
         // Nothing on the network can set it; this says so to the reader and to the next change.
         extensions.remove::<InProcessIdentity>();
         extensions.insert(self.stop.clone());
+        extensions.insert(self.place.clone());
         if let Some(remote) = self.remote {
             extensions.insert(remote);
         }
@@ -264,6 +280,7 @@ impl hyper::service::Service<Request<Incoming>> for Requests {
             // Connections live long: the certificate must still be good at each request.
             Some(peer) if peer.expires > SystemTime::now() => {
                 extensions.insert(PeerIdentity(peer.user.clone()));
+                extensions.insert(PeerExpires(peer.expires));
             }
             Some(_) => {
                 extensions.insert(ExpiredPeer);

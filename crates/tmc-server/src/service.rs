@@ -34,6 +34,7 @@ use crate::surface::{
     TokenAuthenticator,
 };
 use crate::verbs::{self, Environment};
+use crate::websocket::Upgrade;
 use crate::{authn, health};
 
 /// What `GET /version` says (`k8s.io/apimachinery/pkg/version.Info`).
@@ -441,7 +442,7 @@ impl Inner {
         &'a self,
         surface: &'a dyn ApiSurface,
         resolved: Resolved,
-        parts: Parts,
+        mut parts: Parts,
         body: RequestBody,
         record: &'a mut Record,
     ) -> BoxFuture<'a, Result<Response>> {
@@ -470,11 +471,14 @@ impl Inner {
             };
             let _counted =
                 (context.info.verb != "watch").then(|| Counted::new(self.metrics.in_flight()));
-            let (method, headers) = (parts.method.clone(), parts.headers.clone());
+            let stop = self.stop_of_asker(&parts).clone();
+            let upgrade = Upgrade::take(&mut parts, &self.tokens, stop);
             let special = SpecialRequest {
-                method,
-                headers,
+                method: parts.method.clone(),
+                query: parts.uri.query().map(str::to_owned),
+                headers: parts.headers.clone(),
                 body,
+                upgrade,
             };
             if let Some(response) = surface.special(&context, &special).await {
                 return Ok(response);
@@ -482,6 +486,12 @@ impl Inner {
             self.dispatch(surface, &context, &parts, special.body, record)
                 .await
         })
+    }
+
+    /// What ends long answers to this request.
+    fn stop_of_asker<'a>(&'a self, parts: &'a Parts) -> &'a CancellationToken {
+        let own = parts.extensions.get::<ListenerStop>();
+        own.map_or(&self.stop, |stop| &stop.0)
     }
 
     /// Discovery or a verb.
@@ -501,10 +511,7 @@ impl Inner {
             let definition = verbs::find(&set, &context.info)?;
             record.group.clone_from(&definition.gvk.group);
             record.resource.clone_from(&definition.plural);
-            let stop = parts
-                .extensions
-                .get::<ListenerStop>()
-                .map_or(&self.stop, |stop| &stop.0);
+            let stop = self.stop_of_asker(parts);
             let env = Environment {
                 config: &self.config,
                 metrics: &self.metrics,

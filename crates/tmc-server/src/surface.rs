@@ -13,6 +13,7 @@ use tmc_apimachinery::status::{ApiError, Result};
 use tmc_apimachinery::user::{Attributes, Decision, UserInfo};
 
 use crate::resource::ResourceStore;
+use crate::websocket::Upgrade;
 
 /// HTTP body of answers.
 pub type Body = http_body_util::combinators::UnsyncBoxBody<Bytes, std::io::Error>;
@@ -88,10 +89,15 @@ pub trait ApiSurface: Send + Sync {
 pub struct SpecialRequest {
     /// Method.
     pub method: http::Method,
+    /// Query string, raw.
+    pub query: Option<String>,
     /// Headers.
     pub headers: http::HeaderMap,
     /// Body, at most 3 MiB, already read.
     pub body: Bytes,
+    /// The connection, if the caller asked to speak another protocol on it; see
+    /// [`crate::websocket`]. `None` over HTTP/2 and inside this process.
+    pub upgrade: Option<Upgrade>,
 }
 
 /// Turns a bearer token into an identity.
@@ -120,3 +126,7 @@ pub struct InProcessIdentity(pub UserInfo);
 /// Identity proven by a client certificate: set only by the TLS listener.
 #[derive(Clone, Debug)]
 pub struct PeerIdentity(pub UserInfo);
+
+/// When the certificate behind a [`PeerIdentity`] stops being good; set with it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PeerExpires(pub(crate) std::time::SystemTime);
