@@ -117,6 +117,9 @@ pub(crate) struct Removal {
     pub(crate) member: Option<Connection>,
 }
 
+/// What was removed last, and how that went.
+type Removed = (Vec<Part>, Result<Vec<String>, String>);
+
 /// What is known of one target's installation.
 #[derive(Default)]
 struct Job {
@@ -127,8 +130,7 @@ struct Job {
     installed: Option<Arc<Installed>>,
     /// The agent's token, while this process made it.
     token: Option<Issued>,
-    /// What was removed last, and how that went.
-    removed: Option<(Vec<Part>, Result<Vec<String>, String>)>,
+    removed: Option<Removed>,
 }
 
 /// Installations by target.

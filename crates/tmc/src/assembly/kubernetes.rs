@@ -21,11 +21,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use kube::config::Kubeconfig;
+use parking_lot::Mutex;
+use prometheus_client::registry::Registry;
 use serde_json::json;
 use tmc_apimachinery::{ClusterName, GroupVersionResource};
 use tmc_controllers::connector::{NoSimulatedMembers, Outbound, OwnListeners};
 use tmc_controllers::kubeconfig::Allowances;
-use tmc_controllers::metrics::NoMetrics;
 use tmc_controllers::{AgentSettings, Deps, Manager};
 use tmc_runtime::lease::{Election, ElectionOptions, Moments, Term, Times};
 use tmc_runtime::{
@@ -43,8 +44,10 @@ use self::reviews::{AccessReviews, TokenReviews};
 use self::serving::GivenCertificate;
 use super::beats::Beats;
 use super::hosted::Hosted;
+use super::metrics::Metrics;
 use super::surroundings::Machine;
 use super::views::{ViewSettings, syncer_workspace};
+use crate::cli::DEFAULT_IMAGE;
 
 /// Namespace of what the replicas keep on the hub. Nothing of it is ever synced.
 pub const NAMESPACE: &str = "kcp-system";
@@ -90,6 +93,7 @@ struct Shared {
     agents: AgentSettings,
     relay: Arc<Relay>,
     leases: Leases,
+    metrics: Arc<Metrics>,
 }
 
 impl Replica {
@@ -112,7 +116,8 @@ impl Replica {
         let stop = CancellationToken::new();
         let beats = Arc::new(Beats::default());
         let relay = Arc::new(Relay::new(beats.live.clone()));
-        let server = server(&hub, &endpoint, &beats, &relay, &stop).await?;
+        let registry = Arc::default();
+        let server = server(&hub, &endpoint, &beats, &relay, &registry, &stop).await?;
         let listen = options.listener.as_ref();
         let listen = listen.map(TcpListener::local_addr).transpose()?;
         let (serving, hub_ca) = match options.listener {
@@ -131,12 +136,13 @@ impl Replica {
             sync_resources,
             agents: AgentSettings {
                 // What agents reach of the hub is under the URL of the virtual workspaces.
+                image: DEFAULT_IMAGE.into(),
                 hub_ca: hub_ca.into_bytes(),
-                ..AgentSettings::default()
             },
             relay: relay.clone(),
             server,
             hub: hub.clone(),
+            metrics: Arc::new(Metrics::new(&registry)),
         });
         let identity = options.identity;
         let publish = relay.publish(hub.clone(), identity.clone(), stop.clone());
@@ -199,6 +205,7 @@ async fn server(
     endpoint: &Endpoint,
     beats: &Arc<Beats>,
     relay: &Arc<Relay>,
+    registry: &Arc<Mutex<Registry>>,
     stop: &CancellationToken,
 ) -> Result<Server> {
     let anonymous = endpoint.clone().with_credential(Credential::Anonymous);
@@ -228,6 +235,7 @@ async fn server(
         stop,
     );
     Ok(Server::builder(VersionInfo::default())
+        .registry(Arc::clone(registry))
         .surface(Arc::new(workspace))
         .surface(Arc::new(doorway))
         .tokens(Arc::new(TokenReviews::new(hub)))
@@ -296,7 +304,7 @@ async fn lead(shared: Arc<Shared>, term: Term) {
         outbound: Outbound::new(shared.own.clone(), Arc::new(NoSimulatedMembers)).fenced(fence),
         allowances: Allowances::default(),
         agents: shared.agents.clone(),
-        metrics: Arc::new(NoMetrics),
+        metrics: shared.metrics.clone(),
         clock: Clock::system(),
         jitter: Jitter::random(),
     };
