@@ -232,7 +232,8 @@ impl Connection {
             headers.insert(http::header::AUTHORIZATION, bearer.clone());
             transport(request)
         };
-        Ok(Self::over(self.0.base_path.clone(), carrying))
+        // An upgrade would go out without the token.
+        Ok(Self::over(self.0.base_path.clone(), None, carrying))
     }
 
     /// Path of the kubeconfig's `server` URL (`/clusters/root`), empty if none.

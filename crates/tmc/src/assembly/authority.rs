@@ -97,7 +97,7 @@ impl Authority {
     /// For a name that is neither a DNS name nor an address.
     pub fn server(&self, names: &[String]) -> Result<PemPair> {
         Ok(self
-            .0
+            .certificates
             .issue_server(names, Validity::starting_now(SERVER_TTL))?)
     }
 
@@ -108,7 +108,7 @@ impl Authority {
     pub fn administrator(&self) -> Result<PemPair> {
         let groups = [tmc_apimachinery::user::GROUP_MASTERS];
         Ok(self
-            .0
+            .certificates
             .issue_client("system:admin", &groups, Validity::starting_now(ADMIN_TTL))?)
     }
 }
