@@ -12,10 +12,13 @@ use tmc_runtime::{ClusterKey, Committer, Hub, Jitter};
 use crate::clock::Clock;
 use crate::cluster::{CredentialCache, Prober};
 use crate::connector::Outbound;
+use crate::eviction::{self, pace::Pace};
 use crate::heartbeat::{LiveBeats, TargetId};
 use crate::kubeconfig::Allowances;
 use crate::members::Members;
 use crate::metrics::Metrics;
+use crate::placement::filter::PlacementQuota;
+use crate::placement::fleet::{Fleets, Loads};
 use crate::stores::Stores;
 use crate::synctarget::hosted::HostedSyncers;
 use crate::synctarget::installer::Installer;
@@ -41,6 +44,10 @@ pub struct Deps {
     pub agents: AgentSettings,
     /// Takes measurements.
     pub metrics: Arc<dyn Metrics>,
+    /// How workload leaves targets.
+    pub eviction: eviction::Rules,
+    /// Whether quotas leave room for a Placement on a target.
+    pub quota: Arc<dyn PlacementQuota>,
     /// The time.
     pub clock: Clock,
     /// Randomness for timers.
@@ -104,8 +111,12 @@ pub(crate) struct Context {
     pub(crate) installer: Installer,
     /// Targets on their way out.
     pub(crate) removals: Mutex<HashMap<TargetId, Progress>>,
-    /// Targets of Placements that were written and not seen yet.
-    pub(crate) assumed: Mutex<HashMap<ClusterKey, Vec<String>>>,
+    /// Targets and Locations as Placements see them.
+    pub(crate) fleets: Fleets,
+    /// How many Placements have each target.
+    pub(crate) loads: Loads,
+    /// Whose turn it is to move.
+    pub(crate) pace: Mutex<Pace<ClusterKey>>,
     /// Since when beats could be heard.
     pub(crate) listening_since: Timestamp,
 }
@@ -129,7 +140,7 @@ impl Context {
 
     /// Puts every object of a namespace into the queue.
     pub(crate) fn enqueue_objects_of(&self, namespace: &ClusterKey) {
-        let value = format!("{}/{}", namespace.cluster, namespace.name);
+        let value = crate::stores::namespace_of(namespace);
         self.enqueue_objects(crate::stores::index::NAMESPACE, &value);
     }
 

@@ -4,6 +4,8 @@
 //! would be a thousand writes a second, each sent to every watcher. What is written are transitions,
 //! and the time of the last beat every five minutes.
 
+pub mod taints;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;

@@ -11,6 +11,7 @@ pub mod connector;
 mod context;
 pub mod coordination;
 mod events;
+pub mod eviction;
 pub mod heartbeat;
 pub mod install;
 pub mod kubeconfig;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tmc_runtime::Hub;
 use tmc_runtime::controller::{self, Outcome};
 use tmc_runtime::queue::WorkQueue;
@@ -10,7 +11,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cluster::{CredentialCache, Prober};
 use crate::context::{Context, Deps, Queues};
+use crate::eviction::pace::Pace;
 use crate::members::Members;
+use crate::placement::fleet::{Fleets, Loads};
 use crate::stores::Informers;
 use crate::{cluster, coordination, location, namespace, placement, resource, synctarget, wiring};
 
@@ -43,7 +46,9 @@ impl Manager {
             prober: Prober::default(),
             installer: Default::default(),
             removals: Default::default(),
-            assumed: Default::default(),
+            fleets: Fleets::default(),
+            loads: Loads::default(),
+            pace: Mutex::new(Pace::new(deps.eviction.pace)),
             listening_since: deps.clock.now(),
             hub,
             deps,
@@ -78,6 +83,12 @@ impl Handle {
             && queues.first_locations.is_empty()
             && queues.sync_targets.is_empty()
             && queues.clusters.is_empty()
+    }
+
+    /// How often Placements were queued to be looked at since the beginning. For tests that nothing is
+    /// looked at in vain.
+    pub fn placements_queued(&self) -> u64 {
+        self.ctx.queues.placements.additions()
     }
 
     /// Resolves when the first lists of our own kinds are in and workers run.

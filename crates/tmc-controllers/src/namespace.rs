@@ -9,9 +9,12 @@ use tmc_apimachinery::GroupVersionResource;
 use tmc_runtime::ClusterKey;
 use tmc_runtime::controller::{Flow, Outcome};
 
+use tmc_api::conditions::{self, READY};
 use tmc_api::time::Time;
 
 use crate::context::Context;
+use crate::eviction::{self, takeover};
+use crate::slim::Slim;
 use crate::stores::index;
 use reconcile::{Namespace, Placed};
 
@@ -24,21 +27,23 @@ pub(crate) async fn run(ctx: Arc<Context>, key: ClusterKey) -> Outcome {
     };
     let placed = placed(&ctx, &key, &namespace);
     let in_use = |target: &str| {
-        let value = format!("{}/{}/{target}", key.cluster, key.name);
+        let value = copies(&key, target);
         ctx.stores.resources.iter().any(|resource| {
             // What is not known yet may be in use.
-            !resource.store.has_synced()
-                || !resource.store.keys_by_index(index::USE, &value).is_empty()
+            !resource.store.has_synced() || resource.store.count_by_index(index::USE, &value) > 0
         })
     };
     let now = Time::new(ctx.now()).to_string();
-    let new = reconcile::reconcile(&namespace, &placed, in_use, &now);
+    let may_leave = |target: &str| may_leave(&ctx, &key, &placed, target);
+    let new = reconcile::reconcile(&namespace, &placed, in_use, may_leave, &now);
     ctx.committer(GroupVersionResource::new("", "v1", "namespaces"))
         .main(&key, &*namespace, &new)
         .await?;
     // That a resource turns out to have no objects is not news that anybody is told.
     let known = ctx.stores.resources.iter().all(|r| r.store.has_synced());
-    Ok(if known || !new.is_leaving() {
+    let dropped = |target: &String| !placed.targets.contains(target);
+    let waits = new.is_leaving() || new.target_keys().iter().any(dropped);
+    Ok(if known || !waits {
         Flow::Done
     } else {
         Flow::RequeueAfter(UNKNOWN_RETRY)
@@ -46,7 +51,6 @@ pub(crate) async fn run(ctx: Arc<Context>, key: ClusterKey) -> Outcome {
 }
 
 fn placed(ctx: &Context, key: &ClusterKey, namespace: &Namespace) -> Placed {
-    let labels = namespace.metadata.labels.clone().unwrap_or_default();
     let mut placed = Placed::default();
     for (_, placement) in ctx
         .stores
@@ -55,7 +59,10 @@ fn placed(ctx: &Context, key: &ClusterKey, namespace: &Namespace) -> Placed {
     {
         let selects = placement.metadata.deletion_timestamp.is_none()
             // A bad selector is a condition of the Placement.
-            && placement.spec.selects_namespace(&labels).unwrap_or(false);
+            && placement
+                .spec
+                .namespaces()
+                .is_ok_and(|selector| selector.matches(namespace.metadata.labels.as_ref()));
         let status = placement
             .status
             .as_ref()
@@ -68,4 +75,51 @@ fn placed(ctx: &Context, key: &ClusterKey, namespace: &Namespace) -> Placed {
         }
     }
     placed
+}
+
+/// Value of the index by use, of the objects of a namespace that a target has.
+fn copies(namespace: &ClusterKey, target: &str) -> String {
+    format!("{}/{}/{target}", namespace.cluster, namespace.name)
+}
+
+/// Whether a target that is to have the namespace no longer may be asked to remove its copies.
+///
+/// Nothing is waited for if the user took the namespace out of every Placement, if none of them has
+/// a target, if the one in question is gone, or if it is to be emptied by force. Otherwise every
+/// object must have been taken over by all targets in use that are Ready, of which there must be one:
+/// the last healthy copy stays.
+fn may_leave(ctx: &Context, key: &ClusterKey, placed: &Placed, leaving: &str) -> bool {
+    if !placed.selected || placed.targets.is_empty() {
+        return true;
+    }
+    let Some(target) = ctx.stores.target(leaving) else {
+        return true;
+    };
+    if eviction::is_forced(&target, ctx.now()) {
+        return true;
+    }
+    let is_ready = |target: &&String| {
+        let target = ctx.stores.target(target);
+        target.is_some_and(|target| conditions::is_true(target.conditions(), READY))
+    };
+    let heirs: Vec<&str> = placed
+        .targets
+        .iter()
+        .filter(is_ready)
+        .map(|key| &**key)
+        .collect();
+    let value = copies(key, leaving);
+    ctx.stores.resources.iter().all(|resource| {
+        let objects = resource.store.by_index(index::USE, &value);
+        let taken_over = |(_, object): &(ClusterKey, Arc<Slim>)| {
+            let placed = takeover::Placed {
+                group: &resource.gvr.group,
+                resource: &resource.gvr.resource,
+                object,
+            };
+            takeover::is_taken_over(placed, leaving, &heirs)
+        };
+        // What is not known yet may not be taken over.
+        resource.store.has_synced() && objects.iter().all(taken_over)
+    })
 }

@@ -1,24 +1,35 @@
 //! Placements: from what a workspace asks for to the SyncTargets it gets.
 
+mod candidates;
+mod events;
+pub mod facts;
+pub mod filter;
+pub mod fleet;
 pub mod permission;
 pub mod reconcile;
 pub mod schedule;
+mod score;
+mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tmc_api::hashes::sync_target_key;
+use jiff::Timestamp;
+use tmc_api::conditions;
 use tmc_api::keys::PLACEMENT_ANNOTATION;
-use tmc_api::scheduling::{self, Location, Placement};
-use tmc_api::workload::SyncTarget;
-use tmc_apimachinery::{ClusterName, GroupVersionResource};
+use tmc_api::scheduling::{self, Placement, Selector, TargetCount, condition};
+use tmc_apimachinery::{ClusterName, GroupResource, GroupVersionResource};
 use tmc_runtime::controller::{Flow, Outcome};
-use tmc_runtime::{ClusterKey, Error, Store};
+use tmc_runtime::{ClusterKey, Error, ResourceClient};
 
 use crate::context::Context;
-use crate::stores::{index, location_workspace};
-use reconcile::{Observed, Permission, Provider};
+use crate::eviction::pace::Turn;
+use crate::namespace::reconcile::Namespace;
+use crate::stores::{index, is_built_in, location_workspace, namespace_of};
+use crate::system::is_system_namespace;
+pub use events::Notice;
+use reconcile::{Observed, Permission, Plan, Provider};
 
 /// How soon a permission that was refused is asked for again: somebody may just be granting it.
 const REFUSED: Duration = Duration::from_secs(5);
@@ -36,26 +47,32 @@ pub(crate) async fn run(ctx: Arc<Context>, key: ClusterKey) -> Outcome {
     if placement.metadata.deletion_timestamp.is_some() {
         return Ok(Flow::Done);
     }
-    let observed = observe(&ctx, &key, &placement).await?;
+    let found = find(&ctx, &key, &placement).await?;
     let now = ctx.now();
-    let status = reconcile::status(&placement, &observed, now);
-    let committer = ctx.committer(gvr());
+    let (plan, turn) = in_turn(&ctx, &key, &placement, &found, now);
+    let picked = plan.status.sync_targets.clone();
     let mut new = (*placement).clone();
-    let picked = status.sync_targets.clone();
-    new.status = Some(status);
+    new.status = Some(plan.status);
     // Status first: it says uid and all; the annotation follows with the change this causes.
-    let keys = picked.iter().map(|target| target.key.clone()).collect();
-    ctx.assumed.lock().insert(key.clone(), keys);
+    let committer = ctx.committer(gvr());
+    ctx.loads.set(&key, keys(&new));
     let written = committer.status(&key, &*placement, &new).await;
-    if !matches!(written, Ok(true)) {
-        ctx.assumed.lock().remove(&key);
+    if written.is_err() {
+        ctx.loads.set(&key, keys(&placement));
     }
-    if !written? {
-        committer
-            .main(&key, &*placement, &reconcile::metadata(&placement, &picked))
-            .await?;
+    if written? {
+        tell(&ctx, &key, &placement, &plan.notices, now).await;
+    } else {
+        let annotated = reconcile::metadata(&placement, &picked);
+        committer.main(&key, &*placement, &annotated).await?;
     }
-    let waits = [drain_begins(&observed, now), permission_expires(&observed)];
+    let later = plan
+        .next
+        .into_iter()
+        .chain(turn)
+        .min()
+        .map(|at| wait(now, at));
+    let waits = [later, permission_expires(&found)];
     Ok(waits
         .into_iter()
         .flatten()
@@ -63,45 +80,63 @@ pub(crate) async fn run(ctx: Arc<Context>, key: ClusterKey) -> Outcome {
         .map_or(Flow::Done, Flow::RequeueAfter))
 }
 
-async fn observe(
-    ctx: &Context,
-    key: &ClusterKey,
-    placement: &Placement,
-) -> Result<Observed, Error> {
-    let stores = &ctx.stores;
+/// One tick past a moment, when it has come.
+fn wait(now: Timestamp, at: Timestamp) -> Duration {
+    now.duration_until(at).unsigned_abs() + Duration::from_millis(1)
+}
+
+/// The keys of the targets that a Placement has.
+pub(crate) fn keys(placement: &Placement) -> Vec<String> {
+    let status = placement.status.iter();
+    status
+        .flat_map(|status| status.sync_targets.iter().map(|t| t.key.clone()))
+        .collect()
+}
+
+/// Whether other targets than those it has may matter to a Placement: it has too few, takes all
+/// there are, or is kept from leaving one.
+pub(crate) fn is_looking(placement: &Placement) -> bool {
+    let status = placement.status.iter();
+    let mut decisions = status.flat_map(|status| &status.decisions);
+    !conditions::is_true(placement.conditions(), condition::SCHEDULED)
+        || placement.spec.targets == TargetCount::All
+        || decisions.any(|decision| decision.leaving.as_ref().is_some_and(|l| l.held.is_some()))
+}
+
+/// What had to be asked for or searched before planning.
+struct Found {
+    own_path: String,
+    provider: Provider,
+    permission: Permission,
+    bound: bool,
+    in_use: BTreeSet<GroupResource>,
+}
+
+async fn find(ctx: &Context, key: &ClusterKey, placement: &Placement) -> Result<Found, Error> {
     let provider = provider(ctx, &key.cluster, placement);
-    let mut observed = Observed {
-        own_path: stores.path_of(&key.cluster),
-        permission: Permission::Only(BTreeSet::new()),
-        locations: vec![],
-        targets: vec![],
-        load: BTreeMap::new(),
-        bound: is_bound(ctx, key, placement),
-        provider,
-    };
-    let cluster = match &observed.provider {
-        Provider::Unknown => return Ok(observed),
-        Provider::Own(cluster) | Provider::Foreign(cluster) => cluster.clone(),
-    };
-    observed.locations = in_cluster::<Location>(&stores.locations, &cluster);
-    observed.targets = in_cluster::<SyncTarget>(&stores.sync_targets, &cluster);
-    observed.permission = match &observed.provider {
-        Provider::Foreign(_) => {
-            let names = reconcile::matching(placement, &observed.locations).unwrap_or_default();
-            permission::ask(&ctx.hub, &key.cluster, &cluster, &names).await?
+    let permission = match &provider {
+        Provider::Own(_) => Permission::All,
+        Provider::Unknown => Permission::Only(BTreeSet::new()),
+        Provider::Foreign(cluster) => {
+            let matching = |fleet: &_| reconcile::matching(placement, fleet).unwrap_or_default();
+            let mut names = reconcile::recorded_locations(placement);
+            names.extend(ctx.fleets.read(cluster, matching));
+            let names: Vec<String> = names.into_iter().collect();
+            permission::ask(&ctx.hub, &key.cluster, cluster, &names).await?
         }
-        _ => Permission::All,
     };
-    for target in &observed.targets {
-        let name = target.metadata.name.as_deref().unwrap_or_default();
-        let target_key = sync_target_key(cluster.as_str(), name);
-        let users = stores.placements.keys_by_index(index::TARGET, &target_key);
-        let others = users.iter().filter(|user| *user != key).count();
-        observed
-            .load
-            .insert(target_key, u32::try_from(others).unwrap_or(u32::MAX));
-    }
-    Ok(observed)
+    let namespaces = selected_namespaces(ctx, key, placement);
+    let annotated = |namespace: &Namespace| {
+        let annotations = namespace.metadata.annotations.as_ref();
+        annotations.is_some_and(|annotations| annotations.contains_key(PLACEMENT_ANNOTATION))
+    };
+    Ok(Found {
+        own_path: ctx.stores.path_of(&key.cluster),
+        provider,
+        permission,
+        bound: namespaces.iter().any(|(_, namespace)| annotated(namespace)),
+        in_use: in_use(ctx, &namespaces),
+    })
 }
 
 fn provider(ctx: &Context, own: &ClusterName, placement: &Placement) -> Provider {
@@ -115,45 +150,128 @@ fn provider(ctx: &Context, own: &ClusterName, placement: &Placement) -> Provider
     }
 }
 
-fn in_cluster<T>(store: &Store<T>, cluster: &ClusterName) -> Vec<Arc<T>> {
-    let found = store.by_index(index::CLUSTER, cluster.as_str());
-    found.into_iter().map(|(_, object)| object).collect()
-}
-
-fn is_bound(ctx: &Context, key: &ClusterKey, placement: &Placement) -> bool {
-    let namespaces = ctx
+fn selected_namespaces(
+    ctx: &Context,
+    key: &ClusterKey,
+    placement: &Placement,
+) -> Vec<(ClusterKey, Arc<Namespace>)> {
+    // A bad selector is a condition, and selects nothing.
+    let selector = placement.spec.namespaces().unwrap_or_default();
+    let mut namespaces = ctx
         .stores
         .namespaces
         .by_index(index::CLUSTER, key.cluster.as_str());
-    namespaces.into_iter().any(|(_, namespace)| {
-        let meta = &namespace.metadata;
-        let annotated = meta
-            .annotations
-            .as_ref()
-            .is_some_and(|a| a.contains_key(PLACEMENT_ANNOTATION));
-        let labels = meta.labels.clone().unwrap_or_default();
-        annotated && placement.spec.selects_namespace(&labels).unwrap_or(false)
+    namespaces.retain(|(_, namespace)| selector.matches(namespace.metadata.labels.as_ref()));
+    namespaces
+}
+
+/// The resources of which namespaces have objects, but for those that every target takes.
+fn in_use(ctx: &Context, namespaces: &[(ClusterKey, Arc<Namespace>)]) -> BTreeSet<GroupResource> {
+    let synced = ctx
+        .stores
+        .resources
+        .iter()
+        .filter(|resource| !is_built_in(&resource.gvr));
+    let used = synced.filter(|resource| {
+        namespaces.iter().any(|(key, _)| {
+            let value = namespace_of(key);
+            !is_system_namespace(&key.name)
+                && resource.store.count_by_index(index::NAMESPACE, &value) > 0
+        })
+    });
+    used.map(|resource| resource.gvr.group_resource()).collect()
+}
+
+/// Plans, and if something is to be moved that has to wait for its turn, asks for it.
+fn in_turn(
+    ctx: &Context,
+    key: &ClusterKey,
+    placement: &Placement,
+    found: &Found,
+    now: Timestamp,
+) -> (Plan, Option<Timestamp>) {
+    let planned = plan(ctx, placement, found, now, true);
+    if !planned.used_turn {
+        ctx.pace.lock().give_back(key);
+        return (planned, None);
+    }
+    let turn = ctx.pace.lock().ask(key, now);
+    match turn {
+        Turn::Now => (planned, None),
+        Turn::At(at) => (plan(ctx, placement, found, now, false), Some(at)),
+    }
+}
+
+fn plan(ctx: &Context, placement: &Placement, found: &Found, now: Timestamp, turn: bool) -> Plan {
+    let nowhere = ClusterName::new("");
+    let cluster = match &found.provider {
+        Provider::Own(cluster) | Provider::Foreign(cluster) => cluster,
+        Provider::Unknown => &nowhere,
+    };
+    ctx.fleets.read(cluster, |fleet| {
+        ctx.loads.read(|load| {
+            let observed = Observed {
+                own_path: &found.own_path,
+                provider: &found.provider,
+                permission: &found.permission,
+                fleet,
+                load,
+                bound: found.bound,
+                in_use: &found.in_use,
+                quota: &*ctx.deps.quota,
+                rules: ctx.deps.eviction,
+                listening_since: ctx.listening_since,
+                turn,
+            };
+            reconcile::plan(placement, &observed, now)
+        })
     })
 }
 
-/// When the next of the targets begins to drain.
-fn drain_begins(observed: &Observed, now: jiff::Timestamp) -> Option<Duration> {
-    let drains = observed
-        .targets
-        .iter()
-        .filter_map(|target| target.spec.evict_after);
-    let next = drains
-        .map(|at| at.timestamp())
-        .filter(|at| *at > now)
-        .min()?;
-    Some(now.duration_until(next).unsigned_abs() + Duration::from_millis(1))
+/// Makes the Events. The status that they are about is written: whatever goes wrong is logged, for
+/// there is no transition to come back to.
+async fn tell(
+    ctx: &Context,
+    key: &ClusterKey,
+    placement: &Placement,
+    notices: &[Notice],
+    now: Timestamp,
+) {
+    let gvr = GroupVersionResource::new("", "v1", "events");
+    let client = ResourceClient::new(ctx.hub.cluster(&key.cluster), gvr);
+    for notice in notices {
+        let event = events::event(placement, notice, now);
+        if let Err(error) = client.create(events::EVENT_NAMESPACE, &event).await
+            && !error.already_exists()
+        {
+            tracing::warn!(placement = %key, reason = notice.reason, %error, "no Event was made");
+        }
+    }
 }
 
-fn permission_expires(observed: &Observed) -> Option<Duration> {
-    let nothing = observed.permission == Permission::Only(BTreeSet::new());
-    match observed.provider {
+fn permission_expires(found: &Found) -> Option<Duration> {
+    let nothing = found.permission == Permission::Only(BTreeSet::new());
+    match found.provider {
         Provider::Own(_) => None,
         _ if nothing => Some(REFUSED),
         _ => Some(GRANTED),
     }
+}
+
+/// The Placements of a workspace that select a namespace with one of these sets of labels.
+pub(crate) fn selecting<'a>(
+    ctx: &Context,
+    cluster: &ClusterName,
+    labels: impl Iterator<Item = Option<&'a BTreeMap<String, String>>> + Clone,
+) -> Vec<ClusterKey> {
+    let placements = ctx
+        .stores
+        .placements
+        .by_index(index::CLUSTER, cluster.as_str());
+    let selects = |selector: &Selector| labels.clone().any(|labels| selector.matches(labels));
+    placements
+        .into_iter()
+        .filter(|(_, placement)| placement.spec.namespaces().is_ok_and(|s| selects(&s)))
+        .map(|(key, _)| key)
+        .collect()
 }

@@ -7,6 +7,7 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
 /// An object without spec, data and status; of labels and annotations only those of `kcp.io` domains.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +26,14 @@ pub struct Slim {
         deserialize_with = "replicas_of"
     )]
     pub replicas: Option<i64>,
+    /// Whether its status says that it is Available: see [`is_available`].
+    #[serde(
+        rename = "status",
+        default,
+        skip_serializing,
+        deserialize_with = "availability"
+    )]
+    pub available: Option<bool>,
 }
 
 /// Metadata of a [`Slim`] object.
@@ -149,6 +158,35 @@ impl<'de> Visitor<'de> for Member {
     }
 }
 
+fn availability<'de, D: Deserializer<'de>>(de: D) -> Result<Option<bool>, D::Error> {
+    Ok(is_available(&Value::deserialize(de)?))
+}
+
+/// Whether a status says that what it is about is Available: by its condition of that name, else by
+/// its counts of replicas; `None` if it has neither.
+pub fn is_available(status: &Value) -> Option<bool> {
+    let conditions = status.get("conditions").and_then(Value::as_array);
+    let available = conditions
+        .into_iter()
+        .flatten()
+        .find(|condition| condition["type"] == "Available");
+    if let Some(condition) = available {
+        return Some(condition["status"] == "True");
+    }
+    let count = |field: &str| status.get(field).and_then(Value::as_i64);
+    // Before its controller has seen it, nothing is wanted and nothing is there.
+    let observed = count("observedGeneration").is_some();
+    let (wanted, have) = match (count("desiredNumberScheduled"), count("replicas")) {
+        (Some(wanted), _) => (wanted, count("numberAvailable")),
+        (None, Some(wanted)) => (
+            wanted,
+            count("availableReplicas").or(count("readyReplicas")),
+        ),
+        (None, None) => return None,
+    };
+    Some(observed && have.unwrap_or(0) >= wanted)
+}
+
 impl Slim {
     /// Whether a controller of the hub made it.
     pub fn has_controller(&self) -> bool {
@@ -211,5 +249,36 @@ mod replicas_tests {
         let text: Slim = serde_json::from_str(&object.to_string()).unwrap();
         assert_eq!(text, slim);
         assert!(serde_json::to_value(&slim).unwrap().get("spec").is_none());
+    }
+}
+
+#[cfg(test)]
+mod availability_tests {
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+
+    #[rstest]
+    #[case(json!({"conditions": [{"type": "Available", "status": "True"}]}), Some(true))]
+    #[case(json!({"conditions": [{"type": "Available", "status": "Unknown"}], "replicas": 0}), Some(false))]
+    #[case(json!({"observedGeneration": 1, "replicas": 3, "availableReplicas": 3}), Some(true))]
+    #[case(json!({"observedGeneration": 1, "replicas": 3, "readyReplicas": 3, "availableReplicas": 2}), Some(false))]
+    #[case(json!({"observedGeneration": 1, "replicas": 2, "readyReplicas": 2}), Some(true))]
+    #[case(json!({"replicas": 0}), Some(false))]
+    #[case(json!({"observedGeneration": 1, "desiredNumberScheduled": 2, "numberAvailable": 1}), Some(false))]
+    #[case(json!({"observedGeneration": 1, "desiredNumberScheduled": 2, "numberAvailable": 2}), Some(true))]
+    #[case(json!({"conditions": {"Available": true}}), None)]
+    #[case(json!({"succeeded": 1}), None)]
+    #[case(json!("odd"), None)]
+    fn availability_is_read_from_conditions_or_counts(
+        #[case] status: Value,
+        #[case] expected: Option<bool>,
+    ) {
+        assert_eq!(is_available(&status), expected);
+        let object = json!({"metadata": {"name": "a"}, "status": status});
+        let slim: Slim = serde_json::from_value(object).unwrap();
+        assert_eq!(slim.available, expected);
+        assert!(serde_json::to_value(&slim).unwrap().get("status").is_none());
     }
 }

@@ -1,6 +1,7 @@
 //! What the controllers watch, each resource once for all of them, and how it is found.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use tmc_api::hashes::sync_target_key;
@@ -12,6 +13,7 @@ use tmc_apimachinery::{ClusterName, GroupVersionResource};
 use tmc_runtime::{ClusterKey, Hub, Informer, Jitter, ResourceClient, Store};
 
 use crate::namespace::reconcile::Namespace;
+use crate::placement;
 use crate::slim::Slim;
 
 /// Names of indexes.
@@ -25,6 +27,8 @@ pub(crate) mod index {
     pub(crate) const TARGET: &str = "target";
     /// Placements by where they choose from: see [`super::own_provider`] and the path as text.
     pub(crate) const PROVIDER: &str = "provider";
+    /// Likewise, but only those to which targets matter that they do not have.
+    pub(crate) const LOOKING: &str = "looking";
     /// LogicalClusters by path.
     pub(crate) const PATH: &str = "path";
     /// Objects by `<cluster>/<namespace>`.
@@ -106,16 +110,17 @@ impl Informers {
             placements: informer(source, ours(place, scheduling::VERSION, "placements"))
                 .index(index::CLUSTER, |key, _| vec![key.cluster.to_string()])
                 .index(index::PROVIDER, |key, placement: &Placement| {
-                    vec![match location_workspace(placement) {
-                        Some(path) => path.to_owned(),
-                        None => own_provider(&key.cluster),
-                    }]
+                    vec![provider_value(key, placement)]
+                })
+                .index(index::LOOKING, |key, placement: &Placement| {
+                    let looking = placement::is_looking(placement);
+                    looking
+                        .then(|| provider_value(key, placement))
+                        .into_iter()
+                        .collect()
                 })
                 .index(index::TARGET, |_, placement: &Placement| {
-                    let status = placement.status.iter();
-                    status
-                        .flat_map(|s| s.sync_targets.iter().map(|t| t.key.clone()))
-                        .collect()
+                    placement::keys(placement)
                 }),
             namespaces: informer(source, ours("", "v1", "namespaces"))
                 .index(index::CLUSTER, |key, _| vec![key.cluster.to_string()])
@@ -209,6 +214,23 @@ pub(crate) fn use_value(object: &ClusterKey, target: &str) -> String {
     format!("{}/{}/{target}", object.cluster, object.namespace)
 }
 
+/// Whether every target takes a resource without being asked to.
+pub(crate) fn is_built_in(gvr: &GroupVersionResource) -> bool {
+    gvr.group.is_empty() && BUILT_IN.contains(&&*gvr.resource)
+}
+
+/// Value of the index by namespace, of the objects in a namespace.
+pub(crate) fn namespace_of(namespace: &ClusterKey) -> String {
+    format!("{}/{}", namespace.cluster, namespace.name)
+}
+
+fn provider_value(key: &ClusterKey, placement: &Placement) -> String {
+    match location_workspace(placement) {
+        Some(path) => path.to_owned(),
+        None => own_provider(&key.cluster),
+    }
+}
+
 /// Value of the index by provider, of Placements that choose from their own workspace. No path
 /// looks like it.
 pub(crate) fn own_provider(cluster: &ClusterName) -> String {
@@ -270,5 +292,15 @@ impl Stores {
         let name = ClusterName::parse(path)?;
         let key = ClusterKey::new(&name, "", tenancy::LOGICAL_CLUSTER_NAME);
         store.get(&key).map(|_| name)
+    }
+
+    /// The SyncTarget with this key.
+    pub(crate) fn target(&self, key: &str) -> Option<Arc<SyncTarget>> {
+        let found = self
+            .sync_targets
+            .by_index(index::TARGET, key)
+            .into_iter()
+            .next();
+        found.map(|(_, target)| target)
     }
 }

@@ -18,7 +18,7 @@ use tmc_runtime::Error;
 use tmc_runtime::controller::{Flow, Outcome};
 
 use crate::context::Context;
-use crate::heartbeat::TargetId;
+use crate::heartbeat::{TargetId, taints};
 use crate::members::Member;
 use hosted::HostedSyncer;
 use installer::{Installation, Removal};
@@ -150,6 +150,7 @@ impl Pass {
             return Ok(Step::Continue);
         }
         let mut new = reconcile::metadata(&self.key.cluster, &self.target);
+        new.spec.taints = taints::taints(&self.target);
         if mode::installed(&self.target).is_none() {
             new = mode::noted(&new, self.target.spec.mode());
         }

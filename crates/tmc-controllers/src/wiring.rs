@@ -7,16 +7,19 @@ use tmc_api::conditions::{self, READY};
 use tmc_api::hashes::sync_target_key;
 use tmc_api::keys::{OWNER_CLUSTER_ANNOTATION, PLACEMENT_ANNOTATION};
 use tmc_api::scheduling::{Location, Placement};
-use tmc_api::workload::{Cluster, SyncTarget, condition};
+use tmc_api::workload::{Cluster, SyncTarget};
 use tmc_apimachinery::ClusterName;
 use tmc_runtime::ClusterKey;
 use tmc_runtime::informer::Change;
 
 use crate::context::{Context, ObjectKey};
 use crate::coordination;
+use crate::eviction::takeover;
 use crate::namespace::reconcile::Namespace;
+use crate::placement;
+use crate::placement::facts::TargetFacts;
 use crate::slim::Slim;
-use crate::stores::{Informers, index, marks, own_provider};
+use crate::stores::{Informers, index, is_built_in, marks, namespace_value, own_provider};
 
 /// Adds the handlers of all controllers to the informers.
 pub(crate) fn connect(informers: Informers, ctx: &Arc<Context>) -> Informers {
@@ -36,7 +39,7 @@ pub(crate) fn connect(informers: Informers, ctx: &Arc<Context>) -> Informers {
     let c = with(ctx);
     let placements = informers
         .placements
-        .on_change(move |k, change| placement(&c, k, &change));
+        .on_change(move |k, change| placed(&c, k, &change));
     let c = with(ctx);
     let namespaces = informers
         .namespaces
@@ -113,17 +116,7 @@ fn target(ctx: &Context, key: &ClusterKey, change: &Change<'_, SyncTarget>) {
         Change::Applied { .. } => {}
     }
     coordination::target_changed(ctx, &target_key, change);
-    if differs(change, schedulability) {
-        enqueue_choosers(ctx, &key.cluster);
-        for location in ctx
-            .stores
-            .locations
-            .keys_by_index(index::CLUSTER, key.cluster.as_str())
-        {
-            ctx.queues.locations.add(location);
-        }
-        ctx.queues.first_locations.add(key.cluster.clone());
-    }
+    schedulability(ctx, key, &target_key, change);
     let summary = |target: &SyncTarget| {
         let ready = conditions::get(target.conditions(), READY).cloned();
         let status = target.status.as_ref();
@@ -148,24 +141,61 @@ fn target(ctx: &Context, key: &ClusterKey, change: &Change<'_, SyncTarget>) {
     }
 }
 
-/// What a Placement or Location looks at in a SyncTarget.
-fn schedulability(target: &SyncTarget) -> impl PartialEq + use<> {
-    (
-        target.metadata.uid.clone(),
-        target.metadata.labels.clone(),
-        target.metadata.deletion_timestamp.is_some(),
-        target.spec.clone(),
-        conditions::is_true(target.conditions(), READY),
-        conditions::is_false(target.conditions(), condition::API_AVAILABLE),
-    )
+/// Passes on what Placements, Locations and handovers look at in a SyncTarget: to the Placements that
+/// have it and those that look for one, and to no other.
+fn schedulability(
+    ctx: &Context,
+    key: &ClusterKey,
+    target_key: &str,
+    change: &Change<'_, SyncTarget>,
+) {
+    let facts = match change {
+        Change::Applied { new, .. } => Some(TargetFacts::new(&key.cluster, new)),
+        Change::Deleted(_) => None,
+    };
+    let effect = ctx.fleets.set_target(key, facts);
+    let releases = |target: &SyncTarget| {
+        let ready = conditions::is_true(target.conditions(), READY);
+        (
+            ready,
+            target.metadata.deletion_timestamp.is_some(),
+            target.spec.deletion,
+        )
+    };
+    if differs(change, releases) {
+        for namespace in ctx
+            .stores
+            .namespaces
+            .keys_by_index(index::TARGET, target_key)
+        {
+            ctx.queues.namespaces.add(namespace);
+        }
+    }
+    if !effect.matters {
+        return;
+    }
+    for placement in ctx
+        .stores
+        .placements
+        .keys_by_index(index::TARGET, target_key)
+    {
+        ctx.queues.placements.add(placement);
+    }
+    enqueue_choosers(ctx, &key.cluster, index::LOOKING);
+    for location in effect.locations {
+        ctx.queues
+            .locations
+            .add(ClusterKey::new(&key.cluster, "", &location));
+    }
+    ctx.queues.first_locations.add(key.cluster.clone());
 }
 
-/// Every Placement that chooses from a workspace.
-fn enqueue_choosers(ctx: &Context, cluster: &ClusterName) {
+/// Every Placement that chooses from a workspace, found in one of the two indexes by provider.
+fn enqueue_choosers(ctx: &Context, cluster: &ClusterName, index: &'static str) {
     let path = ctx.stores.path_of(cluster);
     // A Placement may name the workspace by its path or by its logical cluster.
     for value in [own_provider(cluster), path, cluster.to_string()] {
-        for placement in ctx.stores.placements.keys_by_index(index::PROVIDER, &value) {
+        for placement in ctx.stores.placements.keys_by_index(index, &value) {
             ctx.queues.placements.add(placement);
         }
     }
@@ -229,15 +259,26 @@ fn location(ctx: &Context, key: &ClusterKey, change: &Change<'_, Location>) {
     if differs(change, |location| {
         (location.metadata.labels.clone(), location.spec.clone())
     }) {
-        enqueue_choosers(ctx, &key.cluster);
+        let now = match change {
+            Change::Applied { new, .. } => Some(*new),
+            Change::Deleted(_) => None,
+        };
+        ctx.fleets.set_location(key, now);
+        enqueue_choosers(ctx, &key.cluster, index::PROVIDER);
     }
     if matches!(change, Change::Deleted(_)) {
         ctx.queues.first_locations.add(key.cluster.clone());
     }
 }
 
-fn placement(ctx: &Context, key: &ClusterKey, change: &Change<'_, Placement>) {
-    ctx.assumed.lock().remove(key);
+fn placed(ctx: &Context, key: &ClusterKey, change: &Change<'_, Placement>) {
+    match change {
+        Change::Applied { new, .. } => ctx.loads.set(key, placement::keys(new)),
+        Change::Deleted(_) => {
+            ctx.loads.set(key, vec![]);
+            ctx.pace.lock().give_back(key);
+        }
+    }
     ctx.queues.placements.add(key.clone());
     coordination::placement_changed(ctx, key, change);
     let facts = |placement: &Placement| {
@@ -249,12 +290,18 @@ fn placement(ctx: &Context, key: &ClusterKey, change: &Change<'_, Placement>) {
         )
     };
     if differs(change, facts) {
-        for namespace in ctx
+        // Those it selected before may have to be left.
+        let versions = change.before().into_iter().chain([change.latest()]);
+        let selectors: Vec<_> = versions.filter_map(|p| p.spec.namespaces().ok()).collect();
+        let namespaces = ctx
             .stores
             .namespaces
-            .keys_by_index(index::CLUSTER, key.cluster.as_str())
-        {
-            ctx.queues.namespaces.add(namespace);
+            .by_index(index::CLUSTER, key.cluster.as_str());
+        for (namespace, object) in namespaces {
+            let labels = object.metadata.labels.as_ref();
+            if selectors.iter().any(|selector| selector.matches(labels)) {
+                ctx.queues.namespaces.add(namespace);
+            }
         }
     }
 }
@@ -268,11 +315,9 @@ fn namespace(ctx: &Context, key: &ClusterKey, change: &Change<'_, Namespace>) {
         (namespace.metadata.labels.clone(), annotated)
     };
     if differs(change, selected_by) {
-        let placements = ctx
-            .stores
-            .placements
-            .keys_by_index(index::CLUSTER, key.cluster.as_str());
-        for placement in placements {
+        let versions = change.before().into_iter().chain([change.latest()]);
+        let labels = versions.map(|namespace| namespace.metadata.labels.as_ref());
+        for placement in placement::selecting(ctx, &key.cluster, labels) {
             ctx.queues.placements.add(placement);
         }
     }
@@ -296,7 +341,7 @@ fn namespace(ctx: &Context, key: &ClusterKey, change: &Change<'_, Namespace>) {
 }
 
 fn workspace(ctx: &Context, cluster: &ClusterName) {
-    enqueue_choosers(ctx, cluster);
+    enqueue_choosers(ctx, cluster, index::PROVIDER);
     ctx.queues.first_locations.add(cluster.clone());
 }
 
@@ -309,6 +354,7 @@ fn object(ctx: &Context, resource: usize, key: &ClusterKey, change: &Change<'_, 
         coordination::object_changed(ctx, &object, change.latest());
         ctx.queues.objects.add(object);
     }
+    api_in_use(ctx, resource, key, change);
     // A namespace waits for the marks of a target to vanish from its objects, and so does the target.
     let Some(before) = change.before() else {
         return;
@@ -321,10 +367,47 @@ fn object(ctx: &Context, resource: usize, key: &ClusterKey, change: &Change<'_, 
     for target_key in &lost {
         crate::synctarget::removal::wake(ctx, target_key);
     }
-    if !lost.is_empty() {
+    if !lost.is_empty() || hands_over(change) {
         ctx.queues
             .namespaces
             .add(ClusterKey::new(&key.cluster, "", &key.namespace));
+    }
+}
+
+/// Whether something changed that a namespace on its way from one target to another waits for.
+fn hands_over(change: &Change<'_, Slim>) -> bool {
+    let Change::Applied {
+        old: Some(old),
+        new,
+    } = change
+    else {
+        return false;
+    };
+    takeover::may_differ(old, new) && takeover::handover(old) != takeover::handover(new)
+}
+
+/// The first object of a resource in a namespace, and the last, change what its targets have to
+/// accept.
+fn api_in_use(ctx: &Context, resource: usize, key: &ClusterKey, change: &Change<'_, Slim>) {
+    let (Some(resource), false) = (
+        ctx.stores.resources.get(resource),
+        matches!(change, Change::Applied { old: Some(_), .. }),
+    ) else {
+        return;
+    };
+    let left = resource
+        .store
+        .count_by_index(index::NAMESPACE, &namespace_value(key));
+    let edge = usize::from(matches!(change, Change::Applied { .. }));
+    if is_built_in(&resource.gvr) || left != edge {
+        return;
+    }
+    let namespace = ClusterKey::new(&key.cluster, "", &key.namespace);
+    if let Some(namespace) = ctx.stores.namespaces.get(&namespace) {
+        let labels = std::iter::once(namespace.metadata.labels.as_ref());
+        for placement in placement::selecting(ctx, &key.cluster, labels) {
+            ctx.queues.placements.add(placement);
+        }
     }
 }
 

@@ -8,8 +8,6 @@ use tmc_api::keys::LOCATION_LABELS_ANNOTATION;
 use tmc_api::scheduling::{Location, LocationStatus, ResourceRef};
 use tmc_api::workload::SyncTarget;
 
-use crate::placement::reconcile::is_draining;
-
 /// The Location with the metadata it should have: its labels in one annotation, for printing.
 pub fn metadata(location: &Location) -> Location {
     let mut new = location.clone();
@@ -36,11 +34,11 @@ pub fn status(location: &Location, targets: &[Arc<SyncTarget>], now: Timestamp) 
     let mut status = location.status.clone().unwrap_or_default();
     status.observed_generation = location.metadata.generation;
     let about_targets = location.spec.resource == ResourceRef::default();
+    let selector = location.spec.selector().unwrap_or_default();
     let instances = || {
-        targets.iter().filter(|target| {
-            let labels = target.metadata.labels.clone().unwrap_or_default();
-            about_targets && location.spec.selects(&labels).unwrap_or(false)
-        })
+        targets
+            .iter()
+            .filter(|target| about_targets && selector.matches(target.metadata.labels.as_ref()))
     };
     let available = instances().filter(|target| is_available(target, now));
     status.available_instances = u32::try_from(available.count()).ok();
@@ -52,7 +50,10 @@ fn is_available(target: &SyncTarget, now: Timestamp) -> bool {
     conditions::is_true(target.conditions(), READY)
         && target.metadata.deletion_timestamp.is_none()
         && !target.spec.unschedulable
-        && !is_draining(target, now)
+        && target
+            .spec
+            .evict_after
+            .is_none_or(|at| at.timestamp() > now)
 }
 
 #[cfg(test)]

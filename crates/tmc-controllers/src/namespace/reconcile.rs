@@ -66,12 +66,14 @@ pub struct Placed {
 
 /// The namespace as it should be.
 ///
-/// A target that drops out is first asked to remove its copies (deletion annotation, with `now`);
-/// only when `in_use` says that no object carries its mark any more the label goes.
+/// A target that drops out keeps its copies until `may_leave` says that others have taken over; then
+/// it is asked to remove them (deletion annotation, with `now`); only when `in_use` says that no
+/// object carries its mark any more the label goes.
 pub fn reconcile(
     namespace: &Namespace,
     placed: &Placed,
     in_use: impl Fn(&str) -> bool,
+    may_leave: impl Fn(&str) -> bool,
     now: &str,
 ) -> Namespace {
     let mut new = namespace.clone();
@@ -107,12 +109,12 @@ pub fn reconcile(
         for key in present.iter().filter(|key| !placed.targets.contains(*key)) {
             let mark = deletion_annotation(key);
             match annotations.entry(mark) {
-                Entry::Vacant(mark) => drop(mark.insert(now.to_owned())),
+                Entry::Vacant(mark) if may_leave(key) => drop(mark.insert(now.to_owned())),
                 Entry::Occupied(mark) if !in_use(key) => {
                     mark.remove();
                     labels.remove(&state_label(key));
                 }
-                Entry::Occupied(_) => {}
+                Entry::Vacant(_) | Entry::Occupied(_) => {}
             }
         }
     }
@@ -152,10 +154,10 @@ mod tests {
 
     /// Reconciles, checks that a second pass changes nothing, and gives labels and annotations.
     fn run(old: &Namespace, placed: &Placed, in_use: bool) -> (Value, Value) {
-        let new = reconcile(old, placed, |_| in_use, NOW);
+        let new = reconcile(old, placed, |_| in_use, |_| true, NOW);
         let later = "2030-01-01T00:00:09Z";
         // With copies still in use, another pass at another time has nothing to add.
-        assert_eq!(reconcile(&new, placed, |_| true, later), new);
+        assert_eq!(reconcile(&new, placed, |_| true, |_| true, later), new);
         parts(&new)
     }
 
@@ -173,11 +175,11 @@ mod tests {
     #[test]
     fn a_namespace_is_leaving_while_a_target_is_asked_to_remove_its_copies() {
         let fresh = namespace("ns", json!({}), json!(null));
-        let placed_once = reconcile(&fresh, &placed(&["K1"]), |_| true, NOW);
+        let placed_once = reconcile(&fresh, &placed(&["K1"]), |_| true, |_| true, NOW);
         assert!(!placed_once.is_leaving());
-        let asked = reconcile(&placed_once, &placed(&[]), |_| true, NOW);
+        let asked = reconcile(&placed_once, &placed(&[]), |_| true, |_| true, NOW);
         assert!(asked.is_leaving());
-        assert!(!reconcile(&asked, &placed(&[]), |_| false, NOW).is_leaving());
+        assert!(!reconcile(&asked, &placed(&[]), |_| false, |_| true, NOW).is_leaving());
     }
 
     #[test]
@@ -220,7 +222,7 @@ mod tests {
             json!({"state.workload.kcp.io/K1": "Sync"}),
             json!({"scheduling.kcp.io/placement": ""}),
         );
-        let asked = reconcile(&old, &placed(&["K2"]), |_| true, NOW);
+        let asked = reconcile(&old, &placed(&["K2"]), |_| true, |_| true, NOW);
         let (labels, annotations) = parts(&asked);
         assert_eq!(
             labels,
@@ -232,10 +234,27 @@ mod tests {
         );
         assert_eq!(asked.wanted_state("K1"), None);
         assert_eq!(asked.wanted_state("K2"), Some("Sync"));
-        let forgotten = reconcile(&asked, &placed(&["K2"]), |_| false, NOW);
+        let forgotten = reconcile(&asked, &placed(&["K2"]), |_| false, |_| true, NOW);
         let (labels, annotations) = parts(&forgotten);
         assert_eq!(labels, json!({"state.workload.kcp.io/K2": "Sync"}));
         assert_eq!(annotations, json!({"scheduling.kcp.io/placement": ""}));
+    }
+
+    #[test]
+    fn a_target_that_drops_out_keeps_its_copies_until_others_have_taken_over() {
+        let old = namespace(
+            "ns",
+            json!({"state.workload.kcp.io/K1": "Sync"}),
+            json!({"scheduling.kcp.io/placement": ""}),
+        );
+        let waiting = reconcile(&old, &placed(&["K2"]), |_| true, |_| false, NOW);
+        assert_eq!(waiting.wanted_state("K1"), Some("Sync"));
+        assert_eq!(waiting.wanted_state("K2"), Some("Sync"));
+        // One that came back before that never noticed.
+        let back = reconcile(&waiting, &placed(&["K1"]), |_| true, |_| true, NOW);
+        assert_eq!(back.wanted_state("K1"), Some("Sync"));
+        let asked = reconcile(&waiting, &placed(&["K2"]), |_| true, |_| true, NOW);
+        assert_eq!(asked.wanted_state("K1"), None);
     }
 
     #[test]
@@ -245,7 +264,7 @@ mod tests {
             json!({"state.workload.kcp.io/K1": "Sync"}),
             json!(null),
         );
-        let new = reconcile(&old, &Placed::default(), |_| false, NOW);
+        let new = reconcile(&old, &Placed::default(), |_| false, |_| true, NOW);
         assert_eq!(new.target_keys(), ["K1"]);
     }
 

@@ -1,20 +1,25 @@
 //! What a Placement should look like, from what its Locations offer.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::cell::OnceCell;
+use std::collections::{BTreeSet, HashMap};
 
 use jiff::Timestamp;
 use tmc_api::conditions::{self, Condition, READY, Severity};
-use tmc_api::hashes::sync_target_key;
 use tmc_api::keys::PLACEMENT_SYNC_TARGET_ANNOTATION;
 use tmc_api::scheduling::{
-    Location, LocationReference, PickedTarget, Placement, PlacementPhase, PlacementStatus,
-    ResourceRef, TargetCount, condition, reason,
+    LeaveReason, LocationReference, MAX_TARGETS, PickedTarget, Placement, PlacementPhase,
+    PlacementStatus, ResourceRef, TargetCount, TargetDecision, condition, reason,
 };
-use tmc_api::workload::{SyncTarget, Taint, condition as target_condition};
-use tmc_apimachinery::{ApiError, ClusterName};
+use tmc_api::time::Time;
+use tmc_apimachinery::{ApiError, ClusterName, GroupResource};
 
-use crate::placement::schedule::{Candidate, Decision, Request, schedule};
+use super::candidates::{candidates, current, is_permitted, recorded};
+use super::events::{Notice, notices};
+use super::filter::{PlacementQuota, Tally};
+use super::fleet::{Fleet, Member};
+use super::schedule::{Decision, Left, Pick, Request, schedule};
+use super::words;
+use crate::eviction::{self, Circumstances, Rules};
 
 /// The workspace whose Locations a Placement chooses from.
 #[derive(Clone, Debug)]
@@ -37,7 +42,8 @@ pub enum Permission {
 }
 
 impl Permission {
-    fn allows(&self, location: &str) -> bool {
+    /// Whether a Location may be used.
+    pub fn allows(&self, location: &str) -> bool {
         match self {
             Self::All => true,
             Self::Only(names) => names.contains(location),
@@ -46,67 +52,135 @@ impl Permission {
 }
 
 /// What is observed for one Placement.
-#[derive(Clone, Debug)]
-pub struct Observed {
+#[derive(Clone, Copy)]
+pub struct Observed<'a> {
     /// Path of its own workspace.
-    pub own_path: String,
+    pub own_path: &'a str,
     /// Where it chooses from.
-    pub provider: Provider,
+    pub provider: &'a Provider,
     /// What it may use there.
-    pub permission: Permission,
-    /// The provider's Locations, in order of their names.
-    pub locations: Vec<Arc<Location>>,
-    /// The provider's SyncTargets.
-    pub targets: Vec<Arc<SyncTarget>>,
-    /// Placements other than this one by target key.
-    pub load: BTreeMap<String, u32>,
+    pub permission: &'a Permission,
+    /// The provider's Locations and SyncTargets.
+    pub fleet: &'a Fleet,
+    /// How many Placements have each target, by key; this one counts too.
+    pub load: &'a HashMap<String, u32>,
     /// A namespace that it selects carries the placement annotation.
     pub bound: bool,
+    /// The resources of which the namespaces that it selects have objects, but for those that every
+    /// target takes.
+    pub in_use: &'a BTreeSet<GroupResource>,
+    /// What quotas say.
+    pub quota: &'a dyn PlacementQuota,
+    /// How workload leaves targets.
+    pub rules: Rules,
+    /// Since when this process hears of targets.
+    pub listening_since: Timestamp,
+    /// Whether it is this Placement's turn to move.
+    pub turn: bool,
+}
+
+/// What is to be done about a Placement.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// The status it should have.
+    pub status: PlacementStatus,
+    /// What to tell its user, once the status is written.
+    pub notices: Vec<Notice>,
+    /// It moves something that has to wait for its turn.
+    pub used_turn: bool,
+    /// When to look again although nothing happened.
+    pub next: Option<Timestamp>,
 }
 
 /// The names of the Locations that a Placement selects, whether it may use them or not.
 ///
 /// # Errors
 /// For a selector that is not valid, naming its field.
-pub fn matching(
-    placement: &Placement,
-    locations: &[Arc<Location>],
-) -> Result<Vec<String>, ApiError> {
+pub fn matching(placement: &Placement, fleet: &Fleet) -> Result<Vec<String>, ApiError> {
     if placement.spec.location_resource != ResourceRef::default() {
         return Err(ApiError::bad_request(
             "spec.locationResource must be workload.kcp.io/v1alpha1 synctargets",
         ));
     }
-    let mut names = Vec::new();
-    for location in locations {
-        let labels = location.metadata.labels.clone().unwrap_or_default();
-        let about_targets = location.spec.resource == ResourceRef::default();
-        if about_targets && placement.spec.selects_location(&labels)? {
-            names.extend(location.metadata.name.clone());
-        }
-    }
-    names.sort();
-    Ok(names)
+    let selector = placement.spec.locations()?;
+    let locations = fleet.locations().filter(|location| {
+        location.spec.resource == ResourceRef::default()
+            && selector.matches(location.metadata.labels.as_ref())
+    });
+    Ok(locations
+        .filter_map(|location| location.metadata.name.clone())
+        .collect())
 }
 
-/// The status it should have.
-pub fn status(placement: &Placement, observed: &Observed, now: Timestamp) -> PlacementStatus {
-    let mut status = placement.status.clone().unwrap_or_default();
-    status.observed_generation = placement.metadata.generation;
+/// The names of the Locations through which a Placement found the targets it has.
+pub fn recorded_locations(placement: &Placement) -> BTreeSet<String> {
+    let status = placement.status.iter();
+    let decisions = status.clone().flat_map(|status| &status.decisions);
+    let selected = status.filter_map(|status| status.selected_location.as_ref());
+    let names = decisions.map(|decision| &decision.location);
+    let names = names.chain(selected.map(|location| &location.location_name));
+    names.filter(|name| !name.is_empty()).cloned().collect()
+}
+
+/// Plans: a function of what is given alone.
+pub fn plan(placement: &Placement, observed: &Observed<'_>, now: Timestamp) -> Plan {
+    let before = placement.status.clone().unwrap_or_default();
     let verdict = decide(placement, observed, now);
+    let mut status = before.clone();
+    status.observed_generation = placement.metadata.generation;
     status.selected_location = verdict.location.map(|location_name| LocationReference {
         path: provider_path(placement, observed),
         location_name,
     });
-    status.sync_targets = verdict.target.into_iter().collect();
+    status.decisions = verdict
+        .picks
+        .iter()
+        .map(|pick| decision(&before, pick, now))
+        .collect();
+    status.sync_targets = verdict.picks.into_iter().map(|pick| pick.target).collect();
+    // As of the last decision: what others are like later says nothing about it.
+    let decided = status.sync_targets != before.sync_targets || !verdict.scheduled.is_true();
+    if decided {
+        let named = matches!(observed.provider, Provider::Own(_));
+        let rejected = verdict.rejected.unwrap_or_default();
+        status.rejections = rejected.rejections(named);
+    }
     status.phase = match (&status.selected_location, observed.bound) {
         (None, _) => PlacementPhase::Pending,
         (Some(_), false) => PlacementPhase::Unbound,
         (Some(_), true) => PlacementPhase::Bound,
     };
+    let scheduled = words::scheduled(verdict.scheduled, &status);
     conditions::set(&mut status.conditions, verdict.ready, now);
-    conditions::set(&mut status.conditions, verdict.scheduled, now);
-    status
+    conditions::set(&mut status.conditions, scheduled, now);
+    Plan {
+        notices: notices(&before, &status, &verdict.left),
+        status,
+        used_turn: verdict.used_turn,
+        next: verdict.next,
+    }
+}
+
+fn decision(before: &PlacementStatus, pick: &Pick, now: Timestamp) -> TargetDecision {
+    let recorded = recorded(before, &pick.target);
+    let mut decision = match &pick.new {
+        Some((reason, message)) => TargetDecision {
+            key: pick.target.key.clone(),
+            reason: *reason,
+            message: message.clone(),
+            time: Some(Time::new(now)),
+            ..TargetDecision::default()
+        },
+        None => recorded.cloned().unwrap_or_else(|| TargetDecision {
+            key: pick.target.key.clone(),
+            ..TargetDecision::default()
+        }),
+    };
+    if let Some(location) = &pick.location {
+        decision.location.clone_from(location);
+    }
+    decision.leaving.clone_from(&pick.leaving);
+    decision
 }
 
 /// The Placement with the metadata it should have: the key of its one target as an annotation.
@@ -129,19 +203,26 @@ pub fn metadata(placement: &Placement, picked: &[PickedTarget]) -> Placement {
 
 struct Verdict {
     location: Option<String>,
-    target: Option<PickedTarget>,
+    picks: Vec<Pick>,
+    left: Vec<Left>,
+    rejected: Option<Tally>,
     ready: Condition,
     scheduled: Condition,
+    used_turn: bool,
+    next: Option<Timestamp>,
 }
 
 impl Verdict {
-    fn new(location: Option<String>, target: Option<PickedTarget>) -> Self {
-        let ready = Condition::yes(READY);
+    fn new(location: Option<String>, decision: Decision) -> Self {
         Self {
             location,
-            target,
-            ready,
+            picks: decision.picks,
+            left: decision.left,
+            rejected: decision.rejected,
+            ready: Condition::yes(READY),
             scheduled: Condition::yes(condition::SCHEDULED),
+            used_turn: decision.used_turn,
+            next: decision.next,
         }
     }
 
@@ -156,231 +237,205 @@ impl Verdict {
     }
 }
 
-fn decide(placement: &Placement, observed: &Observed, now: Timestamp) -> Verdict {
-    let cluster = match &observed.provider {
-        Provider::Own(cluster) | Provider::Foreign(cluster) => cluster,
+fn decide(placement: &Placement, observed: &Observed<'_>, now: Timestamp) -> Verdict {
+    if matches!(observed.provider, Provider::Unknown) {
         // The same answer as for a workspace that grants nothing: which ones exist is not told.
-        Provider::Unknown => return forbidden(placement, observed),
-    };
-    let kept = || kept(placement, observed, cluster);
-    let matched = match matching(placement, &observed.locations) {
+        return forbidden(placement, observed);
+    }
+    let matched = match matching(placement, observed.fleet) {
         Ok(names) => names,
         Err(error) => {
-            return kept()
+            return kept(placement, observed)
                 .not_ready(reason::LOCATION_INVALID, error.message.clone())
                 .not_scheduled(reason::NO_VALID_TARGET, error.message);
         }
     };
-    let usable: Vec<&String> = matched
-        .iter()
-        .filter(|name| observed.permission.allows(name))
-        .collect();
-    if usable.is_empty() && observed.permission != Permission::All {
-        return forbidden(placement, observed);
-    }
+    let allowed = |name: &&String| observed.permission.allows(name);
+    let usable: Vec<&String> = matched.iter().filter(allowed).collect();
     if usable.is_empty() {
-        let text = no_match_text(placement, observed);
-        let verdict = kept();
-        // What runs stays where it is: only a target that is as good makes it move.
-        return if verdict.target.is_some() {
-            verdict.not_ready(reason::LOCATION_INVALID, text)
-        } else {
-            let scheduled = reason::SCHEDULE_LOCATION_NOT_FOUND;
-            verdict
-                .not_ready(reason::LOCATION_NO_MATCH, &*text)
-                .not_scheduled(scheduled, text)
-        };
+        return nowhere(placement, observed);
     }
-    if placement.spec.targets != TargetCount::Count(1) {
-        let text = "placing on several targets is not available on this hub; set spec.targets to 1";
-        return kept().not_scheduled(reason::NO_VALID_TARGET, text);
+    let candidates = candidates(placement, observed, &usable);
+    let current = current(placement);
+    let guarded = OnceCell::new();
+    let guard = |homes: &[String]| {
+        let guarded =
+            guarded.get_or_init(|| eviction::guarded(observed.fleet, observed.rules.grace));
+        homes.iter().any(|home| guarded.contains(home))
+    };
+    let request = Request {
+        here: Circumstances {
+            spec: &placement.spec,
+            in_use: observed.in_use,
+            grace: observed.rules.grace,
+            listening_since: observed.listening_since,
+            now,
+        },
+        current: &current,
+        quota: observed.quota,
+        guard: &guard,
+        turn: observed.turn,
+    };
+    let mut decision = schedule(&request, &candidates);
+    for left in &mut decision.left {
+        let member = observed.fleet.member(&left.target.name);
+        let is_there = member.is_some_and(|m| m.facts.target == left.target && !m.facts.deleting);
+        if left.reason == LeaveReason::Deleted && is_there {
+            // It was no candidate, for it may not be used.
+            left.reason = LeaveReason::Forbidden;
+        }
     }
-    let candidates = candidates(placement, observed, cluster, &usable, now);
-    let current = placement
+    let empty = candidates.is_empty();
+    judge(placement, observed, decision, &usable, empty)
+}
+
+/// The conditions of what was decided.
+fn judge(
+    placement: &Placement,
+    observed: &Observed<'_>,
+    decision: Decision,
+    usable: &[&String],
+    empty: bool,
+) -> Verdict {
+    let location = selected_location(placement, &decision.picks, usable);
+    let count = decision.picks.len();
+    let crowded = decision.crowded;
+    let selected = decision.picks.iter().any(|pick| pick.location.is_some());
+    let rejected = decision.rejected.clone().unwrap_or_default();
+    let lacking = if rejected.is_over_quota() {
+        reason::QUOTA_EXCEEDED
+    } else {
+        reason::NO_VALID_TARGET
+    };
+    let mut verdict = Verdict::new(location, decision);
+    if count == 0 {
+        return verdict.not_scheduled(lacking, words::no_target(&rejected, empty));
+    }
+    if !selected {
+        let (reason, text) = unselected(placement, observed);
+        verdict = verdict.not_ready(reason, text);
+    }
+    let wanted = match placement.spec.targets {
+        TargetCount::Count(wanted) => usize::try_from(wanted).unwrap_or(usize::MAX),
+        TargetCount::All => count,
+    };
+    if crowded {
+        return verdict.not_scheduled(reason::TOO_MANY_TARGETS, words::crowded(MAX_TARGETS));
+    }
+    if count < wanted {
+        let text = words::too_few(count, wanted, &rejected);
+        return verdict.not_scheduled(lacking, text);
+    }
+    verdict
+}
+
+/// The Location to name: the one named before while a target is found through it.
+fn selected_location(placement: &Placement, picks: &[Pick], usable: &[&String]) -> Option<String> {
+    let named = placement
         .status
         .as_ref()
-        .and_then(|status| status.sync_targets.first());
-    let decision = schedule(
-        &Request {
-            spec: &placement.spec,
-            current,
-        },
-        &candidates,
-    );
-    match decision.chosen {
-        Some((target, location)) => Verdict::new(Some(location), Some(target)),
-        None => no_target(&decision, kept(), &usable, candidates.is_empty()),
+        .and_then(|status| status.selected_location.as_ref());
+    let named = named.map(|location| &location.location_name);
+    let found: BTreeSet<&String> = picks
+        .iter()
+        .filter_map(|pick| pick.location.as_ref())
+        .collect();
+    let among = |name: &&String| {
+        // Those it has may belong to no Location that matches.
+        found.contains(*name) || found.is_empty() && (!picks.is_empty() || usable.contains(name))
+    };
+    let first = found.first().copied().or(usable.first().copied());
+    named.filter(among).or(first).cloned()
+}
+
+/// Why no Location that matches has what the Placement has.
+fn unselected(placement: &Placement, observed: &Observed<'_>) -> (&'static str, String) {
+    let known: BTreeSet<&str> = observed
+        .fleet
+        .locations()
+        .filter_map(|l| l.metadata.name.as_deref())
+        .collect();
+    let named = placement
+        .status
+        .as_ref()
+        .and_then(|status| status.selected_location.as_ref());
+    match named.filter(|location| !known.contains(&*location.location_name)) {
+        Some(gone) => (
+            reason::LOCATION_NOT_FOUND,
+            words::location_gone(&gone.location_name),
+        ),
+        None => (reason::LOCATION_INVALID, words::OUTSIDE.to_owned()),
     }
 }
 
-/// The target and Location it has now, as far as they still exist.
-fn kept(placement: &Placement, observed: &Observed, cluster: &ClusterName) -> Verdict {
+/// No Location matches that may be used. What runs stays where it is, as long as that may be used:
+/// only a target that is as good makes it move.
+fn nowhere(placement: &Placement, observed: &Observed<'_>) -> Verdict {
+    let verdict = kept(placement, observed);
+    let may_use_all = *observed.permission == Permission::All;
+    if verdict.picks.is_empty() && !may_use_all {
+        return forbidden(placement, observed);
+    }
+    if verdict.picks.is_empty() {
+        let text = no_match_text(placement, observed);
+        let scheduled = reason::SCHEDULE_LOCATION_NOT_FOUND;
+        return verdict
+            .not_ready(reason::LOCATION_NO_MATCH, &*text)
+            .not_scheduled(scheduled, text);
+    }
+    let (reason, _) = unselected(placement, observed);
+    verdict.not_ready(reason, no_match_text(placement, observed))
+}
+
+/// What it has now, as far as that exists and may be used.
+fn kept(placement: &Placement, observed: &Observed<'_>) -> Verdict {
+    let mut decision = Decision::default();
+    for held in current(placement) {
+        let member = observed.fleet.member(&held.target.name);
+        let exists = |m: &&Member| m.facts.target == *held.target && !m.facts.deleting;
+        let Some(member) = member.filter(exists) else {
+            continue;
+        };
+        if is_permitted(observed, member, held.decision) {
+            decision.picks.push(Pick {
+                target: held.target.clone(),
+                location: None,
+                new: None,
+                leaving: held.decision.and_then(|decision| decision.leaving.clone()),
+            });
+        }
+    }
     let status = placement.status.as_ref();
-    let current = status.and_then(|status| status.sync_targets.first());
-    let exists = |picked: &&PickedTarget| {
-        picked.cluster == cluster.as_str()
-            && observed.targets.iter().any(|target| {
-                let meta = &target.metadata;
-                meta.deletion_timestamp.is_none()
-                    && meta.name.as_deref() == Some(&picked.name)
-                    && meta.uid.as_deref() == Some(&picked.uid)
-            })
-    };
-    let target = current.filter(exists).cloned();
     let location = status
         .and_then(|status| status.selected_location.as_ref())
-        .filter(|_| target.is_some())
+        .filter(|_| !decision.picks.is_empty())
         .map(|location| location.location_name.clone());
-    Verdict::new(location, target)
+    Verdict::new(location, decision)
 }
 
-fn no_target(decision: &Decision, kept: Verdict, usable: &[&String], empty: bool) -> Verdict {
-    // It may have a target outside the Locations that match now.
-    if kept.target.is_some() {
-        let text = "the SyncTarget in use belongs to no Location that matches any more, and no other is fit to take over";
-        return kept.not_ready(reason::LOCATION_INVALID, text);
-    }
-    let text = if empty {
-        "the Locations that match have no SyncTarget; register a cluster: tmc cluster register"
-            .to_owned()
-    } else {
-        format!(
-            "no SyncTarget is fit: {}; see: tmc get targets",
-            decision.why()
-        )
-    };
-    let location = usable.first().map(|name| (*name).clone());
-    Verdict::new(location, None).not_scheduled(reason::NO_VALID_TARGET, text)
-}
-
-fn forbidden(placement: &Placement, observed: &Observed) -> Verdict {
-    let (path, own) = (provider_path(placement, observed), &observed.own_path);
-    let text = format!(
-        "workspace \"{path}\" has no Location that matches and that workspace \"{own}\" may use; \
-         its owner can allow it: tmc workspace grant {path} --workspace {own} --role use"
-    );
-    Verdict::new(None, None)
+fn forbidden(placement: &Placement, observed: &Observed<'_>) -> Verdict {
+    let text = words::forbidden(&provider_path(placement, observed), observed.own_path);
+    Verdict::new(None, Decision::default())
         .not_ready(reason::LOCATION_NO_MATCH, &*text)
         .not_scheduled(reason::LOCATION_FORBIDDEN, text)
 }
 
-fn no_match_text(placement: &Placement, observed: &Observed) -> String {
+fn no_match_text(placement: &Placement, observed: &Observed<'_>) -> String {
     let path = provider_path(placement, observed);
-    if placement.spec.location_selectors.is_empty() {
-        "spec.locationSelectors is empty and matches nothing; use [{}] for any Location".to_owned()
-    } else if observed.locations.is_empty() {
-        format!(
-            "workspace \"{path}\" has no Location; register a cluster there: tmc cluster register"
-        )
-    } else {
-        format!("no Location of workspace \"{path}\" matches spec.locationSelectors")
-    }
+    let none = observed.fleet.locations().next().is_none();
+    words::no_match(&path, placement.spec.location_selectors.is_empty(), none)
 }
 
-fn provider_path(placement: &Placement, observed: &Observed) -> String {
+fn provider_path(placement: &Placement, observed: &Observed<'_>) -> String {
     let named = placement
         .spec
         .location_workspace
         .clone()
         .filter(|path| !path.is_empty());
-    named.unwrap_or_else(|| observed.own_path.clone())
+    named.unwrap_or_else(|| observed.own_path.to_owned())
 }
 
-fn candidates(
-    placement: &Placement,
-    observed: &Observed,
-    cluster: &ClusterName,
-    usable: &[&String],
-    now: Timestamp,
-) -> Vec<Candidate> {
-    let selected = placement
-        .status
-        .as_ref()
-        .and_then(|s| s.selected_location.as_ref());
-    let mut candidates = Vec::new();
-    for target in &observed.targets {
-        let labels = target.metadata.labels.clone().unwrap_or_default();
-        let mut homes = observed.locations.iter().filter_map(|location| {
-            let name = location.metadata.name.as_ref()?;
-            // A Location with a bad selector has no instances; its own status tells.
-            let is_home = usable.contains(&name) && location.spec.selects(&labels).unwrap_or(false);
-            is_home.then_some(name)
-        });
-        let first = homes.next();
-        let same = selected.and_then(|selected| {
-            first
-                .into_iter()
-                .chain(homes)
-                .find(|name| **name == selected.location_name)
-        });
-        if let Some(location) = same.or(first) {
-            candidates.push(candidate(target, cluster, location, &observed.load, now));
-        }
-    }
-    candidates
-}
-
-fn candidate(
-    target: &SyncTarget,
-    cluster: &ClusterName,
-    location: &str,
-    load: &BTreeMap<String, u32>,
-    now: Timestamp,
-) -> Candidate {
-    let name = target.metadata.name.clone().unwrap_or_default();
-    let key = sync_target_key(cluster.as_str(), &name);
-    Candidate {
-        location: location.to_owned(),
-        ready: conditions::is_true(target.conditions(), READY),
-        deleting: target.metadata.deletion_timestamp.is_some(),
-        cordoned: target.spec.unschedulable,
-        draining: is_draining(target, now),
-        apis: !conditions::is_false(target.conditions(), target_condition::API_AVAILABLE),
-        taints: taints(target),
-        free: free(target),
-        load: load.get(&key).copied().unwrap_or(0),
-        target: PickedTarget {
-            key,
-            cluster: cluster.as_str().to_owned(),
-            name,
-            uid: target.metadata.uid.clone().unwrap_or_default(),
-        },
-    }
-}
-
-/// Whether `spec.evictAfter` has passed.
-pub fn is_draining(target: &SyncTarget, now: Timestamp) -> bool {
-    target
-        .spec
-        .evict_after
-        .is_some_and(|at| at.timestamp() <= now)
-}
-
-/// How much of what pods may use is not reserved, in percent: of CPU or memory, whichever is
-/// scarcer. `None` while nothing is reported.
-fn free(target: &SyncTarget) -> Option<u8> {
-    let status = target.status.as_ref()?;
-    let (available, total) = (
-        status.available_resources.as_ref()?,
-        status.allocatable.as_ref()?,
-    );
-    let share = |name: &str| {
-        let of = i128::from(total.get(name)?.milli_value()).max(1);
-        let percent = i128::from(available.get(name)?.milli_value()) * 100 / of;
-        u8::try_from(percent.clamp(0, 100)).ok()
-    };
-    ["cpu", "memory"].into_iter().filter_map(share).min()
-}
-
-/// Taints of the target, and those that all of its cells have: then no cell is left.
-fn taints(target: &SyncTarget) -> Vec<Taint> {
-    let mut taints = target.spec.taints.clone();
-    if let Some((first, rest)) = target.spec.cells.split_first() {
-        let everywhere = |taint: &&Taint| rest.iter().all(|cell| cell.taints.contains(taint));
-        taints.extend(first.taints.iter().filter(everywhere).cloned());
-    }
-    taints
-}
-
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod tests;

@@ -1,337 +1,384 @@
-//! Which SyncTarget a Placement gets: filter, then score; deterministic, with reasons.
+//! Which SyncTargets a Placement gets: filter, then score; deterministic, sticky, with reasons.
 
-use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use tmc_api::scheduling::{PickedTarget, PlacementSpec};
-use tmc_api::workload::{Taint, TaintEffect};
+use jiff::Timestamp;
+use tmc_api::scheduling::{
+    HoldReason, LeaveReason, Leaving, MAX_TARGETS, PickReason, PickedTarget, ReplicaMode,
+    TargetCount, TargetDecision,
+};
+use tmc_api::time::Time;
 
-/// A SyncTarget that belongs to a Location which the Placement selects and may use.
-#[derive(Clone, Debug)]
-pub struct Candidate {
-    /// Which target.
-    pub target: PickedTarget,
-    /// The Location through which it is found: of several the first by name.
-    pub location: String,
-    /// Condition Ready is True.
-    pub ready: bool,
-    /// Its deletion was asked for.
-    pub deleting: bool,
-    /// `spec.unschedulable`.
-    pub cordoned: bool,
-    /// `spec.evictAfter` has passed.
-    pub draining: bool,
-    /// Condition APIAvailable is not False.
-    pub apis: bool,
-    /// Taints of the target (and of every cell, where all have them).
-    pub taints: Vec<Taint>,
-    /// Free capacity in percent; `None` if unknown.
-    pub free: Option<u8>,
-    /// Placements that have it already.
+use super::facts::TargetFacts;
+use super::filter::{PlacementQuota, Tally};
+use super::score::{Pool, Rank, domains, obstacle};
+use crate::eviction::{Circumstances, Exit, exit};
+
+/// A SyncTarget that a Placement may use.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate<'a> {
+    /// The target.
+    pub facts: &'a TargetFacts,
+    /// The Location through which it is found; `None` for one that the Placement has although it
+    /// belongs to no Location that matches (any more).
+    pub location: Option<&'a str>,
+    /// Every Location that it belongs to.
+    pub homes: &'a [String],
+    /// Other Placements that have it.
     pub load: u32,
 }
 
-/// What a Placement asks for.
+/// A target that a Placement has.
 #[derive(Clone, Copy, Debug)]
+pub struct Held<'a> {
+    /// Which.
+    pub target: &'a PickedTarget,
+    /// What was noted about it.
+    pub decision: Option<&'a TargetDecision>,
+}
+
+/// What a Placement asks for.
+#[derive(Clone, Copy)]
 pub struct Request<'a> {
-    /// What it says.
-    pub spec: &'a PlacementSpec,
-    /// The target it has now.
-    pub current: Option<&'a PickedTarget>,
+    /// What holds for all targets.
+    pub here: Circumstances<'a>,
+    /// The targets it has.
+    pub current: &'a [Held<'a>],
+    /// What quotas say.
+    pub quota: &'a dyn PlacementQuota,
+    /// Whether one of these Locations lost so many targets at once that nothing is moved.
+    pub guard: &'a dyn Fn(&[String]) -> bool,
+    /// Whether it is its turn to move.
+    pub turn: bool,
 }
 
-/// Why a target was not taken; ordered as they are checked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Unfit {
-    /// Being deleted.
-    Deleting,
-    /// Not Ready.
-    NotReady,
-    /// Cordoned.
-    Cordoned,
-    /// Being drained.
-    Draining,
-    /// Serves none of the synced APIs.
-    NoApis,
-    /// Has a taint that is not tolerated.
-    Tainted,
+/// A target that a Placement gets or keeps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pick {
+    /// Which.
+    pub target: PickedTarget,
+    /// The Location through which it is found; `None` as in [`Candidate`].
+    pub location: Option<String>,
+    /// Why it was picked now; `None` if the Placement had it before.
+    pub new: Option<(PickReason, String)>,
+    /// Why it is to be left, if it is to and still here.
+    pub leaving: Option<Leaving>,
 }
 
-impl Unfit {
-    fn words(self) -> &'static str {
-        match self {
-            Self::Deleting => "being deleted",
-            Self::NotReady => "not Ready",
-            Self::Cordoned => "cordoned",
-            Self::Draining => "being drained",
-            Self::NoApis => "without accepted APIs",
-            Self::Tainted => "with a taint that is not tolerated",
-        }
-    }
+/// A target that a Placement no longer gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// Which.
+    pub target: PickedTarget,
+    /// Why.
+    pub reason: LeaveReason,
 }
 
 /// What was decided.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Decision {
-    /// The target and the Location through which it was found.
-    pub chosen: Option<(PickedTarget, String)>,
-    /// The Placement had it already.
-    pub kept: bool,
-    /// How many of the others were unfit, and why.
-    pub unfit: BTreeMap<Unfit, u32>,
-}
-
-impl Decision {
-    /// Why nothing was chosen, in one clause: `2 not Ready, 1 cordoned`.
-    pub fn why(&self) -> String {
-        let parts: Vec<String> = self
-            .unfit
-            .iter()
-            .map(|(why, count)| format!("{count} {}", why.words()))
-            .collect();
-        parts.join(", ")
-    }
+    /// The targets, in order of their keys.
+    pub picks: Vec<Pick>,
+    /// Those that it had before.
+    pub left: Vec<Left>,
+    /// What was in the way of the others; `None` if nobody looked, for nothing was missing.
+    pub rejected: Option<Tally>,
+    /// More would be picked if one Placement could have them.
+    pub crowded: bool,
+    /// Moving what was moved used up a turn.
+    pub used_turn: bool,
+    /// When the next of the targets is to be left, if no change comes before.
+    pub next: Option<Timestamp>,
 }
 
 /// Decides.
 ///
-/// A target that the Placement has is kept while it exists, belongs to a Location the Placement may
-/// use, and is not being deleted: neither losing it nor cordoning it moves anything (the grace after
-/// a loss is not over at once), and draining moves only if there is somewhere to go. Otherwise the
-/// fit candidate with the best score wins: fewest taints that prefer otherwise, then free capacity
-/// and spread weighed together, then the key.
-pub fn schedule(request: &Request<'_>, candidates: &[Candidate]) -> Decision {
-    let mut decision = Decision {
-        chosen: None,
-        kept: false,
-        unfit: BTreeMap::new(),
-    };
-    let current = request.current.and_then(|current| {
-        candidates
-            .iter()
-            .find(|c| c.target == *current && !c.deleting)
-    });
-    if let Some(current) = current.filter(|c| !c.draining) {
-        decision.chosen = Some((current.target.clone(), current.location.clone()));
-        decision.kept = true;
-        return decision;
+/// * A target that the Placement has is kept while it exists, belongs to a Location that matches and
+///   nothing makes it leave ([`exit`]); cordoning it does not, nor does another that scores better.
+/// * One that is to be left is replaced by the best fit target. Without one it is kept, unless others
+///   carry its share: with `All` or `Divided` those that stay. Drained by force it goes.
+/// * What is missing is filled up with the best fit targets: fewest taints that prefer otherwise,
+///   then free capacity, few other Placements and a failure domain of its own weighed together, then
+///   the key.
+/// * A surplus goes, the worst first.
+pub fn schedule(request: &Request<'_>, candidates: &[Candidate<'_>]) -> Decision {
+    Scheduler::new(request, candidates).decide()
+}
+
+struct Scheduler<'a> {
+    request: &'a Request<'a>,
+    candidates: &'a [Candidate<'a>],
+    staying: Vec<Candidate<'a>>,
+    leaving: Vec<(Candidate<'a>, Exit)>,
+    /// Exits of those staying whose time has not come, by key.
+    later: BTreeMap<&'a str, Exit>,
+    pool: Option<Pool<'a>>,
+    decision: Decision,
+}
+
+impl<'a> Scheduler<'a> {
+    fn new(request: &'a Request<'a>, candidates: &'a [Candidate<'a>]) -> Self {
+        let mut scheduler = Self {
+            request,
+            candidates,
+            staying: Vec::new(),
+            leaving: Vec::new(),
+            later: BTreeMap::new(),
+            pool: None,
+            decision: Decision::default(),
+        };
+        scheduler.sort_current();
+        scheduler
     }
-    let mut fit = Vec::new();
-    for candidate in candidates {
-        match unfit(request, candidate) {
-            None => fit.push(candidate),
-            Some(why) => *decision.unfit.entry(why).or_insert(0) += 1,
+
+    fn decide(mut self) -> Decision {
+        let limit = match self.request.here.spec.targets {
+            TargetCount::Count(count) => usize::try_from(count).unwrap_or(usize::MAX),
+            TargetCount::All => usize::MAX,
+        };
+        let most = limit.min(MAX_TARGETS);
+        self.drop_surplus(most);
+        self.fill(most);
+        self.leave(most);
+        if limit > MAX_TARGETS {
+            let more = self.pool().fit.len();
+            self.decision.crowded = self.decision.picks.len() + more > MAX_TARGETS;
+        }
+        self.finish()
+    }
+
+    /// Sorts what the Placement has into what stays, what is to be left, and what is gone.
+    fn sort_current(&mut self) {
+        let here = &self.request.here;
+        for held in self.request.current {
+            let same = |c: &&Candidate<'_>| c.facts.target == *held.target;
+            let Some(candidate) = self
+                .candidates
+                .iter()
+                .find(same)
+                .filter(|c| !c.facts.deleting)
+            else {
+                self.left(held.target, LeaveReason::Deleted);
+                continue;
+            };
+            let recorded = held.decision.and_then(|decision| decision.leaving.as_ref());
+            let selected = candidate.location.is_some();
+            match exit(here, candidate.facts, selected, recorded) {
+                Some(exit) if exit.due <= here.now => self.leaving.push((*candidate, exit)),
+                later => {
+                    if let Some(exit) = later {
+                        let next = self
+                            .decision
+                            .next
+                            .map_or(exit.due, |next| next.min(exit.due));
+                        self.decision.next = Some(next);
+                        self.later.insert(&candidate.facts.target.key, exit);
+                    }
+                    self.staying.push(*candidate);
+                }
+            }
+        }
+        // What waits for nothing first, then who has waited longest.
+        self.leaving.sort_by(|(a, x), (b, y)| {
+            let order = |c: &Candidate<'a>, exit: &Exit| {
+                let forced = exit.reason == LeaveReason::ForceDrained;
+                (!forced, exit.due, c.facts.target.key.clone())
+            };
+            order(a, x).cmp(&order(b, y))
+        });
+    }
+
+    fn drop_surplus(&mut self, most: usize) {
+        if self.staying.len() <= most {
+            return;
+        }
+        let now = self.request.here.now;
+        let spec = self.request.here.spec;
+        self.staying.sort_by_cached_key(|c| {
+            let unwell = !c.facts.ready || c.facts.is_draining(now) || c.facts.cordoned;
+            let rank = Rank::new(spec, c, &BTreeMap::new());
+            (!c.facts.ready, unwell, rank, c.facts.target.key.clone())
+        });
+        for candidate in self.staying.split_off(most) {
+            self.left(&candidate.facts.target, LeaveReason::Surplus);
         }
     }
-    let best = fit.into_iter().min_by_key(|c| {
-        (
-            unwanted(request, c),
-            Reverse(score(c)),
-            &c.target.key,
-            &c.location,
-        )
-    });
-    decision.kept = best.is_none() && current.is_some();
-    decision.chosen = best
-        .or(current)
-        .map(|candidate| (candidate.target.clone(), candidate.location.clone()));
-    decision
+
+    /// Picks what is missing. What is to be left fills its place until it is.
+    fn fill(&mut self, most: usize) {
+        for candidate in std::mem::take(&mut self.staying) {
+            let exit = self.later.remove(&*candidate.facts.target.key);
+            self.keep(&candidate, exit.as_ref().and_then(|exit| noted(exit, None)));
+        }
+        while self.decision.picks.len() + self.leaving.len() < most {
+            let Some((candidate, message)) = self.take_best() else {
+                return;
+            };
+            let reason = match self.pool().first_count {
+                1 => PickReason::OnlyFit,
+                _ => PickReason::BestScore,
+            };
+            self.pick(&candidate, reason, message);
+        }
+    }
+
+    /// Leaves what is to be left, as far as it may be.
+    fn leave(&mut self, most: usize) {
+        for (candidate, exit) in std::mem::take(&mut self.leaving) {
+            // With fewer wanted than there were, those that stay are enough.
+            if self.decision.picks.len() >= most && self.has_healthy() {
+                self.left(&candidate.facts.target, exit.reason);
+                continue;
+            }
+            match self.obstacle(&candidate, &exit) {
+                Some(hold) => self.keep(&candidate, noted(&exit, Some(hold))),
+                None => {
+                    self.decision.used_turn |= exit.is_paced(candidate.facts);
+                    self.replace(&candidate, &exit);
+                }
+            }
+        }
+    }
+
+    fn obstacle(&mut self, candidate: &Candidate<'_>, exit: &Exit) -> Option<HoldReason> {
+        if exit.is_guarded() && (self.request.guard)(candidate.homes) {
+            return Some(HoldReason::PartitionGuard);
+        }
+        let forced = exit.reason == LeaveReason::ForceDrained;
+        if self.pool().fit.is_empty() && !forced && !self.is_carried() {
+            return Some(HoldReason::NoReplacement);
+        }
+        // One move a turn.
+        let turn = self.request.turn && !self.decision.used_turn;
+        (exit.is_paced(candidate.facts) && !turn).then_some(HoldReason::RateLimited)
+    }
+
+    /// Whether those that stay carry the share of one that goes.
+    fn is_carried(&self) -> bool {
+        let spec = self.request.here.spec;
+        let shared = spec.targets == TargetCount::All || spec.replicas == ReplicaMode::Divided;
+        shared && self.has_healthy()
+    }
+
+    fn has_healthy(&self) -> bool {
+        self.decision
+            .picks
+            .iter()
+            .filter(|pick| pick.leaving.is_none())
+            .any(|pick| {
+                let same = |c: &&Candidate<'_>| c.facts.target == pick.target;
+                self.candidates
+                    .iter()
+                    .find(same)
+                    .is_some_and(|c| c.facts.ready)
+            })
+    }
+
+    fn replace(&mut self, candidate: &Candidate<'_>, exit: &Exit) {
+        let old = &candidate.facts.target;
+        if let Some((new, message)) = self.take_best() {
+            let why = leaving_words(exit.reason);
+            let message = format!("takes over from {}, which {why}; {message}", old.name);
+            self.pick(&new, PickReason::Replacement, message);
+        }
+        self.left(old, exit.reason);
+    }
+
+    fn pick(&mut self, candidate: &Candidate<'_>, reason: PickReason, message: String) {
+        self.decision.picks.push(Pick {
+            target: candidate.facts.target.clone(),
+            location: candidate.location.map(str::to_owned),
+            new: Some((reason, message)),
+            leaving: None,
+        });
+    }
+
+    fn keep(&mut self, candidate: &Candidate<'_>, leaving: Option<Leaving>) {
+        self.decision.picks.push(Pick {
+            target: candidate.facts.target.clone(),
+            location: candidate.location.map(str::to_owned),
+            new: None,
+            leaving,
+        });
+    }
+
+    fn left(&mut self, target: &PickedTarget, reason: LeaveReason) {
+        let target = target.clone();
+        self.decision.left.push(Left { target, reason });
+    }
+
+    /// The targets that are fit and that it does not have, filtered when first asked for.
+    fn pool(&mut self) -> &mut Pool<'a> {
+        let (request, candidates) = (self.request, self.candidates);
+        self.pool
+            .get_or_insert_with(|| Pool::new(request, candidates))
+    }
+
+    fn take_best(&mut self) -> Option<(Candidate<'a>, String)> {
+        let mut taken = BTreeMap::new();
+        let picked: BTreeSet<&str> = self
+            .decision
+            .picks
+            .iter()
+            .map(|pick| &*pick.target.key)
+            .collect();
+        for candidate in self
+            .candidates
+            .iter()
+            .filter(|c| picked.contains(&*c.facts.target.key))
+        {
+            for domain in domains(self.request.here.spec, candidate.facts) {
+                *taken.entry(domain).or_insert(0) += 1;
+            }
+        }
+        self.pool().take_best(&taken)
+    }
+
+    fn finish(mut self) -> Decision {
+        self.decision.picks.sort_by(|a, b| a.target.cmp(&b.target));
+        self.decision.left.sort_by(|a, b| a.target.cmp(&b.target));
+        self.decision.rejected = self.pool.take().map(|pool| pool.rejected);
+        if let Some(rejected) = &mut self.decision.rejected {
+            // What was just left is one of the others from now on.
+            for left in &self.decision.left {
+                let same =
+                    |c: &&Candidate<'_>| c.location.is_some() && c.facts.target == left.target;
+                let candidate = self.candidates.iter().find(same);
+                if let Some(why) = candidate.and_then(|c| obstacle(self.request, c.facts)) {
+                    rejected.add(why, &left.target.name);
+                }
+            }
+        }
+        self.decision
+    }
 }
 
-fn unfit(request: &Request<'_>, candidate: &Candidate) -> Option<Unfit> {
-    [
-        (candidate.deleting, Unfit::Deleting),
-        (!candidate.ready, Unfit::NotReady),
-        (candidate.cordoned, Unfit::Cordoned),
-        (candidate.draining, Unfit::Draining),
-        (!candidate.apis, Unfit::NoApis),
-        (!request.spec.tolerates(&candidate.taints), Unfit::Tainted),
-    ]
-    .into_iter()
-    .find_map(|(applies, why)| applies.then_some(why))
+/// What is noted about a target that is to be left: what holds it up, or since when a taint whose
+/// time has not come is there, which nothing else remembers.
+fn noted(exit: &Exit, held: Option<HoldReason>) -> Option<Leaving> {
+    let remembered = held.is_some() || exit.reason == LeaveReason::Tainted;
+    remembered.then(|| Leaving {
+        reason: exit.reason,
+        since: Some(Time::new(exit.since)),
+        held,
+    })
 }
 
-fn unwanted(request: &Request<'_>, candidate: &Candidate) -> usize {
-    let soft = candidate
-        .taints
-        .iter()
-        .filter(|t| t.effect == TaintEffect::PreferNoSchedule);
-    soft.filter(|taint| !request.spec.tolerations.iter().any(|t| t.tolerates(taint)))
-        .count()
-}
-
-/// Free capacity (unknown counts as half) and, equally, how little is there already.
-fn score(candidate: &Candidate) -> u32 {
-    u32::from(candidate.free.unwrap_or(50).min(100)) + 100 / (1 + candidate.load)
+/// Why a target is left, after its name.
+pub fn leaving_words(reason: LeaveReason) -> &'static str {
+    match reason {
+        LeaveReason::Unreachable => "is unreachable",
+        LeaveReason::NotReady => "is not Ready",
+        LeaveReason::Draining => "is being drained",
+        LeaveReason::ForceDrained => "is being drained by force",
+        LeaveReason::Tainted => "has a taint that is not tolerated",
+        LeaveReason::ApiNotAccepted => "does not accept a resource that is in use",
+        LeaveReason::NotSelected => "belongs to no Location that matches",
+        LeaveReason::Deleted => "was deleted",
+        LeaveReason::Forbidden => "may not be used any more",
+        LeaveReason::Surplus => "is one too many",
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use rstest::rstest;
-
-    use super::*;
-
-    fn candidate(name: &str) -> Candidate {
-        Candidate {
-            target: PickedTarget {
-                key: format!("K{name}"),
-                cluster: "c".into(),
-                name: name.into(),
-                uid: format!("u{name}"),
-            },
-            location: "l".into(),
-            ready: true,
-            deleting: false,
-            cordoned: false,
-            draining: false,
-            apis: true,
-            taints: vec![],
-            free: None,
-            load: 0,
-        }
-    }
-
-    fn taint(key: &str, value: &str, effect: TaintEffect) -> Taint {
-        Taint {
-            key: key.into(),
-            value: value.into(),
-            effect,
-        }
-    }
-
-    fn request<'a>(spec: &'a PlacementSpec, current: Option<&'a PickedTarget>) -> Request<'a> {
-        Request { spec, current }
-    }
-
-    fn chosen(decision: &Decision) -> Option<&str> {
-        decision.chosen.as_ref().map(|(target, _)| &*target.name)
-    }
-
-    type Change = fn(&mut Candidate);
-
-    #[rstest]
-    #[case(|c: &mut Candidate| c.ready = false, Unfit::NotReady)]
-    #[case(|c: &mut Candidate| c.deleting = true, Unfit::Deleting)]
-    #[case(|c: &mut Candidate| c.cordoned = true, Unfit::Cordoned)]
-    #[case(|c: &mut Candidate| c.draining = true, Unfit::Draining)]
-    #[case(|c: &mut Candidate| c.apis = false, Unfit::NoApis)]
-    #[case(|c: &mut Candidate| c.taints = vec![taint("a", "", TaintEffect::NoSchedule)], Unfit::Tainted)]
-    #[case(|c: &mut Candidate| c.taints = vec![taint("a", "", TaintEffect::NoExecute)], Unfit::Tainted)]
-    fn a_new_placement_avoids_what_is_unfit_and_says_why(
-        #[case] change: Change,
-        #[case] why: Unfit,
-    ) {
-        let (mut bad, good) = (candidate("a"), candidate("b"));
-        change(&mut bad);
-        let decision = schedule(
-            &request(&PlacementSpec::default(), None),
-            &[bad.clone(), good],
-        );
-        assert_eq!(chosen(&decision), Some("b"));
-        let decision = schedule(&request(&PlacementSpec::default(), None), &[bad]);
-        assert_eq!(decision.chosen, None);
-        assert_eq!(decision.unfit, BTreeMap::from([(why, 1)]));
-        assert_eq!(decision.why(), format!("1 {}", why.words()));
-    }
-
-    #[rstest]
-    #[case::lost(|c: &mut Candidate| c.ready = false, "a")]
-    #[case::cordoned(|c: &mut Candidate| c.cordoned = true, "a")]
-    #[case::tainted(|c: &mut Candidate| c.taints = vec![taint("x", "", TaintEffect::NoSchedule)], "a")]
-    #[case::drained(|c: &mut Candidate| c.draining = true, "b")]
-    #[case::deleted(|c: &mut Candidate| c.deleting = true, "b")]
-    #[case::made_anew(|c: &mut Candidate| c.target.uid = "other".into(), "b")]
-    fn what_a_placement_has_it_keeps_unless_told_to_leave(
-        #[case] change: Change,
-        #[case] expected: &str,
-    ) {
-        let (mut current, mut better) = (candidate("a"), candidate("b"));
-        change(&mut current);
-        current.load = 9;
-        better.free = Some(100);
-        let (spec, has) = (PlacementSpec::default(), candidate("a").target);
-        let request = request(&spec, Some(&has));
-        assert_eq!(
-            chosen(&schedule(&request, &[current, better])),
-            Some(expected)
-        );
-    }
-
-    #[test]
-    fn draining_moves_nothing_without_somewhere_to_go_but_deletion_does() {
-        let (spec, has) = (PlacementSpec::default(), candidate("a").target);
-        let request = request(&spec, Some(&has));
-        let (mut current, mut other) = (candidate("a"), candidate("b"));
-        other.ready = false;
-        current.draining = true;
-        let decision = schedule(&request, &[current.clone(), other.clone()]);
-        assert_eq!((chosen(&decision), decision.kept), (Some("a"), true));
-        current.deleting = true;
-        let decision = schedule(&request, &[current, other]);
-        assert_eq!(decision.chosen, None);
-        assert_eq!(decision.why(), "1 being deleted, 1 not Ready");
-    }
-
-    #[test]
-    fn a_tolerated_taint_keeps_nothing_away() {
-        let mut tainted = candidate("a");
-        tainted.taints = vec![taint("a", "v", TaintEffect::NoSchedule)];
-        for (key, fits) in [("a", true), ("b", false)] {
-            let toleration = serde_json::json!({"key": key, "operator": "Exists"});
-            let spec = serde_json::json!({"tolerations": [toleration]});
-            let spec: PlacementSpec = serde_json::from_value(spec).unwrap();
-            let decision = schedule(&request(&spec, None), &[tainted.clone()]);
-            assert_eq!(decision.chosen.is_some(), fits);
-        }
-    }
-
-    #[test]
-    fn preference_then_capacity_and_spread_then_the_key_decide() {
-        let pick = |change: &dyn Fn(&mut [Candidate; 2])| {
-            let mut pair = [candidate("a"), candidate("b")];
-            change(&mut pair);
-            chosen(&schedule(&request(&PlacementSpec::default(), None), &pair))
-                .unwrap()
-                .to_owned()
-        };
-        assert_eq!(pick(&|_| {}), "a");
-        assert_eq!(pick(&|p| p[0].load = 1), "b");
-        assert_eq!(pick(&|p| p[1].free = Some(60)), "b");
-        assert_eq!(pick(&|p| p[0].free = Some(40)), "b");
-        assert_eq!(
-            pick(&|p| {
-                p[1].free = Some(100);
-                p[1].taints = vec![taint("x", "", TaintEffect::PreferNoSchedule)];
-            }),
-            "a"
-        );
-    }
-
-    proptest! {
-        /// Equal inputs in any order give the same choice, and what was chosen is kept.
-        #[test]
-        fn the_choice_is_deterministic_and_stable(
-            specs in prop::collection::vec((any::<bool>(), any::<bool>(), 0_u8..=100, 0_u32..4), 0..8),
-            turn in 0_usize..8,
-        ) {
-            let mut candidates: Vec<_> = specs.iter().enumerate().map(|(n, spec)| {
-                let mut c = candidate(&n.to_string());
-                (c.ready, c.cordoned, c.free, c.load) = (spec.0, spec.1, Some(spec.2), spec.3);
-                c
-            }).collect();
-            let first = schedule(&request(&PlacementSpec::default(), None), &candidates);
-            if !candidates.is_empty() {
-                let by = turn % candidates.len();
-                candidates.rotate_left(by);
-            }
-            prop_assert_eq!(&schedule(&request(&PlacementSpec::default(), None), &candidates), &first);
-            if let Some((target, location)) = first.chosen {
-                let spec = PlacementSpec::default();
-                let again = schedule(&request(&spec, Some(&target)), &candidates);
-                prop_assert!(again.kept);
-                prop_assert_eq!(again.chosen, Some((target, location)));
-            }
-        }
-    }
-}
+mod tests;

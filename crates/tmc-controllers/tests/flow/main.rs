@@ -5,9 +5,11 @@
 
 mod agents;
 mod coordination;
+mod eviction;
 mod hub;
 mod member;
 mod removal;
+mod storms;
 mod world;
 
 use serde_json::json;
@@ -126,15 +128,7 @@ async fn placed(world: &World) -> (String, String) {
 }
 
 fn name_of(world: &World, key: &str) -> String {
-    let targets = world.hub.all("compute", TARGETS);
-    let names = targets
-        .iter()
-        .map(|t| t["metadata"]["name"].as_str().unwrap());
-    names
-        .into_iter()
-        .find(|name| sync_target_key("compute", name) == key)
-        .unwrap()
-        .to_owned()
+    world::name_of(&world.hub, key)
 }
 
 #[tokio::test(start_paused = true)]
@@ -180,64 +174,6 @@ async fn a_silent_target_is_noticed_without_an_event_and_keeps_its_placement() {
             world::ready(&hub.get("compute", TARGETS, &name).unwrap())
         })
         .await;
-    world.stop().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_drained_target_hands_over_and_is_forgotten_when_its_copies_are_gone() {
-    let world = World::start().await;
-    let (here, other) = placed(&world).await;
-    let hub = &world.hub;
-    let finalizer = format!("workload.kcp.io/syncer-{here}");
-    hub.patch(
-        "demo",
-        DEPLOYMENTS,
-        "web/nginx",
-        json!({"metadata": {"finalizers": [finalizer]}}),
-    );
-    hub.patch(
-        "compute",
-        TARGETS,
-        &name_of(&world, &here),
-        json!({"spec": {"evictAfter": "2030-01-01T00:00:01Z"}}),
-    );
-    hub.until("the other target", |hub| {
-        world::state(hub, DEPLOYMENTS, "web/nginx", &other)
-    })
-    .await;
-    let mark = format!("deletion.internal.workload.kcp.io/{here}");
-    let marked = |hub: &hub::FakeHub, resource: &str, name: &str| {
-        !hub.get("demo", resource, name).unwrap()["metadata"]["annotations"][&mark].is_null()
-    };
-    hub.until("a marked Deployment", |hub| {
-        marked(hub, DEPLOYMENTS, "web/nginx")
-    })
-    .await;
-    tokio::time::sleep(std::time::Duration::from_secs(60)).await;
-    assert!(
-        world::state(hub, NAMESPACES, "web", &here),
-        "kept while a copy is there"
-    );
-    assert!(marked(hub, NAMESPACES, "web"));
-    // The syncer removes its copy and then its finalizer.
-    hub.patch(
-        "demo",
-        DEPLOYMENTS,
-        "web/nginx",
-        json!({"metadata": {"finalizers": null}}),
-    );
-    hub.until("no trace", |hub| {
-        [(DEPLOYMENTS, "web/nginx"), (NAMESPACES, "web")]
-            .iter()
-            .all(|(resource, name)| {
-                !hub.get("demo", resource, name)
-                    .unwrap()
-                    .to_string()
-                    .contains(&here)
-            })
-    })
-    .await;
-    assert!(world::state(hub, NAMESPACES, "web", &other));
     world.stop().await;
 }
 

@@ -8,12 +8,16 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tmc_apimachinery::GroupVersionResource;
+use tmc_api::hashes::sync_target_key;
+use tmc_api::keys;
+use tmc_apimachinery::{ClusterName, GroupVersionResource};
 use tmc_controllers::clock::Clock;
 use tmc_controllers::connector::{Outbound, OwnListeners};
+use tmc_controllers::eviction;
 use tmc_controllers::heartbeat::{Beat, Beats, TargetId};
 use tmc_controllers::kubeconfig::Allowances;
 use tmc_controllers::metrics::Metrics;
+use tmc_controllers::placement::filter::Unlimited;
 use tmc_controllers::synctarget::hosted::{
     HostedState, HostedSyncer, HostedSyncers, OnHostedChange,
 };
@@ -22,7 +26,7 @@ use tmc_runtime::{ClusterKey, Jitter};
 
 use crate::hub::FakeHub;
 use crate::member::{Members, Reached};
-use crate::{CLUSTERS, SECRETS};
+use crate::{CLUSTERS, DEPLOYMENTS, PLACEMENTS, SECRETS, TARGETS};
 
 pub(crate) struct World {
     pub(crate) hub: FakeHub,
@@ -32,7 +36,7 @@ pub(crate) struct World {
     pub(crate) members: Arc<Members>,
     pub(crate) url: Arc<Mutex<String>>,
     pub(crate) expiries: Arc<Expiries>,
-    handle: Handle,
+    pub(crate) handle: Handle,
 }
 
 /// The ends of credentials, as they were measured last.
@@ -51,6 +55,8 @@ pub(crate) struct Syncers {
     pub(crate) running: Mutex<Vec<TargetId>>,
     /// What each was started with last, and how often it was started anew.
     pub(crate) started: Mutex<BTreeMap<String, (HostedSyncer, usize)>>,
+    /// Targets that beat although nobody here runs their syncers.
+    pub(crate) elsewhere: Mutex<Vec<TargetId>>,
     /// UIDs of targets that run but do not beat.
     pub(crate) silent: Mutex<Vec<String>>,
     changed: Mutex<Option<OnHostedChange>>,
@@ -128,6 +134,8 @@ impl World {
                 hub_ca: b"HUB-CA".to_vec(),
             },
             metrics: expiries.clone(),
+            eviction: eviction::Rules::default(),
+            quota: Arc::new(Unlimited),
             clock: clock.clone(),
             jitter: Jitter::seeded(1),
         };
@@ -156,7 +164,8 @@ impl World {
         );
         tokio::spawn(async move {
             while let Some(syncers) = syncers.upgrade() {
-                let running = syncers.running.lock().clone();
+                let mut running = syncers.running.lock().clone();
+                running.extend(syncers.elsewhere.lock().iter().cloned());
                 let silent = syncers.silent.lock().clone();
                 for target in running
                     .into_iter()
@@ -274,6 +283,111 @@ pub(crate) fn condition(object: &Value, kind: &str) -> (String, String, String) 
         found.unwrap_or_default().to_owned()
     };
     (text("status"), text("reason"), text("message"))
+}
+
+/// What a syncer does with the Deployments of `demo` for its target, once a second until it is
+/// aborted: it takes those that are labelled, says that they are available, and lets go of those that
+/// it is asked to remove.
+pub(crate) fn syncer(hub: &FakeHub, key: &str) -> tokio::task::JoinHandle<()> {
+    let (hub, key) = (hub.clone(), key.to_owned());
+    tokio::spawn(async move {
+        loop {
+            for object in hub.all("demo", DEPLOYMENTS) {
+                sync(&hub, &key, &object);
+            }
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        }
+    })
+}
+
+fn sync(hub: &FakeHub, key: &str, object: &Value) {
+    let meta = &object["metadata"];
+    let name = format!(
+        "{}/{}",
+        meta["namespace"].as_str().unwrap(),
+        meta["name"].as_str().unwrap()
+    );
+    let (state, deletion) = (keys::state_label(key), keys::deletion_annotation(key));
+    let (finalizer, diff) = (keys::syncer_finalizer(key), keys::diff_annotation(key));
+    if meta["labels"][&state] != "Sync" {
+        return;
+    }
+    let mut finalizers = meta["finalizers"].as_array().cloned().unwrap_or_default();
+    let has_copy = finalizers.contains(&json!(finalizer));
+    let patch = if !meta["annotations"][&deletion].is_null() {
+        finalizers.retain(|f| *f != json!(finalizer));
+        json!({"metadata": {
+            "finalizers": finalizers, "labels": {state: null},
+            "annotations": {deletion: null, diff: null},
+        }})
+    } else if has_copy {
+        return;
+    } else {
+        finalizers.push(json!(finalizer));
+        let status = json!({"status": {"conditions": [{"type": "Available", "status": "True"}]}});
+        json!({"metadata": {"finalizers": finalizers, "annotations": {diff: status.to_string()}}})
+    };
+    hub.patch("demo", DEPLOYMENTS, &name, patch);
+}
+
+/// Makes External SyncTargets in `compute` that beat and serve Deployments.
+pub(crate) fn externals(world: &World, count: usize) -> Vec<TargetId> {
+    let cluster = ClusterName::new("compute");
+    let made = (0..count).map(|n| {
+        let name = format!("x{n:02}");
+        let object = world.hub.create(
+            "compute",
+            TARGETS,
+            json!({
+                "apiVersion": "workload.kcp.io/v1alpha1", "kind": "SyncTarget",
+                "metadata": {"name": name}, "spec": {},
+            }),
+        );
+        let id = TargetId::new(&cluster, &name, object["metadata"]["uid"].as_str().unwrap());
+        let apis = [GroupVersionResource::new("apps", "v1", "deployments")];
+        world.beats.record(
+            &id,
+            Beat {
+                apis: Some(Arc::new(apis.into())),
+                ..beat(world.clock.now())
+            },
+        );
+        world.syncers.elsewhere.lock().push(id.clone());
+        id
+    });
+    made.collect()
+}
+
+/// The name of the SyncTarget of `compute` with a key.
+pub(crate) fn name_of(hub: &FakeHub, key: &str) -> String {
+    let targets = hub.all("compute", TARGETS);
+    let mut names = targets
+        .iter()
+        .map(|t| t["metadata"]["name"].as_str().unwrap());
+    let name = names.find(|name| sync_target_key("compute", name) == key);
+    name.unwrap().to_owned()
+}
+
+/// The keys of the targets of a Placement of `demo`.
+pub(crate) fn picked(hub: &FakeHub, placement: &str) -> Vec<String> {
+    let placement = hub.get("demo", PLACEMENTS, placement).unwrap();
+    let targets = placement["status"]["syncTargets"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    targets
+        .iter()
+        .map(|target| target["key"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+/// The messages of the Events of `demo` with a reason.
+pub(crate) fn told(hub: &FakeHub, reason: &str) -> Vec<String> {
+    let events = hub.all("demo", "events/");
+    let about = events.iter().filter(|event| event["reason"] == reason);
+    about
+        .map(|event| event["message"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 /// Whether an object's Ready is True.

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use anyhow::{Result, anyhow};
 use tmc_apimachinery::{GroupResource, GroupVersionResource};
 use tmc_controllers::connector::{Outbound, OwnListeners};
+use tmc_controllers::eviction;
 use tmc_controllers::kubeconfig::Allowances;
+use tmc_controllers::placement::filter::Unlimited;
 use tmc_controllers::{Deps, Handle, Manager};
 use tmc_hub::Hub;
 use tmc_server::Server;
@@ -60,6 +62,8 @@ pub fn start(
         metrics: settings.metrics,
         clock: around.clock(),
         jitter: around.jitter(),
+        eviction: eviction::Rules::default(),
+        quota: Arc::new(Unlimited),
     };
     Ok(Manager::start(runtime, deps))
 }

@@ -26,7 +26,9 @@ use prometheus_client::registry::Registry;
 use serde_json::json;
 use tmc_apimachinery::{ClusterName, GroupVersionResource};
 use tmc_controllers::connector::{NoSimulatedMembers, Outbound, OwnListeners};
+use tmc_controllers::eviction;
 use tmc_controllers::kubeconfig::Allowances;
+use tmc_controllers::placement::filter::Unlimited;
 use tmc_controllers::{AgentSettings, Deps, Manager};
 use tmc_runtime::lease::{Election, ElectionOptions, Moments, Term, Times};
 use tmc_runtime::{
@@ -305,6 +307,8 @@ async fn lead(shared: Arc<Shared>, term: Term) {
         allowances: Allowances::default(),
         agents: shared.agents.clone(),
         metrics: shared.metrics.clone(),
+        eviction: eviction::Rules::default(),
+        quota: Arc::new(Unlimited),
         clock: Clock::system(),
         jitter: Jitter::random(),
     };

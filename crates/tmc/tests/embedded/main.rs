@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod commands;
+mod drain;
 mod flow;
 mod session;
 mod several;

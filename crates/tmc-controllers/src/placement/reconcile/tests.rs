@@ -1,16 +1,23 @@
 //! Placements as tables.
 
+use std::sync::Arc;
+
 use rstest::rstest;
 use serde_json::{Value, json};
 use tmc_api::conditions::ConditionStatus;
+use tmc_api::hashes::sync_target_key;
+use tmc_api::scheduling::{HoldReason, Location};
+use tmc_api::workload::SyncTarget;
 
+use super::super::facts::TargetFacts;
+use super::super::filter::{PlacementQuota, Unlimited};
 use super::*;
 
-fn now() -> Timestamp {
+pub(super) fn now() -> Timestamp {
     "2030-01-01T00:00:00Z".parse().unwrap()
 }
 
-fn location(name: &str, labels: Value, selector: Value) -> Arc<Location> {
+pub(super) fn location(name: &str, labels: Value, selector: Value) -> Arc<Location> {
     Arc::new(
         serde_json::from_value(json!({
             "apiVersion": "scheduling.kcp.io/v1alpha1", "kind": "Location",
@@ -21,7 +28,7 @@ fn location(name: &str, labels: Value, selector: Value) -> Arc<Location> {
     )
 }
 
-fn target(name: &str, ready: bool) -> Arc<SyncTarget> {
+pub(super) fn target(name: &str, ready: bool) -> Arc<SyncTarget> {
     Arc::new(
         serde_json::from_value(json!({
             "apiVersion": "workload.kcp.io/v1alpha1", "kind": "SyncTarget",
@@ -33,7 +40,10 @@ fn target(name: &str, ready: bool) -> Arc<SyncTarget> {
     )
 }
 
-fn changed(target: &Arc<SyncTarget>, change: impl FnOnce(&mut SyncTarget)) -> Arc<SyncTarget> {
+pub(super) fn changed(
+    target: &Arc<SyncTarget>,
+    change: impl FnOnce(&mut SyncTarget),
+) -> Arc<SyncTarget> {
     let mut target = (**target).clone();
     change(&mut target);
     Arc::new(target)
@@ -47,14 +57,56 @@ fn placement(spec: Value) -> Placement {
     .unwrap()
 }
 
-fn any_location() -> Placement {
+pub(super) fn any_location() -> Placement {
     placement(json!({"locationSelectors": [{}], "namespaceSelector": {}}))
 }
 
+/// What [`Observed`] is made of.
+#[derive(Clone)]
+pub(super) struct World {
+    pub(super) provider: Provider,
+    pub(super) permission: Permission,
+    pub(super) locations: Vec<Arc<Location>>,
+    pub(super) targets: Vec<Arc<SyncTarget>>,
+    pub(super) load: HashMap<String, u32>,
+    pub(super) bound: bool,
+    pub(super) in_use: BTreeSet<GroupResource>,
+    pub(super) quota: Arc<dyn PlacementQuota>,
+    pub(super) turn: bool,
+}
+
+impl World {
+    pub(super) fn plan(&self, placement: &Placement, now: Timestamp) -> Plan {
+        let cluster = match &self.provider {
+            Provider::Own(cluster) | Provider::Foreign(cluster) => cluster.clone(),
+            Provider::Unknown => ClusterName::new("c1"),
+        };
+        let facts = self
+            .targets
+            .iter()
+            .map(|target| TargetFacts::new(&cluster, target));
+        let locations = self.locations.iter().map(|location| (**location).clone());
+        let fleet = Fleet::new(facts.collect(), locations.collect());
+        let observed = Observed {
+            own_path: "root:demo",
+            provider: &self.provider,
+            permission: &self.permission,
+            fleet: &fleet,
+            load: &self.load,
+            bound: self.bound,
+            in_use: &self.in_use,
+            quota: &*self.quota,
+            rules: Rules::default(),
+            listening_since: now - jiff::SignedDuration::from_hours(9),
+            turn: self.turn,
+        };
+        plan(placement, &observed, now)
+    }
+}
+
 /// Two targets, each with its own Location, in the own workspace; the west has some load already.
-fn two() -> Observed {
-    Observed {
-        own_path: "root:demo".into(),
+pub(super) fn two() -> World {
+    World {
         provider: Provider::Own(ClusterName::new("c1")),
         permission: Permission::All,
         locations: vec![
@@ -72,37 +124,55 @@ fn two() -> Observed {
         targets: vec![target("east", true), target("west", true)],
         load: [(sync_target_key("c1", "west"), 1)].into(),
         bound: true,
+        in_use: BTreeSet::new(),
+        quota: Arc::new(Unlimited),
+        turn: true,
     }
 }
 
 /// Applies the status, checks that a second pass changes nothing, and the invariants.
-fn run(placement: &Placement, observed: &Observed) -> Placement {
+pub(super) fn run(placement: &Placement, world: &World) -> Placement {
     let mut new = placement.clone();
-    new.status = Some(status(placement, observed, now()));
+    new.status = Some(world.plan(placement, now()).status);
     let later = now() + jiff::SignedDuration::from_secs(5);
-    let second = status(&new, observed, later);
+    let second = world.plan(&new, later);
     assert_eq!(
         new.status.as_ref(),
-        Some(&second),
+        Some(&second.status),
         "a second pass writes nothing"
     );
-    let status = new.status.clone().unwrap();
-    assert_eq!(
-        status.phase == PlacementPhase::Pending,
-        status.selected_location.is_none()
-    );
-    let new = metadata(&new, &status.sync_targets);
-    assert_eq!(metadata(&new, &status.sync_targets), new);
-    let annotation = new
-        .metadata
-        .annotations
-        .as_ref()
-        .and_then(|a| a.get(PLACEMENT_SYNC_TARGET_ANNOTATION));
-    assert_eq!(
-        annotation,
-        status.sync_targets.first().map(|target| &target.key)
-    );
+    assert_eq!(second.notices, [], "and tells nothing");
+    let new = metadata(&new, &second.status.sync_targets);
+    assert_eq!(metadata(&new, &second.status.sync_targets), new);
+    check_invariants(&new, world);
     new
+}
+
+fn check_invariants(placement: &Placement, world: &World) {
+    let status = placement.status.clone().unwrap();
+    let located = status.selected_location.is_some();
+    assert_eq!(status.phase == PlacementPhase::Pending, !located);
+    assert_eq!(
+        status.phase == PlacementPhase::Bound,
+        located && world.bound
+    );
+    assert!(located || status.sync_targets.is_empty());
+    let annotations = placement.metadata.annotations.as_ref();
+    let annotation = annotations.and_then(|a| a.get(PLACEMENT_SYNC_TARGET_ANNOTATION));
+    let only = match &status.sync_targets[..] {
+        [only] => Some(&only.key),
+        _ => None,
+    };
+    assert_eq!(annotation, only);
+    assert!(status.sync_targets.is_sorted() && status.sync_targets.len() <= MAX_TARGETS);
+    let keys = |list: &[TargetDecision]| list.iter().map(|d| d.key.clone()).collect::<Vec<_>>();
+    let picked: Vec<_> = status.sync_targets.iter().map(|t| t.key.clone()).collect();
+    assert_eq!(
+        keys(&status.decisions),
+        picked,
+        "a reason for each, in the same order"
+    );
+    assert!(status.rejections.len() <= 16);
 }
 
 fn view(placement: &Placement) -> (PlacementPhase, Option<&str>, Option<&str>) {
@@ -149,7 +219,7 @@ fn a_placement_is_bound_to_the_target_of_the_location_it_selects() {
 
 #[test]
 fn without_a_bound_namespace_it_is_unbound() {
-    let observed = Observed {
+    let observed = World {
         bound: false,
         ..two()
     };
@@ -182,7 +252,7 @@ fn what_selects_nothing_is_a_condition_with_a_remedy(
 
 #[test]
 fn a_location_without_a_fit_target_is_selected_but_not_scheduled() {
-    let observed = Observed {
+    let observed = World {
         targets: vec![target("east", false)],
         ..two()
     };
@@ -197,7 +267,7 @@ fn a_location_without_a_fit_target_is_selected_but_not_scheduled() {
     );
     let none = run(
         &any_location(),
-        &Observed {
+        &World {
             targets: vec![],
             ..two()
         },
@@ -257,9 +327,9 @@ fn draining_starts_at_its_time() {
 }
 
 /// Without the second pass, which would be later.
-fn run_once(placement: &Placement, observed: &Observed) -> Placement {
+fn run_once(placement: &Placement, world: &World) -> Placement {
     let mut new = placement.clone();
-    new.status = Some(status(placement, observed, now()));
+    new.status = Some(world.plan(placement, now()).status);
     new
 }
 
@@ -281,7 +351,7 @@ fn another_location_moves_only_where_there_is_a_fit_target() {
     // Locations that are gone evict nothing.
     let stays = run(
         &bound,
-        &Observed {
+        &World {
             locations: vec![],
             ..two()
         },
@@ -290,11 +360,11 @@ fn another_location_moves_only_where_there_is_a_fit_target() {
         view(&stays),
         (PlacementPhase::Bound, Some("east"), Some("east"))
     );
-    assert_eq!(reasons(&stays).1, "LocationInvalid");
+    assert_eq!(reasons(&stays).1, "LocationNotFound");
 }
 
-fn foreign(permission: Permission) -> Observed {
-    Observed {
+fn foreign(permission: Permission) -> World {
+    World {
         provider: Provider::Foreign(ClusterName::new("c2")),
         permission,
         ..two()
@@ -331,31 +401,18 @@ fn a_foreign_location_needs_permission() {
 #[test]
 fn a_workspace_that_does_not_exist_looks_like_one_that_grants_nothing() {
     let denied = run(&at_compute(), &foreign(Permission::Only(BTreeSet::new())));
-    let unknown = Observed {
+    let unknown = World {
         provider: Provider::Unknown,
         locations: vec![],
         targets: vec![],
         ..foreign(Permission::Only(BTreeSet::new()))
     };
     assert_eq!(run(&at_compute(), &unknown).status, denied.status);
-    let empty = Observed {
+    let empty = World {
         locations: vec![],
         ..foreign(Permission::Only(BTreeSet::new()))
     };
     assert_eq!(run(&at_compute(), &empty).status, denied.status);
-}
-
-#[test]
-fn several_targets_are_refused_in_words() {
-    let mut many = any_location();
-    many.spec.targets = TargetCount::All;
-    let new = run(&many, &two());
-    let scheduled = conditions::get(new.conditions(), condition::SCHEDULED).unwrap();
-    assert!(
-        scheduled.message.contains("spec.targets"),
-        "{}",
-        scheduled.message
-    );
 }
 
 #[test]
@@ -369,7 +426,7 @@ fn a_taint_counts_when_the_target_or_all_of_its_cells_have_it() {
     let half = spec(json!([{"name": "one", "taints": taint}, {"name": "two"}]));
     let whole = spec(json!([{"name": "one", "taints": taint}, {"name": "two", "taints": taint}]));
     for (target, fits) in [(half, true), (whole, false)] {
-        let observed = Observed {
+        let observed = World {
             targets: vec![target],
             ..two()
         };
@@ -378,34 +435,295 @@ fn a_taint_counts_when_the_target_or_all_of_its_cells_have_it() {
 }
 
 #[test]
-fn load_spreads_placements() {
+fn load_spreads_placements_and_its_own_does_not_count() {
     let mut observed = two();
     observed.load = [(sync_target_key("c1", "east"), 3)].into();
     assert_eq!(view(&run(&any_location(), &observed)).2, Some("west"));
+    let mut several = any_location();
+    several.spec.targets = TargetCount::Count(2);
+    let both = run(&several, &two());
+    assert_eq!(both.status.unwrap().sync_targets.len(), 2);
+}
+
+fn scheduled(placement: &Placement) -> Condition {
+    conditions::get(placement.conditions(), condition::SCHEDULED)
+        .unwrap()
+        .clone()
 }
 
 #[test]
-fn the_scarcer_of_cpu_and_memory_is_what_is_free() {
-    for (available, total, expected) in [
-        (
-            json!({"cpu": "1", "memory": "3Gi"}),
-            json!({"cpu": "4", "memory": "4Gi"}),
-            Some(25),
-        ),
-        (
-            json!({"memory": "4Ti"}),
-            json!({"cpu": "4", "memory": "4Ti"}),
-            Some(100),
-        ),
-        (json!({"cpu": "4"}), json!({"cpu": "0"}), Some(100)),
-        (json!({}), json!({"cpu": "4"}), None),
-    ] {
-        let target = changed(&target("east", true), |t| {
-            let status = t.status.get_or_insert_default();
-            status.available_resources = serde_json::from_value(available.clone()).unwrap();
-            status.allocatable = serde_json::from_value(total.clone()).unwrap();
-        });
-        assert_eq!(free(&target), expected, "{available} of {total}");
+fn several_targets_have_no_annotation_and_a_reason_each() {
+    let mut all = any_location();
+    all.spec.targets = TargetCount::All;
+    let new = run(&all, &two());
+    let status = new.status.clone().unwrap();
+    assert_eq!(status.sync_targets.len(), 2);
+    assert!(
+        status
+            .decisions
+            .iter()
+            .all(|d| !d.message.is_empty() && d.time.is_some())
+    );
+    let locations: BTreeSet<_> = status.decisions.iter().map(|d| &*d.location).collect();
+    assert_eq!(locations, BTreeSet::from(["east", "west"]));
+    assert_eq!(scheduled(&new).message, "2 SyncTargets");
+}
+
+#[rstest]
+#[case(
+    TargetCount::Count(3),
+    2,
+    "NoValidTarget",
+    "2 of 3 SyncTargets; there are no others"
+)]
+#[case(TargetCount::Count(20), 20, "TooManyTargets", "which is 16")]
+#[case(TargetCount::All, 17, "TooManyTargets", "which is 16")]
+fn fewer_targets_than_wanted_are_used_and_told(
+    #[case] wanted: TargetCount,
+    #[case] count: usize,
+    #[case] reason: &str,
+    #[case] text: &str,
+) {
+    let mut placement = any_location();
+    placement.spec.targets = wanted;
+    let world = World {
+        locations: vec![location("all", json!({}), json!({}))],
+        targets: (0..count).map(|n| target(&format!("t{n}"), true)).collect(),
+        ..two()
+    };
+    let new = run(&placement, &world);
+    assert_eq!(
+        new.status.as_ref().unwrap().sync_targets.len(),
+        count.min(16)
+    );
+    let scheduled = scheduled(&new);
+    assert_eq!(
+        (scheduled.status, &*scheduled.reason),
+        (ConditionStatus::False, reason)
+    );
+    assert!(scheduled.message.contains(text), "{}", scheduled.message);
+}
+
+#[test]
+fn the_condition_says_why_this_target_and_later_changes_of_others_do_not_touch_it() {
+    let bound = run(&any_location(), &two());
+    let text = "east: best of 2: free capacity unknown, 0 other Placements";
+    assert_eq!(scheduled(&bound).message, text);
+    let mut other = two();
+    other.targets[1] = target("west", false);
+    other.load.clear();
+    assert_eq!(run(&bound, &other).status, bound.status);
+}
+
+#[test]
+fn only_what_is_in_use_has_to_be_accepted() {
+    let accepts = |name: &str, accepted: &str, refused: &str| {
+        changed(&target(name, true), |t| {
+            t.status.as_mut().unwrap().synced_resources = serde_json::from_value(json!([
+                {"group": "apps", "resource": accepted, "versions": ["v1"], "state": "Accepted"},
+                {"group": "apps", "resource": refused, "versions": ["v1"], "state": "Incompatible"},
+            ]))
+            .unwrap();
+        })
+    };
+    let mut world = two();
+    world.targets = vec![
+        accepts("east", "deployments", "statefulsets"),
+        accepts("west", "statefulsets", "deployments"),
+    ];
+    let idle = run(&any_location(), &world);
+    assert_eq!(view(&idle).2, Some("east"));
+    world.in_use = [GroupResource::new("apps", "statefulsets")].into();
+    assert_eq!(view(&run(&any_location(), &world)).2, Some("west"));
+    // One that has a target which does not accept it moves to one that does.
+    assert_eq!(view(&run(&idle, &world)).2, Some("west"));
+    world.targets.pop();
+    let nowhere = run(&any_location(), &world);
+    let message = scheduled(&nowhere).message;
+    assert!(
+        message.contains("1 without statefulsets.apps, which is in use"),
+        "{message}"
+    );
+    let stays = run(&idle, &world);
+    assert_eq!(view(&stays).2, Some("east"));
+    assert!(
+        scheduled(&stays).message.contains("stays"),
+        "{}",
+        scheduled(&stays).message
+    );
+}
+
+struct Full;
+
+impl PlacementQuota for Full {
+    fn check(&self, _: &tmc_api::scheduling::PlacementSpec, _: &TargetFacts) -> Result<(), String> {
+        Err("cpu is used up".into())
     }
-    assert_eq!(free(&target("east", true)), None);
+}
+
+#[test]
+fn a_quota_keeps_newcomers_away_and_is_named() {
+    let full = World {
+        quota: Arc::new(Full),
+        ..two()
+    };
+    let new = run(&any_location(), &full);
+    assert_eq!(reasons(&new).3, "QuotaExceeded");
+    assert!(scheduled(&new).message.contains("cpu is used up"));
+    let bound = run(&any_location(), &two());
+    assert_eq!(
+        view(&run(&bound, &full)).2,
+        Some("east"),
+        "what is there stays"
+    );
+}
+
+#[test]
+fn another_workspace_is_told_numbers_and_no_names() {
+    let mut lost = foreign(Permission::All);
+    lost.targets[0] = target("east", false);
+    lost.targets[1] = target("west", false);
+    let status = run(&at_compute(), &lost).status.unwrap();
+    assert_eq!(
+        (
+            status.rejections[0].count,
+            status.rejections[0].examples.len()
+        ),
+        (2, 0)
+    );
+    let mut own = two();
+    own.targets = lost.targets;
+    let status = run(&any_location(), &own).status.unwrap();
+    assert_eq!(status.rejections[0].examples, ["east", "west"]);
+}
+
+#[test]
+fn a_permission_for_another_location_does_not_cover_what_was_found_through_this_one() {
+    let some = |name: &str| Permission::Only([name.to_owned()].into());
+    let east = run(&at_compute(), &foreign(some("east")));
+    assert_eq!(view(&east).2, Some("east"));
+    let mut revoked = foreign(some("west"));
+    revoked.targets[1] = target("west", false);
+    let left = run(&east, &revoked);
+    assert_eq!(
+        view(&left).2,
+        None,
+        "the use ends although nothing else is fit"
+    );
+}
+
+/// Silent since some seconds before now.
+pub(super) fn silent(name: &str, seconds: i64) -> Arc<SyncTarget> {
+    let since = (now() - jiff::SignedDuration::from_secs(seconds)).to_string();
+    changed(&target(name, false), |t| {
+        let status = t.status.as_mut().unwrap();
+        status.last_syncer_heartbeat_time = serde_json::from_value(json!(since)).unwrap();
+        status.conditions = serde_json::from_value(json!([
+            {"type": "Ready", "status": "False", "lastTransitionTime": since},
+            {"type": "HeartbeatHealthy", "status": "False", "lastTransitionTime": since}]))
+        .unwrap();
+    })
+}
+
+#[test]
+fn a_loss_is_borne_for_the_grace_without_a_write_and_then_moved_and_told() {
+    let bound = run(&any_location(), &two());
+    let mut lost = two();
+    lost.targets[0] = silent("east", 100);
+    let plan = lost.plan(&bound, now());
+    assert_eq!(Some(&plan.status), bound.status.as_ref());
+    assert_eq!(
+        plan.next,
+        Some(now() + jiff::SignedDuration::from_secs(200))
+    );
+    assert!(!plan.used_turn);
+    let due = lost.plan(&bound, plan.next.unwrap());
+    assert!(due.used_turn);
+    assert_eq!(due.status.sync_targets[0].name, "west");
+    assert_eq!(
+        due.notices[0].message,
+        "to west from east, which is unreachable"
+    );
+    let why = &due.status.decisions[0].message;
+    assert_eq!(
+        why,
+        "takes over from east, which is unreachable; no other is fit"
+    );
+    // Not its turn: it is noted, and told to nobody.
+    lost.turn = false;
+    let waits = lost.plan(&bound, plan.next.unwrap());
+    assert_eq!(waits.status.sync_targets[0].name, "east");
+    let held = waits.status.decisions[0].leaving.as_ref().unwrap().held;
+    assert_eq!(
+        (held, waits.notices.len()),
+        (Some(HoldReason::RateLimited), 0)
+    );
+    // Back in time: nothing is noted any more.
+    let mut waiting = bound.clone();
+    waiting.status = Some(waits.status);
+    assert_eq!(
+        two().plan(&waiting, now()).status.decisions[0].leaving,
+        None
+    );
+}
+
+#[test]
+fn what_is_held_is_a_warning_once_and_in_the_condition() {
+    let bound = run(&any_location(), &two());
+    let mut lost = two();
+    lost.targets = vec![silent("east", 600), silent("west", 600)];
+    let plan = lost.plan(&bound, now());
+    assert_eq!(plan.notices[0].reason, "EvictionHeld");
+    let held = run(&bound, &lost);
+    let text = "east is unreachable, but stays: no other SyncTarget is fit to take over";
+    assert_eq!(scheduled(&held).message, text);
+    assert!(scheduled(&held).is_true(), "it has a target");
+    assert!(crate::placement::is_looking(&held) && !crate::placement::is_looking(&bound));
+}
+
+#[test]
+fn while_a_third_of_a_location_is_lost_at_once_nothing_moves() {
+    let mut world = two();
+    world.locations = vec![location("all", json!({}), json!({}))];
+    world.targets = (0..9).map(|n| target(&format!("t{n}"), true)).collect();
+    let bound = run(&any_location(), &world);
+    let name = view(&bound).2.unwrap().to_owned();
+    for target in world
+        .targets
+        .iter_mut()
+        .filter(|t| t.metadata.name.as_ref() == Some(&name))
+    {
+        *target = silent(&name, 600);
+    }
+    let moved = run_once(&bound, &world);
+    assert_ne!(view(&moved).2, Some(&*name));
+    for n in (0..9).filter(|n| format!("t{n}") != name).take(2) {
+        world.targets[n] = silent(&format!("t{n}"), 590);
+    }
+    let stays = run(&bound, &world);
+    assert_eq!(view(&stays).2, Some(&*name));
+    let leaving = stays.status.unwrap().decisions[0].leaving.clone().unwrap();
+    assert_eq!(leaving.held, Some(HoldReason::PartitionGuard));
+}
+
+#[test]
+fn a_taint_borne_for_a_time_is_remembered_from_when_it_was_seen() {
+    let mut placement = any_location();
+    placement.spec.tolerations = serde_json::from_value(json!([
+        {"key": "a", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 60}]))
+    .unwrap();
+    let bound = run(&placement, &two());
+    let mut tainted = two();
+    tainted.targets[0] = changed(&tainted.targets[0], |t| {
+        t.spec.taints =
+            serde_json::from_value(json!([{"key": "a", "effect": "NoExecute"}])).unwrap();
+    });
+    let seen = run(&bound, &tainted);
+    assert_eq!(view(&seen).2, Some("east"));
+    let minute = now() + jiff::SignedDuration::from_secs(60);
+    assert_eq!(tainted.plan(&seen, now()).next, Some(minute));
+    assert_eq!(
+        tainted.plan(&seen, minute).status.sync_targets[0].name,
+        "west"
+    );
 }

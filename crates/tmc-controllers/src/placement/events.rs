@@ -1,0 +1,226 @@
+//! Events on Placements: what a user is told once, when it happens.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tmc_api::hashes::base36_sha224;
+use tmc_api::scheduling::{self, HoldReason, Placement, PlacementStatus};
+use tmc_api::time::Time;
+
+use super::schedule::{Left, leaving_words};
+use super::words::hold_words;
+
+/// Namespace of Events on objects that are in none.
+pub(super) const EVENT_NAMESPACE: &str = "default";
+/// Longest note of an Event, in characters.
+const LONGEST: usize = 1000;
+
+/// Something to tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// It is not as it should be.
+    pub warning: bool,
+    /// In one word.
+    pub reason: &'static str,
+    /// In a sentence.
+    pub message: String,
+}
+
+/// What a change of status is to tell. Nothing, if the targets and what holds them are the same.
+pub(super) fn notices(
+    before: &PlacementStatus,
+    after: &PlacementStatus,
+    left: &[Left],
+) -> Vec<Notice> {
+    moved(before, after, left)
+        .into_iter()
+        .chain(held(before, after))
+        .collect()
+}
+
+fn moved(before: &PlacementStatus, after: &PlacementStatus, left: &[Left]) -> Option<Notice> {
+    if before.sync_targets == after.sync_targets {
+        return None;
+    }
+    let added = after
+        .sync_targets
+        .iter()
+        .filter(|target| !before.sync_targets.contains(target));
+    let added: Vec<&str> = added.map(|target| &*target.name).collect();
+    let gone: Vec<String> = left
+        .iter()
+        .map(|left| format!("{}, which {}", left.target.name, leaving_words(left.reason)))
+        .collect();
+    let (gone, to) = (gone.join("; "), added.join(", "));
+    let (warning, reason, message) = match (gone.is_empty(), to.is_empty()) {
+        (true, true) => (
+            true,
+            "Unscheduled",
+            "no SyncTarget is used any more".to_owned(),
+        ),
+        (true, false) => (false, "Scheduled", format!("on {to}")),
+        (false, true) => (after.sync_targets.is_empty(), "Left", gone),
+        (false, false) => (false, "Moved", format!("to {to} from {gone}")),
+    };
+    Some(Notice {
+        warning,
+        reason,
+        message: message.chars().take(LONGEST).collect(),
+    })
+}
+
+fn held(before: &PlacementStatus, after: &PlacementStatus) -> Vec<Notice> {
+    let hold = |status: &PlacementStatus, key: &str| {
+        let decision = status
+            .decisions
+            .iter()
+            .find(|decision| decision.key == key)?;
+        decision.leaving.as_ref()?.held
+    };
+    let pairs = after.sync_targets.iter().zip(&after.decisions);
+    let held = pairs.filter_map(|(target, decision)| {
+        let leaving = decision.leaving.as_ref()?;
+        let now = leaving
+            .held
+            .filter(|hold| *hold != HoldReason::RateLimited)?;
+        let why = leaving_words(leaving.reason);
+        (hold(before, &target.key) != Some(now)).then(|| Notice {
+            warning: true,
+            reason: "EvictionHeld",
+            message: format!("{} {why}, but stays: {}", target.name, hold_words(now)),
+        })
+    });
+    held.collect()
+}
+
+/// The Event that tells it. Its name is the same for the same notice at the same time, so that it is
+/// made once.
+pub(super) fn event(placement: &Placement, notice: &Notice, now: Timestamp) -> Value {
+    let meta = &placement.metadata;
+    let (name, uid) = (meta.name.as_deref(), meta.uid.as_deref());
+    let (name, uid) = (name.unwrap_or_default(), uid.unwrap_or_default());
+    let now = Time::new(now).to_string();
+    let hash = base36_sha224(&format!("{uid}/{}/{}/{now}", notice.reason, notice.message));
+    // Names of Events may be as long as those of the objects they are about.
+    let short: String = name.chars().take(200).collect();
+    json!({
+        "apiVersion": "v1", "kind": "Event",
+        "metadata": {
+            "name": format!("{}.{}", short.trim_end_matches(['.', '-']), &hash[..12]),
+            "namespace": EVENT_NAMESPACE,
+        },
+        "involvedObject": {
+            "apiVersion": format!("{}/{}", scheduling::GROUP, scheduling::VERSION),
+            "kind": "Placement", "name": name, "uid": uid,
+        },
+        "type": if notice.warning { "Warning" } else { "Normal" },
+        "reason": notice.reason,
+        "message": notice.message,
+        "source": {"component": "tmc"},
+        "reportingComponent": "tmc", "reportingInstance": "tmc",
+        "firstTimestamp": now, "lastTimestamp": now, "count": 1,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use tmc_api::scheduling::{LeaveReason, Leaving, PickedTarget, TargetDecision};
+
+    use super::*;
+
+    fn target(name: &str) -> PickedTarget {
+        PickedTarget {
+            key: format!("K{name}"),
+            cluster: "c".into(),
+            name: name.into(),
+            uid: "u".into(),
+        }
+    }
+
+    fn status(names: &[&str], held: Option<HoldReason>) -> PlacementStatus {
+        PlacementStatus {
+            sync_targets: names.iter().map(|name| target(name)).collect(),
+            decisions: names
+                .iter()
+                .map(|name| TargetDecision {
+                    key: target(name).key,
+                    leaving: held.map(|held| Leaving {
+                        held: Some(held),
+                        ..Leaving::default()
+                    }),
+                    ..TargetDecision::default()
+                })
+                .collect(),
+            ..PlacementStatus::default()
+        }
+    }
+
+    fn left(name: &str) -> Left {
+        Left {
+            target: target(name),
+            reason: LeaveReason::Draining,
+        }
+    }
+
+    const GUARD: Option<HoldReason> = Some(HoldReason::PartitionGuard);
+
+    #[rstest]
+    #[case::first(status(&[], None), status(&["a", "b"], None), &[], "Normal Scheduled on a, b")]
+    #[case::moved(status(&["a"], None), status(&["b"], None), &["a"],
+        "Normal Moved to b from a, which is being drained")]
+    #[case::one_of_two(status(&["a", "b"], None), status(&["b"], None), &["a"],
+        "Normal Left a, which is being drained")]
+    #[case::the_last(status(&["a"], None), status(&[], None), &["a"],
+        "Warning Left a, which is being drained")]
+    #[case::forbidden(status(&["a"], None), status(&[], None), &[],
+        "Warning Unscheduled no SyncTarget is used any more")]
+    #[case::held(status(&["a"], None), status(&["a"], GUARD), &[],
+        "Warning EvictionHeld a is unreachable, but stays: so many SyncTargets of its Location were lost at once that nothing is moved")]
+    #[case::held_as_before(status(&["a"], GUARD), status(&["a"], GUARD), &[], "")]
+    #[case::waiting_is_no_news(status(&["a"], None), status(&["a"], Some(HoldReason::RateLimited)), &[], "")]
+    #[case::nothing(status(&["a"], None), status(&["a"], None), &[], "")]
+    fn a_transition_is_told_once(
+        #[case] before: PlacementStatus,
+        #[case] after: PlacementStatus,
+        #[case] gone: &[&str],
+        #[case] expected: &str,
+    ) {
+        let gone: Vec<_> = gone.iter().map(|name| left(name)).collect();
+        let told = notices(&before, &after, &gone);
+        let told: Vec<_> = told
+            .iter()
+            .map(|notice| {
+                let kind = if notice.warning { "Warning" } else { "Normal" };
+                format!("{kind} {} {}", notice.reason, notice.message)
+            })
+            .collect();
+        assert_eq!(told.join("\n"), expected);
+        assert_eq!(
+            notices(&after, &after, &[]),
+            [],
+            "a second pass tells nothing"
+        );
+    }
+
+    #[test]
+    fn an_event_is_about_the_placement_and_named_once_a_moment() {
+        let mut placement = Placement::new("p", Default::default());
+        placement.metadata.uid = Some("u".into());
+        let notice = Notice {
+            warning: false,
+            reason: "Moved",
+            message: "to b".into(),
+        };
+        let now = "2030-01-01T00:00:00Z".parse().unwrap();
+        let first = event(&placement, &notice, now);
+        assert_eq!(first["involvedObject"]["kind"], "Placement");
+        assert_eq!(first["metadata"]["namespace"], "default");
+        assert_eq!(event(&placement, &notice, now), first);
+        let later = now + jiff::SignedDuration::from_secs(60);
+        let again = event(&placement, &notice, later);
+        assert_ne!(
+            again["metadata"]["name"], first["metadata"]["name"],
+            "moved once more"
+        );
+    }
+}

@@ -1,0 +1,276 @@
+//! The SyncTargets and Locations of each workspace as scheduling sees them, kept up to date change
+//! by change: a Placement reads what is ready, and never all targets times all Locations.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use tmc_api::scheduling::{Location, ResourceRef, Selector};
+use tmc_apimachinery::ClusterName;
+use tmc_runtime::ClusterKey;
+
+use super::facts::TargetFacts;
+
+/// A target and the Locations that it belongs to, by name.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// The target.
+    pub facts: Arc<TargetFacts>,
+    /// Its Locations, in order of their names.
+    pub homes: Arc<[String]>,
+}
+
+/// One workspace.
+#[derive(Clone, Debug, Default)]
+pub struct Fleet {
+    members: BTreeMap<String, Member>,
+    locations: BTreeMap<String, (Arc<Location>, Selector)>,
+}
+
+/// What a change of a target led to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Effect {
+    /// It matters to Placements.
+    pub matters: bool,
+    /// Locations that have it, or had it before.
+    pub locations: BTreeSet<String>,
+}
+
+impl Fleet {
+    /// A workspace with these targets and Locations.
+    pub fn new(targets: Vec<TargetFacts>, locations: Vec<Location>) -> Self {
+        let mut fleet = Self::default();
+        for location in locations {
+            let name = location.metadata.name.clone().unwrap_or_default();
+            fleet.set_location(&name, Some(&Arc::new(location)));
+        }
+        for facts in targets {
+            fleet.set_target(&facts.target.name.clone(), Some(facts));
+        }
+        fleet
+    }
+
+    /// Its targets, in order of their names.
+    pub fn members(&self) -> impl Iterator<Item = &Member> {
+        self.members.values()
+    }
+
+    /// The target with this name.
+    pub fn member(&self, name: &str) -> Option<&Member> {
+        self.members.get(name)
+    }
+
+    /// Its Locations, in order of their names.
+    pub fn locations(&self) -> impl Iterator<Item = &Arc<Location>> {
+        self.locations.values().map(|(location, _)| location)
+    }
+
+    /// Puts a target in, or takes it out.
+    pub fn set_target(&mut self, name: &str, facts: Option<TargetFacts>) -> Effect {
+        let before = self.members.get(name).cloned();
+        let after = facts.map(|facts| Member {
+            homes: homes(&self.locations, &facts),
+            facts: Arc::new(facts),
+        });
+        let matters = match (&before, &after) {
+            (Some(before), Some(after)) => {
+                before.homes != after.homes || !before.facts.means_the_same(&after.facts)
+            }
+            (before, after) => before.is_some() || after.is_some(),
+        };
+        let either = before.iter().chain(&after);
+        let locations = either
+            .flat_map(|member| member.homes.iter().cloned())
+            .collect();
+        match after {
+            Some(after) => drop(self.members.insert(name.to_owned(), after)),
+            None => drop(self.members.remove(name)),
+        }
+        Effect { matters, locations }
+    }
+
+    /// Puts a Location in, or takes it out.
+    pub fn set_location(&mut self, name: &str, location: Option<&Arc<Location>>) {
+        match location {
+            Some(location) => {
+                let about_targets = location.spec.resource == ResourceRef::default();
+                // One with a bad selector has no instances; its own status tells.
+                let selector = location.spec.selector().ok().filter(|_| about_targets);
+                let entry = (Arc::clone(location), selector.unwrap_or_default());
+                self.locations.insert(name.to_owned(), entry);
+            }
+            None => drop(self.locations.remove(name)),
+        }
+        for member in self.members.values_mut() {
+            member.homes = homes(&self.locations, &member.facts);
+        }
+    }
+}
+
+fn homes(
+    locations: &BTreeMap<String, (Arc<Location>, Selector)>,
+    facts: &TargetFacts,
+) -> Arc<[String]> {
+    locations
+        .iter()
+        .filter(|(_, (_, selector))| selector.matches(Some(&facts.labels)))
+        .map(|(name, _)| name.clone())
+        .collect()
+}
+
+/// All workspaces that have targets or Locations.
+#[derive(Default)]
+pub(crate) struct Fleets(RwLock<HashMap<ClusterName, Fleet>>);
+
+impl Fleets {
+    /// Notes a SyncTarget, or that it is gone.
+    pub(crate) fn set_target(&self, key: &ClusterKey, facts: Option<TargetFacts>) -> Effect {
+        let mut fleets = self.0.write();
+        let fleet = fleets.entry(key.cluster.clone()).or_default();
+        fleet.set_target(&key.name, facts)
+    }
+
+    /// Notes a Location, or that it is gone.
+    pub(crate) fn set_location(&self, key: &ClusterKey, location: Option<&Arc<Location>>) {
+        let mut fleets = self.0.write();
+        let fleet = fleets.entry(key.cluster.clone()).or_default();
+        fleet.set_location(&key.name, location);
+    }
+
+    /// Reads one workspace. Nothing changes meanwhile, so it must be quick.
+    pub(crate) fn read<T>(&self, cluster: &ClusterName, read: impl FnOnce(&Fleet) -> T) -> T {
+        let fleets = self.0.read();
+        match fleets.get(cluster) {
+            Some(fleet) => read(fleet),
+            None => read(&Fleet::default()),
+        }
+    }
+}
+
+/// How many Placements have each target: those that the hub told of, and what was written since.
+#[derive(Default)]
+pub(crate) struct Loads(RwLock<Counted>);
+
+#[derive(Default)]
+struct Counted {
+    count: HashMap<String, u32>,
+    of: HashMap<ClusterKey, Vec<String>>,
+}
+
+impl Loads {
+    /// Notes the keys of the targets that a Placement has.
+    pub(crate) fn set(&self, placement: &ClusterKey, targets: Vec<String>) {
+        let mut guard = self.0.write();
+        let counted = &mut *guard;
+        let before = if targets.is_empty() {
+            counted.of.remove(placement)
+        } else {
+            counted.of.insert(placement.clone(), targets.clone())
+        };
+        for target in targets {
+            *counted.count.entry(target).or_default() += 1;
+        }
+        for target in before.into_iter().flatten() {
+            if let Some(count) = counted.count.get_mut(&target) {
+                *count = count.saturating_sub(1);
+                if *count == 0 {
+                    counted.count.remove(&target);
+                }
+            }
+        }
+    }
+
+    /// Reads the counts: of each target by its key.
+    pub(crate) fn read<T>(&self, read: impl FnOnce(&HashMap<String, u32>) -> T) -> T {
+        read(&self.0.read().count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use tmc_api::workload::SyncTarget;
+
+    use super::*;
+
+    fn cluster() -> ClusterName {
+        ClusterName::new("c")
+    }
+
+    fn facts(name: &str, labels: Value, ready: bool) -> TargetFacts {
+        let status = if ready { "True" } else { "False" };
+        let target: SyncTarget = serde_json::from_value(json!({
+            "apiVersion": "workload.kcp.io/v1alpha1", "kind": "SyncTarget",
+            "metadata": {"name": name, "uid": "u", "labels": labels}, "spec": {},
+            "status": {"conditions": [{"type": "Ready", "status": status}]},
+        }))
+        .unwrap();
+        TargetFacts::new(&cluster(), &target)
+    }
+
+    fn location(name: &str, selector: Value) -> Arc<Location> {
+        let object = json!({
+            "apiVersion": "scheduling.kcp.io/v1alpha1", "kind": "Location",
+            "metadata": {"name": name}, "spec": {"instanceSelector": selector},
+        });
+        Arc::new(serde_json::from_value(object).unwrap())
+    }
+
+    fn key(name: &str) -> ClusterKey {
+        ClusterKey::new(&cluster(), "", name)
+    }
+
+    fn homes(fleets: &Fleets, name: &str) -> Vec<String> {
+        fleets.read(&cluster(), |fleet| {
+            fleet.member(name).unwrap().homes.to_vec()
+        })
+    }
+
+    #[test]
+    fn a_target_belongs_to_every_location_that_selects_it_whichever_came_first() {
+        let fleets = Fleets::default();
+        let eu = json!({"matchLabels": {"location": "eu"}});
+        fleets.set_location(&key("eu"), Some(&location("eu", eu)));
+        fleets.set_target(&key("t"), Some(facts("t", json!({"location": "eu"}), true)));
+        fleets.set_location(&key("all"), Some(&location("all", json!({}))));
+        fleets.set_location(&key("none"), Some(&location("none", json!(null))));
+        let near = json!({"matchExpressions": [{"key": "a", "operator": "Near"}]});
+        fleets.set_location(&key("bad"), Some(&location("bad", near)));
+        assert_eq!(homes(&fleets, "t"), ["all", "eu"]);
+        fleets.set_location(&key("eu"), None);
+        assert_eq!(homes(&fleets, "t"), ["all"]);
+        fleets.read(&ClusterName::new("other"), |fleet| {
+            assert_eq!(fleet.members().count(), 0);
+        });
+    }
+
+    #[test]
+    fn a_change_matters_if_scheduling_would_see_it() {
+        let mut fleet = Fleet::default();
+        fleet.set_location("all", Some(&location("all", json!({}))));
+        let east = json!({"location": "east"});
+        let new = fleet.set_target("t", Some(facts("t", east.clone(), true)));
+        assert!(new.matters);
+        assert_eq!(new.locations, BTreeSet::from(["all".to_owned()]));
+        assert!(
+            !fleet
+                .set_target("t", Some(facts("t", east.clone(), true)))
+                .matters
+        );
+        assert!(fleet.set_target("t", Some(facts("t", east, false))).matters);
+        assert!(fleet.set_target("t", None).matters);
+        assert!(!fleet.set_target("t", None).matters);
+    }
+
+    #[test]
+    fn a_load_counts_what_each_placement_has_now() {
+        let loads = Loads::default();
+        let count = |target: &str| loads.read(|count| count.get(target).copied());
+        loads.set(&key("p"), vec!["a".into(), "b".into()]);
+        loads.set(&key("q"), vec!["a".into()]);
+        assert_eq!((count("a"), count("b")), (Some(2), Some(1)));
+        loads.set(&key("p"), vec!["a".into()]);
+        loads.set(&key("q"), vec![]);
+        assert_eq!((count("a"), count("b")), (Some(1), None));
+    }
+}
