@@ -62,20 +62,18 @@ fn exec_kubeconfig(scratch: &Scratch, name: &str, real: &Real, command: &str) ->
     scratch.write(&format!("{name}.kubeconfig"), document.to_string())
 }
 
-/// The SyncTarget of a registered cluster is Ready.
+/// A registered cluster is Ready, and its nodes are known.
 fn until_ready(hub: &Hub, cluster: &str) {
     until(&format!("{cluster} is Ready"), SOON, || {
-        let listed = hub.api().get(&format!(
+        let path = format!(
             "/clusters/{COMPUTE}/apis/workload.kcp.io/v1alpha1/namespaces/default/clusters/{cluster}"
-        ));
-        let name = listed.json()["status"]["syncTargetRef"]["name"]
-            .as_str()
-            .unwrap_or("none")
-            .to_owned();
-        let target = hub.api().get(&format!(
-            "/clusters/{COMPUTE}/apis/workload.kcp.io/v1alpha1/synctargets/{name}"
-        ));
-        is_true(&target.json(), "Ready")
+        );
+        let cluster = hub.api().get(&path).json();
+        if cluster["status"]["resourceSummary"]["nodes"]["ready"] == 1 {
+            is_true(&cluster, "Ready")
+        } else {
+            Err(format!("its nodes are not known: {cluster}"))
+        }
     });
 }
 
