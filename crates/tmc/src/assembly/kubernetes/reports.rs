@@ -12,8 +12,10 @@ use tmc_controllers::beat_leases::{Heard, MAX_BYTES};
 pub const REPORT_ANNOTATION: &str = "internal.tmc.kcp.io/report";
 /// Annotation of a Lease with a report: SyncTargetKey and uid of the SyncTarget, `<key>:<uid>`.
 pub const REPORT_OF_ANNOTATION: &str = "internal.tmc.kcp.io/report-of";
-/// What the controllers read of a report.
-const READ: [&str; 3] = ["apis", "capacity", "allocatable"];
+/// What the controllers read of a report, and act on when it changes.
+const NEWS: [&str; 4] = ["apis", "capacity", "allocatable", "nodes"];
+/// What they read as well, which changes all the time and goes along.
+const ALONG: [&str; 2] = ["requested", "pods"];
 /// How often a report is written that has not changed.
 const REFRESH: SignedDuration = SignedDuration::from_mins(30);
 /// How long a report is kept of a target that reports no more.
@@ -40,6 +42,7 @@ pub struct Outbox(HashMap<Heard, Entry>);
 
 #[derive(Debug)]
 struct Entry {
+    news: Map<String, Value>,
     text: String,
     heard: Timestamp,
     written: Option<Timestamp>,
@@ -48,28 +51,32 @@ struct Entry {
 impl Outbox {
     /// Notes a report that has just come in. One that is too long is left out, and only that.
     pub fn note(&mut self, heard: &Heard, report: &Value, now: Timestamp) {
-        let fields = READ
-            .iter()
-            .filter_map(|field| Some(((*field).to_owned(), report.get(*field)?.clone())));
-        let text = Value::Object(fields.collect::<Map<_, _>>()).to_string();
+        let only = |fields: &[&str]| -> Map<String, Value> {
+            let found = fields.iter().map(|field| (*field, report.get(*field)));
+            found
+                .filter_map(|(field, value)| Some((field.to_owned(), value?.clone())))
+                .collect()
+        };
+        let before = self.0.get(heard);
+        // What a report lacks is as it was.
+        let mut news = before.map(|entry| entry.news.clone()).unwrap_or_default();
+        news.extend(only(&NEWS));
+        let mut all = news.clone();
+        all.extend(only(&ALONG));
+        let text = Value::Object(all).to_string();
         if text.len() > MAX_BYTES {
-            tracing::warn!(
-                key = heard.key,
-                bytes = text.len(),
-                "a report is too long to pass on"
-            );
+            let bytes = text.len();
+            tracing::warn!(key = heard.key, bytes, "a report is too long to pass on");
             return;
         }
-        let entry = self.0.entry(heard.clone()).or_insert_with(|| Entry {
-            text: String::new(),
+        let same = before.filter(|entry| entry.news == news);
+        let entry = Entry {
+            written: same.and_then(|entry| entry.written),
+            news,
+            text,
             heard: now,
-            written: None,
-        });
-        entry.heard = now;
-        if entry.text != text {
-            entry.text = text;
-            entry.written = None;
-        }
+        };
+        self.0.insert(heard.clone(), entry);
     }
 
     /// At most `most` reports that are to be written.
@@ -116,10 +123,10 @@ mod tests {
     #[test]
     fn a_report_is_written_when_it_changes_and_now_and_then() {
         let mut outbox = Outbox::default();
-        let report = json!({"apis": [], "nodes": {"total": 1}, "seen": "12:00"});
+        let report = json!({"apis": [], "pods": 1, "seen": "12:00"});
         outbox.note(&heard(), &report, at(0));
         let due = outbox.due(at(0), 10);
-        assert_eq!(due, [(heard(), r#"{"apis":[]}"#.to_owned())]);
+        assert_eq!(due, [(heard(), r#"{"apis":[],"pods":1}"#.to_owned())]);
         outbox.written(&heard(), &due[0].1, at(0));
         outbox.note(&heard(), &json!({"apis": [], "seen": "12:01"}), at(1));
         assert!(
@@ -151,6 +158,15 @@ mod tests {
         assert!(name.chars().all(fits) && name.len() < 63, "{name}");
         assert_eq!(report_of(&format!("{}:u", heard.key)), Some(heard));
         assert_eq!(report_of("nothing"), None);
+    }
+
+    #[test]
+    fn what_a_report_lacks_is_as_it_was() {
+        let mut outbox = Outbox::default();
+        outbox.note(&heard(), &json!({"apis": ["a"]}), at(0));
+        outbox.note(&heard(), &json!({"nodes": {"total": 1}}), at(1));
+        let due = outbox.due(at(1), 10);
+        assert_eq!(due[0].1, r#"{"apis":["a"],"nodes":{"total":1}}"#);
     }
 
     #[test]
