@@ -65,10 +65,10 @@ impl Object {
         self.deleting && self.foreground
     }
 
-    /// Whether it holds up the foreground deletion of an owner.
+    /// Whether it holds up the foreground deletion of an owner. Nothing waits for itself.
     pub(crate) fn blocks(&self, owner: &str) -> bool {
         let blocks = |r: &Reference| r.uid == owner && r.block_owner_deletion == Some(true);
-        self.references.iter().any(blocks)
+        self.uid != owner && self.references.iter().any(blocks)
     }
 }
 
