@@ -10,11 +10,14 @@ pub mod token;
 use serde_json::Value;
 use tmc_api::agent::drift::covers;
 use tmc_api::agent::resource_of;
+use tmc_api::hashes::base36_sha224;
 use tmc_apimachinery::GroupVersionResource;
-use tmc_apimachinery::meta::meta;
+use tmc_apimachinery::meta::{meta, set_annotation};
 use tmc_runtime::client::{DeleteParams, ListParams};
 use tmc_runtime::{Error, ResourceClient};
 
+/// Annotation of what is made here: a hash of the manifest.
+const MANIFEST_ANNOTATION: &str = "tmc.kcp.io/manifest";
 /// Field manager of what is made here.
 const MANAGER: &str = "tmc";
 
@@ -130,11 +133,12 @@ impl Site<'_> {
         Ok(wrote)
     }
 
-    async fn ensure(&self, desired: &Value) -> Result<bool, Problem> {
-        let what = called(desired);
-        let Some(gvr) = resource_of(desired) else {
+    async fn ensure(&self, manifest: &Value) -> Result<bool, Problem> {
+        let what = called(manifest);
+        let Some(gvr) = resource_of(manifest) else {
             return Err(Problem::Foreign(what));
         };
+        let desired = &marked(manifest);
         let (namespace, name) = (meta(desired).namespace(), meta(desired).name());
         let is_namespace = gvr.resource == "namespaces";
         let client = self.resource(gvr);
@@ -189,12 +193,22 @@ impl Site<'_> {
     }
 }
 
+/// The manifest with a hash of itself: a part that it no longer has is seen, although everything that
+/// it still has is there.
+fn marked(manifest: &Value) -> Value {
+    let mut marked = manifest.clone();
+    let hash = base36_sha224(&manifest.to_string());
+    set_annotation(&mut marked, MANIFEST_ANNOTATION, &hash[..16]);
+    marked
+}
+
 /// Applies an object; what applying cannot change back is replaced, what cannot be replaced is made
-/// anew.
+/// anew. A server that cannot apply has the whole object put.
 async fn write(client: &ResourceClient, desired: &Value, what: &str) -> Result<(), Problem> {
     let (namespace, name) = (meta(desired).namespace(), meta(desired).name());
     let applied = match client.apply(namespace, name, MANAGER, desired).await {
         Ok(applied) => applied,
+        Err(error) if error.code() == Some(415) => return put(client, desired, what).await,
         // A part that can never change (roleRef, selector) is another one.
         Err(error) if error.code() == Some(422) => {
             return make_anew(client, desired, what).await;
@@ -213,6 +227,24 @@ async fn write(client: &ResourceClient, desired: &Value, what: &str) -> Result<(
     }
 }
 
+async fn put(client: &ResourceClient, desired: &Value, what: &str) -> Result<(), Problem> {
+    let (namespace, name) = (meta(desired).namespace(), meta(desired).name());
+    let result = match client.get(namespace, name).await {
+        Ok(found) => {
+            let mut whole = desired.clone();
+            whole["metadata"]["resourceVersion"] = meta(&found).resource_version().into();
+            client.replace(namespace, name, "", &whole).await
+        }
+        Err(error) if error.is_not_found() => client.create(namespace, desired).await,
+        Err(error) => return Err(Problem::of("reading", what, &error)),
+    };
+    match result {
+        Ok(_) => Ok(()),
+        Err(error) if error.code() == Some(422) => make_anew(client, desired, what).await,
+        Err(error) => Err(Problem::of("writing", what, &error)),
+    }
+}
+
 async fn make_anew(client: &ResourceClient, desired: &Value, what: &str) -> Result<(), Problem> {
     let (namespace, name) = (meta(desired).namespace(), meta(desired).name());
     let found = client
@@ -221,9 +253,9 @@ async fn make_anew(client: &ResourceClient, desired: &Value, what: &str) -> Resu
         .map_err(|error| Problem::of("reading", what, &error))?;
     delete(client, &found, what).await?;
     client
-        .apply(namespace, name, MANAGER, desired)
+        .create(namespace, desired)
         .await
-        .map_err(|error| Problem::of("applying", what, &error))?;
+        .map_err(|error| Problem::of("creating", what, &error))?;
     Ok(())
 }
 
@@ -264,6 +296,21 @@ mod tests {
         assert_eq!(judge(Some(found.clone())), Judgement::Going);
         found["metadata"]["labels"] = json!({});
         assert_eq!(judge(Some(found)), Judgement::Foreign);
+    }
+
+    #[test]
+    fn a_part_that_the_manifest_no_longer_has_is_drift() {
+        let with = json!({"metadata": {"labels": {"mine": "yes"}}, "spec": {"a": 1, "limit": 2}});
+        let without = json!({"metadata": {"labels": {"mine": "yes"}}, "spec": {"a": 1}});
+        let found = marked(&with);
+        assert_eq!(
+            super::judge(&marked(&with), Some(&found), owned),
+            Judgement::Fine
+        );
+        assert_eq!(
+            super::judge(&marked(&without), Some(&found), owned),
+            Judgement::Repair
+        );
     }
 
     #[test]

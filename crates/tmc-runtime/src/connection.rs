@@ -1,6 +1,8 @@
 //! Connections to hubs and members: `kube::Client`s for every part of one server over one
 //! transport.
 
+mod switch;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +17,7 @@ use parking_lot::Mutex;
 use tmc_apimachinery::ClusterName;
 use tower::{BoxError, ServiceExt};
 
+pub use self::switch::Switch;
 use crate::https::{Dialer, Endpoint, HttpsTransport, SystemDialer};
 use crate::lease::{ENDED, Fence};
 use crate::{Error, answer};

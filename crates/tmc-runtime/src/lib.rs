@@ -21,7 +21,7 @@ mod watch;
 pub use client::{Error, ResourceClient};
 pub use clock::Clock;
 pub use committer::{Committer, MainPatch, StatusPatch};
-pub use connection::{Connection, Hub};
+pub use connection::{Connection, Hub, Switch};
 pub use https::{Credential, Dialer, Endpoint, SystemDialer};
 pub use informer::{ClusterKey, Informer, Store};
 pub use jitter::Jitter;

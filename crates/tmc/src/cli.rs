@@ -313,12 +313,27 @@ pub struct SyncerArgs {
     /// How this replica calls itself [default: the host's name]
     #[arg(long, value_name = "NAME")]
     pub identity: Option<String>,
+    /// Secret of the member that holds the hub's kubeconfig: a renewed token is put there
+    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = namespaced)]
+    pub keep_token_in: Option<(String, String)>,
     /// Objects worked on at once
     #[arg(long, default_value_t = 16, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub workers: u16,
     /// How long an unused namespace of the member stays, in seconds
     #[arg(long, default_value_t = 30, value_name = "SECONDS")]
     pub downstream_namespace_clean_delay: u64,
+}
+
+/// `namespace/name`.
+fn namespaced(text: &str) -> Result<(String, String), String> {
+    match text.split_once('/') {
+        Some((namespace, name))
+            if !namespace.is_empty() && !name.is_empty() && !name.contains('/') =>
+        {
+            Ok((namespace.to_owned(), name.to_owned()))
+        }
+        _ => Err("write NAMESPACE/NAME".to_owned()),
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -42,6 +42,8 @@ pub struct Workload<'a> {
     pub config: &'a SyncerConfig,
     /// The image, where the SyncTarget says nothing.
     pub image: &'a str,
+    /// Whether the agent keeps the token that it renews in the Secret: where the hub does not.
+    pub keeps_token: bool,
 }
 
 impl Workload<'_> {
@@ -116,16 +118,21 @@ impl Workload<'_> {
             .image
             .as_deref()
             .filter(|image| !image.is_empty());
+        let mut args = vec![
+            "syncer".to_owned(),
+            format!("--from-kubeconfig={CONFIG}/{HUB_KEY}"),
+            format!("--to-kubeconfig={CONFIG}/{MEMBER_KEY}"),
+            format!("--sync-target-name={}", self.agent.target),
+            format!("--sync-target-uid={}", self.agent.uid),
+        ];
+        if self.keeps_token {
+            let name = self.agent.name();
+            args.push(format!("--keep-token-in={}/{name}", self.namespace));
+        }
         let mut container = json!({
             "name": "syncer",
             "image": image.unwrap_or(self.image),
-            "args": [
-                "syncer",
-                format!("--from-kubeconfig={CONFIG}/{HUB_KEY}"),
-                format!("--to-kubeconfig={CONFIG}/{MEMBER_KEY}"),
-                format!("--sync-target-name={}", self.agent.target),
-                format!("--sync-target-uid={}", self.agent.uid),
-            ],
+            "args": args,
             "securityContext": {
                 "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true,
                 "capabilities": {"drop": ["ALL"]},
@@ -176,6 +183,7 @@ mod tests {
             token,
             config,
             image: "tmc:1",
+            keeps_token: false,
         }
         .manifests()
     }
@@ -217,6 +225,26 @@ mod tests {
                 .iter()
                 .all(|(key, value)| labels.get(key) == Some(value))
         );
+    }
+
+    #[test]
+    fn an_agent_that_keeps_its_token_is_told_where() {
+        let agent = AgentId::new("c", "east", "u");
+        let config = SyncerConfig::default();
+        let workload = Workload {
+            agent: &agent,
+            namespace: "home",
+            hub: "https://hub",
+            hub_ca: b"PEM",
+            token: "t",
+            config: &config,
+            image: "tmc:1",
+            keeps_token: true,
+        };
+        let all = workload.manifests();
+        let args = &all[1]["spec"]["template"]["spec"]["containers"][0]["args"];
+        let last = args.as_array().unwrap().last().unwrap();
+        assert_eq!(*last, format!("--keep-token-in=home/{}", agent.name()));
     }
 
     #[test]

@@ -1,16 +1,14 @@
 //! The syncer's account in a member: made, given its rights, verified, and used through short tokens
 //! that live in memory only.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use parking_lot::RwLock;
 use tmc_api::agent::rules::syncer_rules;
 use tmc_api::agent::{AgentId, member};
 use tmc_api::hashes::base36_sha224;
 use tmc_apimachinery::GroupVersionResource;
-use tmc_runtime::{Connection, Credential, Endpoint};
+use tmc_runtime::{Connection, Credential, Endpoint, Switch};
 
 use crate::connector::Outbound;
 use crate::install::rights::{lacking, sentence};
@@ -67,7 +65,7 @@ impl From<Problem> for Shortfall {
 pub(crate) struct Account {
     agent: AgentId,
     issued: Issued,
-    current: Arc<RwLock<Connection>>,
+    switch: Switch,
     /// The way in; stays the same while tokens come and go.
     pub(crate) connection: Connection,
     /// Changes exactly when `connection` does.
@@ -76,18 +74,13 @@ pub(crate) struct Account {
 
 impl Account {
     fn new(agent: &AgentId, endpoint: &Endpoint, issued: Issued, connection: Connection) -> Self {
-        let current = Arc::new(RwLock::new(connection));
-        let shared = Arc::clone(&current);
-        let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
-            let client = shared.read().base_client();
-            async move { client.send(request).await }
-        });
+        let (switch, connection) = Switch::new(connection);
         Self {
             agent: agent.clone(),
             fingerprint: base36_sha224(&format!("{}\n{}", print_of(endpoint), agent.owner())),
             issued,
-            current,
-            connection: Connection::in_process(service),
+            switch,
+            connection,
         }
     }
 
@@ -162,7 +155,7 @@ async fn attempt(
         })?;
         match account {
             Some(account) => {
-                *account.current.write() = connection;
+                account.switch.set(connection);
                 account.issued = issued;
             }
             None => *account = Some(Account::new(agent, &endpoint, issued, connection)),

@@ -320,6 +320,8 @@ async fn install(
         token: &issued.token,
         config: &wanted.config,
         image: &ctx.deps.agents.image,
+        // The hub puts a new one there in time.
+        keeps_token: false,
     };
     manifests.extend(workload.manifests());
     *token = Some(issued);

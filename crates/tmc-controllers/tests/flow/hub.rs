@@ -39,6 +39,8 @@ struct State {
     clock: Option<Clock>,
     /// Start of the tokens that are issued.
     prefix: &'static str,
+    /// Whether it takes server-side apply.
+    applies: bool,
 }
 
 #[derive(Clone)]
@@ -142,6 +144,11 @@ impl FakeHub {
             .keys()
             .any(|key| key.0 == "serviceaccounts/" && key.2 == found.1 && key.3 == found.2);
         exists.then(|| (found.1.clone(), found.2.clone()))
+    }
+
+    /// Takes server-side apply, as members do and the embedded hub does not.
+    pub(crate) fn take_apply(&self) {
+        self.state.lock().applies = true;
     }
 
     /// Takes tokens of registrations, too, that it did not issue.
@@ -275,6 +282,9 @@ impl FakeHub {
             }
             Method::POST if target.subresource == "token" => self.token(&target, &body),
             Method::POST => self.store_new(&target, body),
+            Method::PATCH if applies && !self.state.lock().applies => {
+                Err(ApiError::new(Reason::UnsupportedMediaType, "no apply here"))
+            }
             Method::PATCH if applies && self.read(&target).is_err() => {
                 self.store_new(&target, body)
             }

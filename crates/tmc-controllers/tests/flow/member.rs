@@ -51,6 +51,7 @@ impl Members {
         let hub = all.entry(name.to_owned()).or_insert_with(|| {
             let hub = FakeHub::new();
             hub.set_clock(&self.clock);
+            hub.take_apply();
             hub
         });
         hub.clone()

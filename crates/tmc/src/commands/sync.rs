@@ -270,6 +270,7 @@ fn documents(of: &Rendering<'_>) -> Vec<Value> {
         token: of.token,
         config: of.config,
         image: of.image,
+        keeps_token: true,
     };
     all.extend(workload.manifests());
     all

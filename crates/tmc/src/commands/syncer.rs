@@ -1,16 +1,20 @@
 //! `tmc syncer`
 
+mod renewal;
+
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use kube::config::Kubeconfig;
 use tmc_apimachinery::meta::meta;
 use tmc_apimachinery::{ClusterName, GroupVersionResource};
-use tmc_runtime::{Clock, Connection, Jitter, ResourceClient};
+use tmc_runtime::{Clock, Connection, Endpoint, Jitter, ResourceClient, Switch, SystemDialer};
 use tmc_syncer::{Agent, AgentOptions, Target};
 use tokio_util::sync::CancellationToken;
 
+use self::renewal::{Kept, Renewal};
 use super::start::StopSignal;
 use crate::cli::SyncerArgs;
 
@@ -19,11 +23,9 @@ use crate::cli::SyncerArgs;
 /// # Errors
 /// A sentence naming what cannot be used, or why the hub ended it.
 pub async fn run(args: &SyncerArgs) -> Result<()> {
-    let upstream = connection(
-        "--from-kubeconfig",
-        &args.from_kubeconfig,
-        args.from_context.as_deref(),
-    )?;
+    let context = args.from_context.as_deref();
+    let endpoint = endpoint("--from-kubeconfig", &args.from_kubeconfig, context)?;
+    let (switch, upstream) = Switch::new(connect("--from-kubeconfig", &endpoint)?);
     let downstream = connection(
         "--to-kubeconfig",
         &args.to_kubeconfig,
@@ -31,6 +33,7 @@ pub async fn run(args: &SyncerArgs) -> Result<()> {
     )?;
     let (target, pod_security) = find_target(&upstream, args).await?;
     eprintln!("syncing SyncTarget {} ({})", target.name, target.cluster);
+    let renewal = renewal(args, endpoint, &upstream, switch, &downstream)?;
     let agent = Agent::new(AgentOptions {
         target,
         upstream,
@@ -43,6 +46,10 @@ pub async fn run(args: &SyncerArgs) -> Result<()> {
         jitter: Jitter::random(),
     });
     let stop = CancellationToken::new();
+    if let Some(renewal) = renewal {
+        let (context, stop) = (args.from_context.clone(), stop.clone());
+        tokio::spawn(async move { renewal.run(context.as_deref(), stop).await });
+    }
     let ended = stop.clone();
     let mut signals = StopSignal::listen()?;
     tokio::spawn(async move {
@@ -56,10 +63,43 @@ pub async fn run(args: &SyncerArgs) -> Result<()> {
 }
 
 fn connection(flag: &str, file: &Path, context: Option<&str>) -> Result<Connection> {
+    connect(flag, &endpoint(flag, file, context)?)
+}
+
+fn endpoint(flag: &str, file: &Path, context: Option<&str>) -> Result<Endpoint> {
     let kubeconfig = Kubeconfig::read_from(file)
         .with_context(|| format!("cannot read {flag} {}", file.display()))?;
-    Connection::from_kubeconfig(&kubeconfig, context)
+    Endpoint::from_kubeconfig(&kubeconfig, context)
         .map_err(|error| anyhow!("{flag} {}: {error}", file.display()))
+}
+
+fn connect(flag: &str, endpoint: &Endpoint) -> Result<Connection> {
+    Connection::https(endpoint, Arc::new(SystemDialer)).map_err(|error| anyhow!("{flag}: {error}"))
+}
+
+/// The renewal of the token for the hub, if it is one that can be renewed.
+fn renewal(
+    args: &SyncerArgs,
+    endpoint: Endpoint,
+    upstream: &Connection,
+    switch: Switch,
+    member: &Connection,
+) -> Result<Option<Renewal>> {
+    let kubeconfig = crate::kubeconfig::read(&args.from_kubeconfig)?;
+    let claims = renewal::renewable(&kubeconfig, args.from_context.as_deref());
+    let kept = args.keep_token_in.as_ref().map(|(namespace, name)| Kept {
+        member: member.clone(),
+        namespace: namespace.clone(),
+        name: name.clone(),
+    });
+    Ok(claims.map(|claims| Renewal {
+        endpoint,
+        kubeconfig,
+        claims,
+        upstream: upstream.clone(),
+        switch,
+        kept,
+    }))
 }
 
 /// The SyncTarget, which must be exactly the one named.
