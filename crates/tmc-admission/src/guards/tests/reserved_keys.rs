@@ -59,6 +59,7 @@ async fn keys_that_only_look_reserved_are_free() {
 #[tokio::test]
 async fn the_exceptions_are_annotations_only() {
     for key in [
+        "tmc.kcp.io/force-drain",
         "workload.kcp.io/skip-default-object-creation",
         "experimental.spec-diff.workload.kcp.io/K",
         "experimental.workload.kcp.io/upsync-derived-resources",
