@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tmc_api::hashes::sync_target_key;
-use tmc_api::keys::diff_annotation;
+use tmc_api::keys::{diff_annotation, spec_diff_annotation, state_label};
+use tmc_controllers::coordination::spec_diff::share;
 
 use crate::hub::FakeHub;
 use crate::world::{World, deployment, namespace};
@@ -183,6 +184,98 @@ async fn what_two_targets_say_becomes_one_status_and_a_lost_one_counts_as_unknow
     hub.until("both again", |hub| available(hub).0 == "True")
         .await;
     assert_eq!(web(hub)["status"]["availableReplicas"], 3);
+    quiet(&world).await;
+    world.stop().await;
+}
+
+/// The share of each target in a version of the Deployment; `None` for one that runs all.
+fn shares(web: &Value, keys: &[String]) -> Vec<Option<u64>> {
+    let annotation =
+        |key: &String| web["metadata"]["annotations"][spec_diff_annotation(key)].as_str();
+    keys.iter().map(|key| share(annotation(key))).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn replicas_are_divided_before_any_target_sees_them() {
+    let world = World::start().await;
+    let hub = &world.hub;
+    hub.grant("demo", "compute");
+    hub.create("demo", NAMESPACES, namespace("web"));
+    for name in ["east", "west"] {
+        world.register("compute", name, &json!({}));
+    }
+    hub.until("two ready targets", |hub| {
+        hub.all("compute", TARGETS)
+            .iter()
+            .filter(|t| world::ready(t))
+            .count()
+            == 2
+    })
+    .await;
+    let mut placement = world::placement("root:compute");
+    placement["spec"]["targets"] = 2.into();
+    placement["spec"]["replicas"] = "Divided".into();
+    hub.create("demo", PLACEMENTS, placement);
+    let mut object = deployment("web", "nginx");
+    object["spec"] = json!({"replicas": 5});
+    let mut seen = hub.changes();
+    hub.create("demo", DEPLOYMENTS, object);
+    let targets = hub.all("compute", TARGETS);
+    let names = targets
+        .iter()
+        .map(|t| t["metadata"]["name"].as_str().unwrap());
+    let mut keys: Vec<String> = names.map(|name| sync_target_key("compute", name)).collect();
+    keys.sort();
+    hub.until("a Deployment on both", |hub| {
+        keys.iter()
+            .all(|key| world::state(hub, DEPLOYMENTS, WEB, key))
+    })
+    .await;
+    assert_eq!(shares(&web(hub), &keys), [Some(3), Some(2)]);
+    seen.retain_new(hub, DEPLOYMENTS);
+    assert!(seen.seen().contains(&web(hub)));
+    for version in seen.seen() {
+        let sees = |key: &&String| !version["metadata"]["labels"][state_label(key)].is_null();
+        for key in keys.iter().filter(sees) {
+            assert_ne!(
+                shares(version, std::slice::from_ref(key)),
+                [None],
+                "{version}"
+            );
+        }
+    }
+    quiet(&world).await;
+
+    let scale = |replicas: i64| {
+        hub.patch(
+            "demo",
+            DEPLOYMENTS,
+            WEB,
+            json!({"spec": {"replicas": replicas}}),
+        );
+    };
+    scale(6);
+    hub.until("one more", |hub| {
+        shares(&web(hub), &keys) == [Some(3), Some(3)]
+    })
+    .await;
+    scale(5);
+    hub.until("one less", |hub| {
+        shares(&web(hub), &keys) == [Some(3), Some(2)]
+    })
+    .await;
+
+    let mode = |mode: &str| hub.patch("demo", PLACEMENTS, "p", json!({"spec": {"replicas": mode}}));
+    mode("Duplicated");
+    hub.until("all everywhere", |hub| {
+        shares(&web(hub), &keys) == [None, None]
+    })
+    .await;
+    mode("Divided");
+    hub.until("divided again", |hub| {
+        shares(&web(hub), &keys) == [Some(3), Some(2)]
+    })
+    .await;
     quiet(&world).await;
     world.stop().await;
 }
