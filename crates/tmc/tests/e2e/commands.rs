@@ -10,8 +10,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use self::transcript::Transcript;
-use crate::support::hub::{Hub, is_true};
-use crate::support::process;
+use crate::support::hub::{Hub, is_true, tmc};
+use crate::support::process::{self, Server};
 use crate::support::real::{self, Real, needs_real_programs};
 use crate::support::scratch::Scratch;
 use crate::support::wait::{seconds, until};
@@ -258,6 +258,8 @@ fn workload_is_explained_and_drained() {
     said.run_in(COMPUTE, &["drain", &first]);
     said.comment("The other one has nowhere to go: the last copy is kept.");
     said.run_in(COMPUTE, &["drain", &second, "--timeout", "3"]);
+    said.comment("Unless it is given up.");
+    said.run_in(COMPUTE, &["drain", &second, "--force"]);
     said.run_in(COMPUTE, &["drain", "north"]);
     said.run_in(COMPUTE, &["uncordon", &first]);
     said.compare("workload");
@@ -318,6 +320,17 @@ fn clusters_are_unregistered() {
     said.run(&["cluster", "unregister", "west", "--keep-workloads"]);
     said.run(&["cluster", "list"]);
     said.compare("unregister");
+    until("their credentials go with them", SOON, || {
+        let secrets = hub.kubectl(COMPUTE).json(&["get", "secrets"]);
+        let items = secrets["items"].as_array().unwrap().iter();
+        match items
+            .filter(|secret| secret["type"] == "tmc.kcp.io/kubeconfig")
+            .count()
+        {
+            0 => Ok(()),
+            left => Err(format!("{left} are left")),
+        }
+    });
 }
 
 #[test]
@@ -332,6 +345,101 @@ fn a_syncer_is_rendered_for_a_cluster_that_the_hub_has_no_credential_of() {
     said.run(&["sync", "nowhere"]);
     said.run(&["sync", "edge", "-o"]);
     said.compare("external");
+}
+
+#[test]
+fn a_rendered_syncer_works_in_its_cluster_with_the_rights_it_is_given() {
+    needs_real_programs!();
+    const ELSEWHERE: &str = "https://hub.example.org:6443";
+    let hub = Hub::start_as(ELSEWHERE);
+    let member = real::reference();
+    hub.tmc(
+        COMPUTE,
+        &["cluster", "register", "edge", "--mode", "External"],
+    )
+    .ok();
+    let file = hub.scratch().join("syncer.yaml").display().to_string();
+    let mut said = Transcript::new(&hub, COMPUTE);
+    said.run(&["sync", "edge", "-o", &file]);
+    let rights = std::fs::metadata(&file).unwrap().permissions();
+    let mode = std::os::unix::fs::PermissionsExt::mode(&rights);
+    assert_eq!(mode & 0o777, 0o600, "it holds a credential");
+    let applied = member.kubectl().ok(&["apply", "-f", &file]);
+    said.output("kubectl apply -f DIR/syncer.yaml", &applied);
+    said.comment("Again is no harm.");
+    said.run(&["sync", "edge", "-o", &file]);
+    let again = hub.tmc(COMPUTE, &["sync", "edge"]);
+    assert!(again.stdout.starts_with("apiVersion: v1\n"), "{again}");
+    said.compare("sync");
+
+    // The pod of the Deployment does not really run here: this process stands for it, with the
+    // Secret that is mounted there and the account that it runs as.
+    let secret = member.kubectl().json(&[
+        "get",
+        "secrets",
+        "-A",
+        "-l",
+        "app.kubernetes.io/name=tmc-syncer",
+    ]);
+    let secret = &secret["items"][0];
+    let (namespace, account) = (
+        &secret["metadata"]["namespace"],
+        &secret["metadata"]["name"],
+    );
+    let (namespace, account) = (namespace.as_str().unwrap(), account.as_str().unwrap());
+    let bytes = STANDARD
+        .decode(secret["data"]["hub.kubeconfig"].as_str().unwrap())
+        .unwrap();
+    let to_hub = String::from_utf8(bytes).unwrap();
+    assert!(to_hub.contains(ELSEWHERE), "{to_hub}");
+    let to_hub = hub
+        .scratch()
+        .write("hub.kubeconfig", to_hub.replace(ELSEWHERE, &hub.url()));
+    let token = member
+        .kubectl()
+        .ok(&["-n", namespace, "create", "token", account]);
+    let mut in_member: Value = serde_json::from_str(member.kubeconfig()).unwrap();
+    in_member["users"][0]["user"] = json!({"token": token.trim()});
+    let in_member = hub
+        .scratch()
+        .write("member.kubeconfig", in_member.to_string());
+    let target = hub.kubectl(COMPUTE).json(&["get", "synctarget", "edge"]);
+    let mut command = tmc();
+    command
+        .arg("syncer")
+        .arg("--from-kubeconfig")
+        .arg(to_hub)
+        .arg("--to-kubeconfig")
+        .arg(in_member);
+    let uid = target["metadata"]["uid"].as_str().unwrap();
+    command.args(["--sync-target-name", "edge", "--sync-target-uid", uid]);
+    let mut syncer = Server::start(
+        "tmc syncer",
+        &mut command,
+        &hub.scratch().join("syncer.log"),
+    );
+    until("the SyncTarget is Ready", SOON, || {
+        if let Some(ended) = syncer.ended() {
+            panic!("{ended}");
+        }
+        is_true(
+            &hub.kubectl(COMPUTE).json(&["get", "synctarget", "edge"]),
+            "Ready",
+        )
+    });
+    let kubectl = hub.kubectl(COMPUTE);
+    hub.tmc(COMPUTE, &["bind", "compute"]).ok();
+    kubectl.ok(&["create", "deployment", "web", "--image=nginx"]);
+    kubectl.ok(&[
+        "wait",
+        "--for=condition=Available",
+        "deployment/web",
+        "--timeout=40s",
+    ]);
+    kubectl.ok(&["delete", "deployment", "web", "--timeout=30s"]);
+    member
+        .kubectl()
+        .ok(&["delete", "-f", &file, "--wait=false"]);
 }
 
 #[test]

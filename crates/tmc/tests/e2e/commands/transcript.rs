@@ -60,6 +60,12 @@ impl<'a> Transcript<'a> {
         self.text.push_str(&self.redacted(&text));
     }
 
+    /// Another program's command and what it printed.
+    pub(crate) fn output(&mut self, command: &str, printed: &str) {
+        let text = format!("$ {command}\n{printed}\n");
+        self.text.push_str(&self.redacted(&text));
+    }
+
     /// Compares it with what is recorded under a name.
     pub(crate) fn compare(&self, name: &str) {
         insta::with_settings!({prepend_module_to_snapshot => false, omit_expression => true,

@@ -25,6 +25,8 @@ pub(crate) fn tmc() -> Command {
 pub(crate) struct Hub {
     directory: Scratch,
     port: u16,
+    /// The URL that it gives to agents, if not its own address.
+    external: Option<String>,
     server: Option<Server>,
 }
 
@@ -43,14 +45,27 @@ impl Hub {
         Self::try_start().unwrap_or_else(|why| panic!("no hub: {why}"))
     }
 
+    /// Starts one that calls itself by another URL than where it is reached here.
+    pub(crate) fn start_as(external: &str) -> Self {
+        let mut hub = Self::new();
+        hub.external = Some(external.to_owned());
+        hub.launch().unwrap_or_else(|why| panic!("no hub: {why}"));
+        hub
+    }
+
     fn try_start() -> Result<Self, String> {
-        let mut hub = Self {
-            directory: Scratch::new("hub"),
-            port: ports::free(),
-            server: None,
-        };
+        let mut hub = Self::new();
         hub.launch()?;
         Ok(hub)
+    }
+
+    fn new() -> Self {
+        Self {
+            directory: Scratch::new("hub"),
+            port: ports::free(),
+            external: None,
+            server: None,
+        }
     }
 
     /// Starts it again on its data directory and port, after [`Hub::kill`] or [`Hub::stop`].
@@ -70,8 +85,12 @@ impl Hub {
             &self.directory.join("log"),
         )];
         until_served(&mut server, seconds(30), || {
-            let text =
-                std::fs::read_to_string(self.kubeconfig_file()).map_err(|e| e.to_string())?;
+            let written = self.data_directory().join("admin.kubeconfig");
+            let mut text = std::fs::read_to_string(written).map_err(|e| e.to_string())?;
+            if let Some(external) = &self.external {
+                text = text.replace(external, &self.url());
+                self.directory.write("local.kubeconfig", &text);
+            }
             let answer = Api::from_kubeconfig(&text).try_send(&Method::GET, "/readyz", None)?;
             if answer.code == 200 {
                 Ok(())
@@ -92,6 +111,9 @@ impl Hub {
             .arg("--data-dir")
             .arg(self.data_directory())
             .args(["--listen", &format!("127.0.0.1:{}", self.port)]);
+        if let Some(external) = &self.external {
+            command.args(["--external-url", external]);
+        }
         command
     }
 
@@ -130,9 +152,12 @@ impl Hub {
         format!("https://127.0.0.1:{}", self.port)
     }
 
-    /// The administrator's kubeconfig.
+    /// The administrator's kubeconfig, with the address at which the hub is reached here.
     pub(crate) fn kubeconfig_file(&self) -> PathBuf {
-        self.data_directory().join("admin.kubeconfig")
+        match self.external {
+            Some(_) => self.directory.join("local.kubeconfig"),
+            None => self.data_directory().join("admin.kubeconfig"),
+        }
     }
 
     /// What is in it.
