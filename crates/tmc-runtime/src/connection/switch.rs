@@ -20,7 +20,7 @@ impl Switch {
         let base = current.base_path().to_owned();
         let switch = Self(Arc::new(RwLock::new(current)));
         let shared = switch.clone();
-        let connection = Connection::over(base, move |request| {
+        let connection = Connection::over(base, None, move |request| {
             let transport = Arc::clone(&shared.0.read().0.transport);
             transport(request)
         });

@@ -124,13 +124,9 @@ async fn a_simulated_member_is_reached_with_tokens_of_its_own_accounts() {
     connect(&token).list("default", &list).await.unwrap();
     let refused = connect(&token).get("default", "x").await.unwrap_err();
     assert_eq!(refused.code(), Some(403), "{refused}");
-    let hub_token = account(
-        &world.context("root").connection,
-        "/clusters/root",
-        "r",
-        json!([]),
-    );
-    for stranger in ["nonsense", &hub_token.await] {
+    let hub = world.context("root").connection;
+    let hub_token = account(&hub, "/clusters/root", "r", json!([])).await;
+    for stranger in ["nonsense", &hub_token] {
         let error = connect(stranger).list("default", &list).await.unwrap_err();
         assert_eq!(error.code(), Some(401), "{error}");
     }
