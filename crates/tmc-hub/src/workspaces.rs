@@ -298,7 +298,7 @@ pub(crate) fn complete(core: &Core, place: &Place, object: &mut Value) {
     object["spec"]["URL"] = core.workspace_url(&path).into();
     object["status"] = json!({"phase": "Scheduling"});
     // A ServiceAccount is another user in the new workspace, where its name may be somebody else's.
-    let owner = crate::rbac::identity_in(&place.user, &ClusterName::new(&*cluster));
+    let owner = crate::rbac::identity_in(&place.user, &ClusterName::new(&cluster));
     let owner = owner.unwrap_or(std::borrow::Cow::Borrowed(&place.user));
     let owner = json!({"username": owner.name, "groups": owner.groups});
     set_annotation(object, OWNER, &owner.to_string());
