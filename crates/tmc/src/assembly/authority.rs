@@ -107,9 +107,11 @@ impl Authority {
     /// When it cannot be made.
     pub fn administrator(&self) -> Result<PemPair> {
         let groups = [tmc_apimachinery::user::GROUP_MASTERS];
-        Ok(self
-            .certificates
-            .issue_client("system:admin", &groups, Validity::starting_now(ADMIN_TTL))?)
+        Ok(self.certificates.issue_client(
+            "system:admin",
+            &groups,
+            Validity::starting_now(ADMIN_TTL),
+        )?)
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Result, bail};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tmc_api::keys::{deletion_annotation, state_label};
+use tmc_api::keys::{FORCE_DRAIN_ANNOTATION, deletion_annotation, state_label};
 use tmc_api::scheduling::{Placement, condition};
 use tmc_api::time::Time;
 use tmc_apimachinery::meta::meta;
@@ -16,9 +16,6 @@ use super::member::{self, SCHEDULING};
 use crate::cli::{DrainArgs, Global, MemberArgs};
 use crate::context::{Context, Paths, explain};
 use crate::output::{self, list, text};
-
-/// Annotation of a SyncTarget (`"true"`): its drain waits for nothing and may take the last copy.
-const FORCE_DRAIN_ANNOTATION: &str = "tmc.kcp.io/force-drain";
 
 /// What is wanted of a SyncTarget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,12 +8,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use tmc_api::agent::workload::Workload;
-use tmc_api::agent::{AgentId, hub, kubeconfig as minimal, member as in_member, resource_of};
+use tmc_api::agent::{AgentId, hub, kubeconfig as minimal, member as in_member};
 use tmc_api::time::Time;
 use tmc_api::workload::{SyncTarget, SyncerConfig};
 use tmc_apimachinery::GroupVersionResource;
 use tmc_apimachinery::meta::meta;
-use tmc_runtime::client::PatchKind;
 
 use super::member;
 use crate::cli::{Global, Output, SyncArgs, Usage};
@@ -139,13 +138,25 @@ fn beside_the_hub(context: &Context, target: &Value, origin: &str) -> String {
     )
 }
 
-/// Makes the agent's account on the hub; a token of it.
+/// A token of the agent's account, which the hub makes for the SyncTarget.
 async fn account(context: &Context, agent: &AgentId) -> Result<String> {
     let here = &context.workspace;
-    for manifest in hub::manifests(agent) {
-        put(context, agent, &manifest).await?;
-    }
-    let name = agent.name();
+    let (name, accounts) = (agent.name(), context.resource("", "v1", "serviceaccounts"));
+    wait_for(30, || async {
+        match accounts.get(hub::NAMESPACE, &name).await {
+            Ok(found) if agent.owns(&found) => Ok(Ok(())),
+            Ok(_) => bail!(
+                "ServiceAccount {name} in {here}, namespace {}, is not the agent's: remove it first",
+                hub::NAMESPACE
+            ),
+            Err(error) if error.is_not_found() => {
+                let target = &agent.target;
+                Ok(Err(format!("the hub has not made the account of SyncTarget {target} yet")))
+            }
+            Err(error) => Err(explain(error, here)),
+        }
+    })
+    .await?;
     output::step(
         "sync",
         format!("account {name} in {here}, namespace {}", hub::NAMESPACE),
@@ -154,8 +165,7 @@ async fn account(context: &Context, agent: &AgentId) -> Result<String> {
         "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
         "spec": {"expirationSeconds": TOKEN_SECONDS},
     });
-    let answer = context
-        .resource("", "v1", "serviceaccounts")
+    let answer = accounts
         .create_subresource(hub::NAMESPACE, &name, "token", &request)
         .await
         .map_err(|e| explain(e, here))?;
@@ -169,37 +179,6 @@ async fn account(context: &Context, agent: &AgentId) -> Result<String> {
         output::step("sync", format!("token until {ends}; the syncer renews it"));
     }
     Ok(token)
-}
-
-/// Creates an object of the agent on the hub, or brings it up to date.
-async fn put(context: &Context, agent: &AgentId, manifest: &Value) -> Result<()> {
-    let here = &context.workspace;
-    let gvr = resource_of(manifest).context("a manifest of an unknown kind")?;
-    let client = context.resource(&gvr.group, &gvr.version, &gvr.resource);
-    let (namespace, name) = (meta(manifest).namespace(), meta(manifest).name());
-    match client.create(namespace, manifest).await {
-        Ok(_) => return Ok(()),
-        Err(error) if error.already_exists() => {}
-        Err(error) => return Err(explain(error, here)),
-    }
-    let old = client
-        .get(namespace, name)
-        .await
-        .map_err(|e| explain(e, here))?;
-    if !agent.owns(&old) {
-        bail!(
-            "workspace {here} has a {} {name} that is not this agent's: remove it first",
-            text(manifest, "/kind")
-        );
-    }
-    if manifest["rules"] == old["rules"] && manifest["subjects"] == old["subjects"] {
-        return Ok(());
-    }
-    let patch = json!({"rules": manifest["rules"], "subjects": manifest["subjects"]});
-    let patched = client
-        .patch(namespace, name, "", PatchKind::Merge, &patch)
-        .await;
-    patched.map(|_| ()).map_err(|e| explain(e, here))
 }
 
 /// The hub's certificate authority: as given, else from the kubeconfig that leads to it.
