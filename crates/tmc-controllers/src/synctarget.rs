@@ -284,6 +284,7 @@ impl Pass {
             hosted: ctx.deps.hosted.state(id),
             installing: self.installing.clone(),
             beat: ctx.deps.beats.last(id),
+            sessions: ctx.deps.beats.sessions(id),
             listening_since: ctx.listening_since,
             leaving: self.leaving.clone(),
         };

@@ -1,5 +1,7 @@
 //! The running agent: informers on both sides, one queue, a heartbeat.
 
+mod namespace;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +21,6 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::mapping::{Target, downstream_key, upstream_name};
-use crate::namespaces::{self, Check};
 use crate::packed::{Packed, Present};
 use crate::places::Places;
 use crate::session::{Listener, Session};
@@ -211,20 +212,6 @@ impl Shared {
         }
     }
 
-    /// Namespaces of the member have this Pod Security level from now on.
-    fn secure(&self, level: &str) {
-        {
-            let mut current = self.pod_security.write();
-            if *current == level {
-                return;
-            }
-            level.clone_into(&mut current);
-        }
-        for (key, _) in self.namespaces.all() {
-            self.queue.add(Work::Namespace(key.name));
-        }
-    }
-
     /// Starts what is new in the list and stops what is no longer in it.
     fn follow(self: &Arc<Self>, wanted: &[GroupVersionResource], stop: &CancellationToken) {
         let mut resources = self.resources.write();
@@ -393,38 +380,6 @@ impl Shared {
         Ok(Flow::Done)
     }
 
-    /// Makes or repairs the member's namespace; false while one of that name is going away.
-    async fn ensure_namespace(&self, key: &ClusterKey) -> Result<bool, Error> {
-        let options = &self.options;
-        let desired = namespaces::desired(
-            &options.target,
-            &key.cluster,
-            &key.namespace,
-            &self.pod_security.read().clone(),
-        );
-        let name = meta(&desired).name();
-        let known = self.namespaces.get(&member_key("", name));
-        let mut found = known.map(|namespace| namespace.read());
-        if found.is_none() {
-            // The informer sees only what carries our label; a stranger's has to be asked for.
-            found = match self.member(&namespaces_gvr()).get("", name).await {
-                Ok(namespace) => Some(namespace),
-                Err(error) if error.is_not_found() => None,
-                Err(error) => return Err(error),
-            };
-        }
-        match namespaces::check(&desired, found.as_ref()) {
-            Check::Fine => Ok(true),
-            Check::Wait => Ok(false),
-            Check::Foreign(why) => Err(Error::Transport(why)),
-            Check::Apply => {
-                let client = self.member(&namespaces_gvr());
-                client.apply("", name, MANAGER, &desired).await?;
-                Ok(true)
-            }
-        }
-    }
-
     async fn report(
         &self,
         gvr: &GroupVersionResource,
@@ -448,89 +403,6 @@ impl Shared {
                 .replace(&key.namespace, &key.name, "status", &body)
                 .await,
         )
-    }
-
-    /// A namespace of the member whose namespace on the hub is gone goes too, after a while and
-    /// only if nothing that we synced is left in it.
-    async fn namespace(&self, name: &str) -> Outcome {
-        if !self.upstream_namespaces.has_synced() || !self.namespaces.has_synced() {
-            return Ok(Flow::RequeueAfter(UNSYNCED_RETRY));
-        }
-        let Some(namespace) = self.namespaces.get(&member_key("", name)) else {
-            self.forget_place(name);
-            return Ok(Flow::Done);
-        };
-        let namespace = namespace.read();
-        let Some((cluster, upstream)) = self.options.target.upstream_namespace(&namespace) else {
-            return Ok(Flow::Done);
-        };
-        let key = ClusterKey {
-            cluster,
-            namespace: String::new(),
-            name: upstream,
-        };
-        let going = !meta(&namespace).deletion_timestamp().is_empty();
-        if going || self.upstream_namespaces.get(&key).is_some() {
-            self.unused_since.lock().remove(name);
-            if !going {
-                // What was changed in the member, or is configured differently now, is repaired.
-                let object = ClusterKey::new(&key.cluster, &key.name, "");
-                self.ensure_namespace(&object).await?;
-            }
-            return Ok(Flow::Done);
-        }
-        if self.holds_copies(name) {
-            self.unused_since.lock().remove(name);
-            return Ok(Flow::RequeueAfter(self.options.namespace_delay));
-        }
-        let since = *self
-            .unused_since
-            .lock()
-            .entry(name.to_owned())
-            .or_insert_with(Instant::now);
-        let left = self.options.namespace_delay.saturating_sub(since.elapsed());
-        if !left.is_zero() {
-            return Ok(Flow::RequeueAfter(left));
-        }
-        self.unused_since.lock().remove(name);
-        let only = DeleteParams {
-            uid: Some(meta(&namespace).uid().to_owned()),
-            ..DeleteParams::default()
-        };
-        settled(self.member(&namespaces_gvr()).delete("", name, &only).await)
-    }
-
-    fn holds_copies(&self, namespace: &str) -> bool {
-        let resources = self.resources.read();
-        let mut copies = resources.values().map(|synced| &synced.downstream);
-        copies.any(|copies| !copies.keys_by_index(BY_NAMESPACE, namespace).is_empty())
-    }
-
-    /// Their news may have come before it was known where they belong.
-    fn look_at_copies(&self, namespace: &str) {
-        for (gvr, synced) in self.resources.read().iter() {
-            for copy in synced.downstream.keys_by_index(BY_NAMESPACE, namespace) {
-                if let Some(key) = self.upstream_key(gvr, &copy) {
-                    self.queue.add(Work::Object(gvr.clone(), key));
-                }
-            }
-        }
-    }
-
-    /// The member's namespace is gone: so is its place, unless the hub still has something for it.
-    fn forget_place(&self, name: &str) {
-        let Some((cluster, namespace)) = self.places.home(name) else {
-            return;
-        };
-        let owner = ClusterKey::new(&cluster, "", &namespace);
-        let home = home_value(&ClusterKey::new(&cluster, &namespace, ""));
-        let resources = self.resources.read();
-        let mut objects = resources.values().map(|synced| &synced.upstream);
-        let used = self.upstream_namespaces.get(&owner).is_some()
-            || objects.any(|all| !all.keys_by_index(BY_NAMESPACE, &home).is_empty());
-        if !used {
-            self.places.forget(name);
-        }
     }
 }
 

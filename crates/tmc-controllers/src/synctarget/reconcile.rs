@@ -48,6 +48,8 @@ pub struct Observed {
     pub installing: Installing,
     /// Its last beat in memory.
     pub beat: Option<Beat>,
+    /// How many sessions of its replicas are open.
+    pub sessions: u32,
     /// Since when beats could be heard.
     pub listening_since: Timestamp,
     /// Why it is not gone yet, on its way out.
@@ -256,11 +258,12 @@ fn set_syncer(
             }
             return condition;
         }
-        // Whoever beats is there; nobody else knows of it.
+        // Whoever beats is there, with or without a session; nobody else knows of it.
         SyncerMode::External
             if conditions::is_true(&status.conditions, condition::HEARTBEAT_HEALTHY) =>
         {
-            (Condition::yes(kind), 1)
+            let sessions = i32::try_from(observed.sessions).unwrap_or(i32::MAX);
+            (Condition::yes(kind), sessions.max(1))
         }
         SyncerMode::External => (
             unhealthy("no syncer is connected; run one in the member"),

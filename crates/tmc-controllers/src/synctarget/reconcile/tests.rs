@@ -72,6 +72,7 @@ fn well() -> Observed {
         hosted: HostedState::Running,
         installing: Installing::NotOurs,
         beat: beat(0),
+        sessions: 0,
         listening_since: at(-1000),
         leaving: None,
     }
@@ -97,6 +98,41 @@ fn verdict(target: &SyncTarget) -> (SyncTargetPhase, ConditionStatus, String) {
         ready.status,
         ready.reason.clone(),
     )
+}
+
+#[rstest]
+#[case(0, 1)]
+#[case(1, 1)]
+#[case(3, 3)]
+fn an_external_syncer_has_as_many_replicas_as_sessions_and_one_if_it_only_beats(
+    #[case] sessions: u32,
+    #[case] replicas: i32,
+) {
+    let target = external_target();
+    let observed = Observed {
+        sessions,
+        hosted: HostedState::Absent,
+        ..well()
+    };
+    let syncer = |observed: &Observed, now| {
+        let new = after(&target, observed, now);
+        new.status.unwrap().syncer_status.unwrap()
+    };
+    let syncer_now = syncer(&observed, at(1));
+    assert_eq!(
+        (
+            syncer_now.ready,
+            syncer_now.replicas,
+            syncer_now.ready_replicas
+        ),
+        (true, Some(replicas), Some(replicas))
+    );
+    let lost = syncer(&observed, at(100));
+    assert_eq!(
+        (lost.ready, lost.replicas),
+        (false, Some(0)),
+        "a socket is no beat"
+    );
 }
 
 #[test]
@@ -499,6 +535,7 @@ proptest! {
                 },
                 installing: Installing::NotOurs,
                 beat: age.and_then(|age| beat(now + age)),
+                sessions: 0,
                 listening_since: at(-1000),
                 leaving: None,
             };
