@@ -98,8 +98,8 @@ impl Call {
     /// Whether it changes objects: reviews, tokens and beats do not.
     pub(crate) fn is_write(&self) -> bool {
         let last = self.uri.path().rsplit('/').next().unwrap_or_default();
-        let answers = ["heartbeat", "token", "tokenreviews"];
-        self.method != Method::GET && !answers.contains(&last) && !last.ends_with("accessreviews")
+        let answers = ["heartbeat", "token"];
+        self.method != Method::GET && !answers.contains(&last) && !last.ends_with("reviews")
     }
 
     /// Path of the object that is written, without its subresource, if it is one that others write.
