@@ -11,6 +11,7 @@ use futures::future::BoxFuture;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use kube::client::Body;
 use parking_lot::Mutex;
@@ -30,6 +31,11 @@ type Answer = Response<UnsyncBoxBody<bytes::Bytes, BoxError>>;
 type Transport =
     Arc<dyn Fn(Request<Body>) -> BoxFuture<'static, Result<Answer, BoxError>> + Send + Sync>;
 
+/// Sends a request that asks for another protocol, on a connection of its own.
+type Upgrades = Arc<
+    dyn Fn(Request<Body>) -> BoxFuture<'static, Result<Response<Incoming>, BoxError>> + Send + Sync,
+>;
+
 /// A connection that speaks another protocol now.
 pub type Upgraded = TokioIo<hyper::upgrade::Upgraded>;
 
@@ -44,7 +50,7 @@ pub struct Connection(Arc<Inner>);
 struct Inner {
     transport: Transport,
     /// Sends requests that ask for another protocol; none in this process.
-    upgrades: Option<Arc<HttpsTransport>>,
+    upgrades: Option<Upgrades>,
     base_path: String,
     clients: Mutex<Clients>,
 }
@@ -104,7 +110,7 @@ impl Connection {
             });
             answer
         };
-        Self::over(String::new(), None, transport)
+        Self::over(String::new(), transport)
     }
 
     /// Over HTTPS as a kubeconfig says (its current context unless named). The path of the
@@ -133,14 +139,22 @@ impl Connection {
     pub fn https(endpoint: &Endpoint, dialer: Arc<dyn Dialer>) -> Result<Self, crate::Error> {
         let https = Arc::new(HttpsTransport::new(endpoint, dialer)?);
         let base_path = endpoint.base_path().to_owned();
-        let upgrades = Some(Arc::clone(&https));
-        Ok(Self::over(base_path, upgrades, move |request| {
-            let https = Arc::clone(&https);
-            Box::pin(async move {
-                let response = https.send(request).await?;
-                Ok(response.map(|body| body.map_err(Into::into).boxed_unsync()))
-            })
-        }))
+        let own = Arc::clone(&https);
+        let upgrades: Upgrades = Arc::new(move |request| {
+            let https = Arc::clone(&own);
+            Box::pin(async move { https.send_upgrade(request).await })
+        });
+        Ok(Self::upgradable(
+            base_path,
+            Some(upgrades),
+            move |request| {
+                let https = Arc::clone(&https);
+                Box::pin(async move {
+                    let response = https.send(request).await?;
+                    Ok(response.map(|body| body.map_err(Into::into).boxed_unsync()))
+                })
+            },
+        ))
     }
 
     /// Whether the server can be asked to speak another protocol: not in this process.
@@ -158,7 +172,7 @@ impl Connection {
         path: &str,
         headers: HeaderMap,
     ) -> Result<(HeaderMap, Upgraded), Error> {
-        let Some(https) = &self.0.upgrades else {
+        let Some(upgrades) = &self.0.upgrades else {
             let why = "a server in this process speaks HTTP only".to_owned();
             return Err(Error::Transport(why));
         };
@@ -168,7 +182,7 @@ impl Connection {
         *request.headers_mut() = headers;
         let failed = |error: BoxError| Error::Transport(answer::chain(&*error));
         let agreed = async {
-            let response = https.send_upgrade(request).await.map_err(failed)?;
+            let response = upgrades(request).await.map_err(failed)?;
             if response.status() != StatusCode::SWITCHING_PROTOCOLS {
                 return Err(answer::error_of(response).await);
             }
@@ -181,9 +195,20 @@ impl Connection {
             .unwrap_or_else(|_| Err(Error::Transport("the server did not answer in time".into())))
     }
 
+    /// A connection that cannot be asked for another protocol.
     fn over(
         base_path: String,
-        upgrades: Option<Arc<HttpsTransport>>,
+        transport: impl Fn(Request<Body>) -> BoxFuture<'static, Result<Answer, BoxError>>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Self {
+        Self::upgradable(base_path, None, transport)
+    }
+
+    fn upgradable(
+        base_path: String,
+        upgrades: Option<Upgrades>,
         transport: impl Fn(Request<Body>) -> BoxFuture<'static, Result<Answer, BoxError>>
         + Send
         + Sync
@@ -205,7 +230,7 @@ impl Connection {
     pub fn fenced(&self, fence: &Fence) -> Self {
         let (inner, fence) = (Arc::clone(&self.0.transport), fence.clone());
         // No session outlives a term, and none is part of one.
-        Self::over(self.0.base_path.clone(), None, move |request| {
+        Self::over(self.0.base_path.clone(), move |request| {
             if matches!(*request.method(), Method::GET | Method::HEAD) {
                 return inner(request);
             }
@@ -236,7 +261,7 @@ impl Connection {
             transport(request)
         };
         // An upgrade would go out without the token.
-        Ok(Self::over(self.0.base_path.clone(), None, carrying))
+        Ok(Self::over(self.0.base_path.clone(), carrying))
     }
 
     /// Path of the kubeconfig's `server` URL (`/clusters/root`), empty if none.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use super::Connection;
+use super::{Connection, Upgrades};
 
 /// Replaces what a connection goes over. Cheap to clone.
 ///
@@ -20,7 +20,16 @@ impl Switch {
         let base = current.base_path().to_owned();
         let switch = Self(Arc::new(RwLock::new(current)));
         let shared = switch.clone();
-        let connection = Connection::over(base, None, move |request| {
+        let upgrades: Upgrades = Arc::new(move |request| {
+            let upgrades = shared.0.read().0.upgrades.clone();
+            match upgrades {
+                Some(upgrades) => upgrades(request),
+                None => Box::pin(std::future::ready(Err("a server in this process".into()))),
+            }
+        });
+        let upgrades = switch.0.read().can_upgrade().then_some(upgrades);
+        let shared = switch.clone();
+        let connection = Connection::upgradable(base, upgrades, move |request| {
             let transport = Arc::clone(&shared.0.read().0.transport);
             transport(request)
         });

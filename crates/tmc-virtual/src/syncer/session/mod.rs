@@ -273,8 +273,9 @@ impl Open {
         if self.checks.is_multiple_of(CREDENTIALS_EVERY) {
             let user = session.credentials.user().await;
             if user.map_or(true, |user| user.name != session.user.name) {
-                let why = "the credential is not good any more";
-                return Err(Close::because(CloseCode::NotAuthorized, why).into());
+                // Agents renew theirs: one that has a new one comes again, any other is refused then.
+                let why = "the credential is not good any more: connect again with a new one";
+                return Err(Close::new(POLICY, why).into());
             }
         }
         let asked = session.entitled.standing(&session.user, &session.target);
