@@ -111,6 +111,7 @@ async fn follow(
         let due = agenda.wake(Instant::now());
         let events = if agenda.queue.is_empty() {
             tokio::select! {
+                biased;
                 events = next(&mut watcher) => Some(events),
                 // Nobody sends: it resolves when the hub is gone.
                 _ = alive.changed() => return,

@@ -19,6 +19,9 @@ use crate::environment::SharedEnvironment;
 
 /// Where the private keys are kept between starts: a private place, written whole or not at all.
 pub trait KeyVault: Send + Sync {
+    /// Names the place, for messages.
+    fn place(&self) -> String;
+
     /// What was saved last; `None` if nothing was.
     ///
     /// # Errors
@@ -66,10 +69,19 @@ impl Keys {
         let mut state = State::default();
         if let Some(bytes) = saved {
             // The parser's words would quote the keys.
-            let unreadable = "the saved keys of service account tokens cannot be read";
-            state.ring = serde_json::from_slice(&bytes).map_err(|_| unreadable.to_owned())?;
+            let place = vault
+                .as_ref()
+                .map(|vault| vault.place())
+                .unwrap_or_default();
+            let unreadable = || {
+                format!(
+                    "{place} does not hold keys of service account tokens; restore it, or remove it \
+                     to have new keys made, which ends all tokens"
+                )
+            };
+            state.ring = serde_json::from_slice(&bytes).map_err(|_| unreadable())?;
             for key in &state.ring.keys {
-                let ready = Ready::of(key).ok_or_else(|| unreadable.to_owned())?;
+                let ready = Ready::of(key).ok_or_else(unreadable)?;
                 state.ready.insert(key.id.clone(), Arc::new(ready));
             }
         }
@@ -225,6 +237,10 @@ mod tests {
     struct Drawer(Mutex<Option<Vec<u8>>>);
 
     impl KeyVault for Drawer {
+        fn place(&self) -> String {
+            "the drawer".into()
+        }
+
         fn load(&self) -> std::result::Result<Option<Vec<u8>>, String> {
             Ok(self.0.lock().clone())
         }
@@ -238,6 +254,10 @@ mod tests {
     struct Broken;
 
     impl KeyVault for Broken {
+        fn place(&self) -> String {
+            "the broken one".into()
+        }
+
         fn load(&self) -> std::result::Result<Option<Vec<u8>>, String> {
             Ok(None)
         }
@@ -358,10 +378,12 @@ mod tests {
     }
 
     #[test]
-    fn saved_nonsense_is_refused_without_being_quoted() {
+    fn saved_nonsense_is_refused_by_its_place_and_not_quoted() {
         let vault = Drawer(Mutex::new(Some(b"{\"keys\": [\"secret\"]}".to_vec())));
         let error = Keys::open(Some(Arc::new(vault)), Arc::new(SystemEnvironment)).err();
-        assert!(error.is_some_and(|text| !text.contains("secret")));
+        let error = error.expect("refused");
+        assert!(error.contains("the drawer"), "{error}");
+        assert!(!error.contains("secret"), "{error}");
     }
 
     #[test]

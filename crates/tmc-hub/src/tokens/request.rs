@@ -127,7 +127,7 @@ impl Core {
         object["apiVersion"] = format!("{GROUP}/v1").into();
         object["kind"] = "TokenRequest".into();
         object["metadata"] = json!({"name": name, "namespace": place.namespace,
-            "creationTimestamp": timestamp(now)});
+            "uid": self.environment.uid(), "creationTimestamp": timestamp(now)});
         object["spec"] = json!({"audiences": claims.aud, "expirationSeconds": seconds,
             "boundObjectRef": object["spec"].get("boundObjectRef")});
         object["status"] = json!({"token": "", "expirationTimestamp": expiration(&claims)});

@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 use tmc_apimachinery::user::UserInfo;
 use tmc_runtime::client::{DeleteParams, ListParams, PatchKind};
 
-use crate::support::{configmap, start};
+use crate::support::{configmap, eventually, start};
 
 #[tokio::test]
 async fn two_workspaces_with_same_named_objects_never_meet() {
@@ -351,4 +351,34 @@ async fn a_custom_resource_cannot_alias_what_the_hub_serves() {
         assert_eq!(error.code(), Some(422), "{group}: {error}");
         assert!(error.to_string().contains("spec.group"), "{error}");
     }
+}
+
+#[tokio::test]
+async fn a_role_that_was_taken_away_by_somebody_who_left_is_gone_all_the_same() {
+    let hub = start().await;
+    let a = hub.workspace("a").await;
+    hub.grant(&a, "ann", "view").await;
+    let maps = hub.user("ann", &a, "", "v1", "configmaps");
+    maps.list("default", &ListParams::default()).await.unwrap();
+    let api = "rbac.authorization.k8s.io";
+    let bindings = hub.admin(&a, api, "v1", "clusterrolebindings");
+    let left = || async {
+        let all = bindings.list("", &ListParams::default()).await.unwrap();
+        let all = all["items"].as_array().unwrap().clone();
+        let names = all
+            .iter()
+            .map(|b| b["metadata"]["name"].as_str().unwrap().to_owned());
+        names
+            .filter(|name| name.starts_with("grant-"))
+            .collect::<Vec<_>>()
+    };
+    let names = left().await;
+    assert_eq!(names.len(), 1);
+    hub.delete_and_leave(&format!(
+        "{a}/apis/{api}/v1/clusterrolebindings/{}",
+        names[0]
+    ));
+    eventually(|| async { left().await.is_empty() }).await;
+    let refused = maps.list("default", &ListParams::default()).await;
+    assert_eq!(refused.unwrap_err().code(), Some(403));
 }

@@ -130,6 +130,16 @@ impl TestHub {
             .await
     }
 
+    /// Sends a DELETE as the administrator, and goes away as soon as the hub has to wait for anything.
+    pub(crate) fn delete_and_leave(&self, path: &str) {
+        let user = UserInfo::new("admin", &[GROUP_MASTERS]);
+        let mut service = self.server.service().with_identity(InProcessIdentity(user));
+        let body = kube::client::Body::empty();
+        let request = http::Request::delete(path).body(body).unwrap();
+        let answer = tower::Service::call(&mut service, request);
+        assert!(futures::FutureExt::now_or_never(answer).is_none());
+    }
+
     /// As the administrator.
     pub(crate) fn admin(
         &self,

@@ -30,6 +30,10 @@ pub struct Authority {
 struct KeyFile(PathBuf);
 
 impl KeyVault for KeyFile {
+    fn place(&self) -> String {
+        self.0.display().to_string()
+    }
+
     fn load(&self) -> std::result::Result<Option<Vec<u8>>, String> {
         match std::fs::read(&self.0) {
             Ok(bytes) => Ok(Some(bytes)),

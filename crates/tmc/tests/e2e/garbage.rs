@@ -57,7 +57,9 @@ impl Side {
         let lines = lines.map(|item| {
             let owners = item["metadata"]["ownerReferences"].as_array();
             let owners = owners.map_or(0, Vec::len);
-            format!("{} {} {owners}", item["kind"], item["metadata"]["name"])
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let (kind, name) = (text(&item["kind"]), text(&item["metadata"]["name"]));
+            format!("{kind} {name} {owners}")
         });
         lines.collect::<Vec<_>>().join("\n")
     }
@@ -88,12 +90,12 @@ fn owner(object: &Value) -> Value {
 /// Kinds and numbers of owners of what a cascade leaves.
 fn left_of(cascade: &str) -> Vec<&'static str> {
     match cascade {
-        "orphan" => vec!["ReplicaSet \"orphan\" 0", "ConfigMap \"orphan\" 1"],
+        "orphan" => vec!["ReplicaSet orphan 0", "ConfigMap orphan 1"],
         // kubectl does not know it.
         "nonsense" => vec![
-            "Deployment \"nonsense\" 0",
-            "ReplicaSet \"nonsense\" 1",
-            "ConfigMap \"nonsense\" 1",
+            "Deployment nonsense 0",
+            "ReplicaSet nonsense 1",
+            "ConfigMap nonsense 1",
         ],
         _ => Vec::new(),
     }
