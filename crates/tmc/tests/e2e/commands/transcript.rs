@@ -31,7 +31,7 @@ impl<'a> Transcript<'a> {
         self.text.push_str(&format!("# {text}\n\n"));
     }
 
-    /// From now on this name, which may differ from run to run, is written as another.
+    /// This name, which may differ from run to run, is written as another, also where it is already.
     pub(crate) fn name(&mut self, name: &str, shown: &str) {
         self.names.push((name.to_owned(), shown.to_owned()));
     }
@@ -57,28 +57,34 @@ impl<'a> Transcript<'a> {
             text.push_str(&format!("exit code {}\n", output.code.unwrap_or(-1)));
         }
         text.push('\n');
-        self.text.push_str(&self.redacted(&text));
+        self.text.push_str(&Self::redacted(&text));
     }
 
     /// Another program's command and what it printed.
     pub(crate) fn output(&mut self, command: &str, printed: &str) {
         let text = format!("$ {command}\n{printed}\n");
-        self.text.push_str(&self.redacted(&text));
+        self.text.push_str(&Self::redacted(&text));
     }
 
     /// Compares it with what is recorded under a name.
     pub(crate) fn compare(&self, name: &str) {
         insta::with_settings!({prepend_module_to_snapshot => false, omit_expression => true,
             snapshot_path => "../snapshots"}, {
-            insta::assert_snapshot!(name, self.text);
+            insta::assert_snapshot!(name, self.shown());
         });
     }
 
-    fn redacted(&self, text: &str) -> String {
+    fn redacted(text: &str) -> String {
         let mut text = text.to_owned();
         for (pattern, with) in PATTERNS.iter() {
             text = pattern.replace_all(&text, *with).into_owned();
         }
+        text
+    }
+
+    /// All of it, with the names that may differ from run to run written as others.
+    fn shown(&self) -> String {
+        let mut text = self.text.clone();
         for (name, shown) in &self.names {
             let name = Regex::new(&format!(r"\b{}\b", regex::escape(name))).unwrap();
             text = name.replace_all(&text, shown).into_owned();
@@ -103,6 +109,7 @@ static PATTERNS: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
             "$1-HASH",
         ),
         (r"\bin \d+ ms\b", "in MILLISECONDS"),
+        (r"free capacity [^,\n]+", "free capacity SOME"),
         (r"<?\b\d+(d|h|m|s)(\d+(h|m|s))?\b", "AGE"),
         // How wide a column is depends on what is in it.
         (r" {3,}", "   "),
