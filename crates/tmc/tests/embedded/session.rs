@@ -13,7 +13,7 @@ use tmc_apimachinery::meta::meta;
 use tmc_hub::environment::SystemEnvironment;
 use tmc_runtime::client::{DeleteParams, Error, PatchKind};
 use tmc_runtime::connection::Upgraded;
-use tmc_runtime::{Clock, Connection, Jitter, ResourceClient};
+use tmc_runtime::{Clock, Connection, Jitter, ResourceClient, Switch};
 use tmc_server::tls::{CertificateAuthority, PemPair, Validity};
 use tmc_sim::{Behaviour, Member};
 use tmc_syncer::{Agent, AgentOptions, Target};
@@ -150,7 +150,7 @@ fn targets(world: &World) -> ResourceClient {
     compute.resource("workload.kcp.io", "v1alpha1", "synctargets")
 }
 
-/// The hub over its listener, as a user with a client certificate.
+/// The hub over its listener, as a user with a client certificate that can be replaced.
 fn over_tls(world: &World, user: &str) -> Connection {
     let read = |file: &str| std::fs::read_to_string(world.directory.path().join(file)).unwrap();
     let pair = PemPair {
@@ -169,7 +169,7 @@ fn over_tls(world: &World, user: &str) -> Connection {
     let cluster = hub_cluster(world.embedded.url(), "root:compute", &pair.certificate);
     let text = render(&cluster, "root:compute", &identity).unwrap();
     let kubeconfig = kube::config::Kubeconfig::from_yaml(&text).unwrap();
-    Connection::from_kubeconfig(&kubeconfig, None).unwrap()
+    Switch::new(Connection::from_kubeconfig(&kubeconfig, None).unwrap()).1
 }
 
 struct Socket(WebSocketStream<Upgraded>);
