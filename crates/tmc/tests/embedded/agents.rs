@@ -63,22 +63,11 @@ async fn mode_deployment_is_refused_while_the_hub_is_on_loopback() {
     .await;
     let target = world.target().await;
     let patch = json!({"spec": {"syncerConfig": {"mode": "Deployment"}}});
-    targets
+    let refused = targets
         .patch("", meta(&target).name(), "", PatchKind::Merge, &patch)
         .await
-        .unwrap();
-    eventually("a refusal that names the remedy", || async {
-        let target = world.target().await;
-        let conditions = target["status"]["conditions"].as_array().cloned();
-        let ready = |c: &Value| c["type"] == "Ready" && c["reason"] == "SyncerDeploymentFailed";
-        let found = conditions.into_iter().flatten().find(ready);
-        found.is_some_and(|c| {
-            c["message"]
-                .as_str()
-                .unwrap_or("")
-                .contains("--external-url")
-        })
-    })
-    .await;
+        .unwrap_err();
+    assert_eq!(refused.code(), Some(422), "{refused}");
+    assert!(refused.to_string().contains("--external-url"), "{refused}");
     world.embedded.stop().await.unwrap();
 }
