@@ -158,7 +158,7 @@ async fn wait(
             );
         }
         if holds != said {
-            output::step("unregister", &holds);
+            output::step("unregister", format!("waiting: {holds}"));
             said = holds;
         }
         tokio::time::sleep(LOOK_EVERY).await;

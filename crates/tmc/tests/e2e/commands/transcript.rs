@@ -94,7 +94,7 @@ impl<'a> Transcript<'a> {
 }
 
 /// Starts of lines that say what is waited for at the moment.
-const PASSING: [&str; 2] = ["[drain] root:", "[unregister] SyncTarget"];
+const PASSING: [&str; 2] = ["[drain] root:", "[unregister] waiting:"];
 
 static PATTERNS: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
     [
