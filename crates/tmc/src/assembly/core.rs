@@ -68,7 +68,10 @@ impl Core {
         let url = options.url.clone();
         let store = open_store(options.engine, &*around)?;
         let stop = CancellationToken::new();
-        let issuers = (options.signer, options.token_keys);
+        let issuers = Issuers {
+            signer: options.signer,
+            token_keys: options.token_keys,
+        };
         let hub = start_hub(&store, issuers, &url, &*around).await?;
         let registry = Arc::default();
         let server = Server::builder(VersionInfo::new(MINOR, version()))
@@ -165,9 +168,17 @@ fn open_store(engine: Box<dyn Engine>, around: &dyn Surroundings) -> Result<Obje
     Ok(ObjectStore::open(engine, extract, around.store())?)
 }
 
+/// What signs in a hub's name.
+struct Issuers {
+    /// Client certificates.
+    signer: Option<Arc<dyn Signer>>,
+    /// Where the keys for ServiceAccount tokens are kept.
+    token_keys: Option<Arc<dyn KeyVault>>,
+}
+
 async fn start_hub(
     store: &ObjectStore,
-    (signer, token_keys): (Option<Arc<dyn Signer>>, Option<Arc<dyn KeyVault>>),
+    issuers: Issuers,
     url: &str,
     around: &dyn Surroundings,
 ) -> Result<Hub> {
@@ -179,8 +190,8 @@ async fn start_hub(
         admission: super::guards::guards(access.clone(), url),
         layout: Layout::Workspaces,
         everywhere: tmc_api::crd::crds(),
-        signer,
-        token_keys,
+        signer: issuers.signer,
+        token_keys: issuers.token_keys,
         base_url: Arc::new(move || base_url.clone()),
     })
     .await?;

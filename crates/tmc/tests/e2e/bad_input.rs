@@ -533,7 +533,10 @@ fn register_says_what_is_wrong_with_a_kubeconfig() {
         file.to_str().unwrap(),
     ];
     let message = desk.hub.tmc(WORKSPACE, &without_raw).fails_with(1);
-    assert!(message.contains("--raw"), "{message}");
+    assert!(
+        message.contains("the exec plugin x is not installed"),
+        "{message}"
+    );
 }
 
 #[test]

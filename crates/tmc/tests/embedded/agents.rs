@@ -1,6 +1,6 @@
 //! What the hub makes for agents that do not run inside it.
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tmc_api::agent::AgentId;
 use tmc_apimachinery::meta::meta;
 use tmc_runtime::client::{DeleteParams, ListParams, PatchKind};

@@ -439,7 +439,7 @@ fn member_holds_nothing_else(snapshot: &Snapshot, name: &str, member: &InMember)
             .namespaces
             .iter()
             .find(|home| meta(home).name() == at.namespace());
-        let Some(locator) = home.and_then(|home| super::locator(home)) else {
+        let Some(locator) = home.and_then(super::locator) else {
             continue;
         };
         let owned = snapshot.work.iter().any(|owner| {
