@@ -206,6 +206,8 @@ impl Pass {
             agent: agent(&self.id),
             parts,
             member,
+            // Its copies stay: another kind of agent takes them over.
+            namespaces: false,
         };
         match self.ctx.installer.remove(&self.ctx, &self.id, what) {
             Some(Ok(_)) => {

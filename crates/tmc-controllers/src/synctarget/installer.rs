@@ -11,7 +11,8 @@ use serde_json::Value;
 use tmc_api::agent::kubeconfig::claims;
 use tmc_api::agent::workload::{Workload, hub_token};
 use tmc_api::agent::{AgentId, hub, member, removal_order};
-use tmc_api::hashes::base36_sha224;
+use tmc_api::hashes::{Locator, base36_sha224, sync_target_key};
+use tmc_api::keys::{DOWNSTREAM_CLUSTER_LABEL, NAMESPACE_LOCATOR_ANNOTATION};
 use tmc_api::workload::SyncerConfig;
 use tmc_apimachinery::GroupVersionResource;
 use tmc_apimachinery::meta::meta;
@@ -115,6 +116,9 @@ pub(crate) struct Removal {
     pub(crate) agent: AgentId,
     pub(crate) parts: Vec<Part>,
     pub(crate) member: Option<Connection>,
+    /// The copies are gone: so are the namespaces they were in, which the agent, stopped with its
+    /// last copy, had no time to remove.
+    pub(crate) namespaces: bool,
 }
 
 /// What was removed last, and how that went.
@@ -409,6 +413,18 @@ async fn remove(ctx: &Context, id: &TargetId, what: &Removal) -> Result<Vec<Stri
     let Some(connection) = what.member.as_ref().filter(|_| account || workload) else {
         return Ok(removed);
     };
+    if what.namespaces {
+        let emptied = |namespace: &Value| is_namespace_of(namespace, id);
+        let site = Site {
+            client: connection.base_client(),
+            owned: &emptied,
+            given_namespace: None,
+        };
+        let key = sync_target_key(id.cluster.as_str(), &id.name);
+        let selector = format!("{DOWNSTREAM_CLUSTER_LABEL}={key}");
+        let namespaces = [GroupVersionResource::new("", "v1", "namespaces")];
+        removed.extend(site.remove(&namespaces, &selector, |_| false).await?);
+    }
     let site = Site {
         client: connection.base_client(),
         owned: &owned,
@@ -423,6 +439,17 @@ async fn remove(ctx: &Context, id: &TargetId, what: &Removal) -> Result<Vec<Stri
             .await?,
     );
     Ok(removed)
+}
+
+/// Whether a namespace of a member was made for exactly this target.
+fn is_namespace_of(namespace: &Value, id: &TargetId) -> bool {
+    let text = meta(namespace).annotation(NAMESPACE_LOCATOR_ANNOTATION);
+    let locator = text.and_then(|text| Locator::parse(text).ok());
+    locator.is_some_and(|locator| {
+        let target = locator.sync_target;
+        (&*target.cluster, &*target.name, &*target.uid)
+            == (id.cluster.as_str(), &*id.name, &*id.uid)
+    })
 }
 
 #[cfg(test)]

@@ -258,6 +258,7 @@ fn still_runs(
         agent: super::agent(id),
         parts: vec![Part::HubAccount],
         member: None,
+        namespaces: false,
     };
     let patient = since.elapsed() < STOP_PATIENCE;
     match ctx.installer.remove(ctx, id, what) {
@@ -354,6 +355,7 @@ async fn clear(ctx: &Arc<Context>, key: &ClusterKey, id: &TargetId, target: &Syn
         agent: super::agent(id),
         parts: mode::parts(mode).to_vec(),
         member: connection,
+        namespaces: !target.spec.deletion.force && !target.spec.deletion.keep_workloads,
     };
     let why = match ctx.installer.remove(ctx, id, what) {
         None => return step("what was made for the agent is being removed"),
