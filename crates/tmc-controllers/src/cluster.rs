@@ -285,7 +285,11 @@ async fn delete(ctx: &Arc<Context>, key: &ClusterKey, cluster: &Cluster) -> Outc
     if let Some(target) = living_target(ctx, &target_key, cluster).await? {
         let mut new = cluster.clone();
         let observed = Observed {
-            credential: Ok(known_credential(cluster)),
+            credential: seen
+                .credential
+                .as_ref()
+                .map(|c| c.facts.clone())
+                .map_err(Clone::clone),
             probe: None,
             capabilities: None,
             derived: Derived::Owned(Arc::clone(&target)),
@@ -369,19 +373,5 @@ async fn living_target(
         Ok(object) => Ok(decode(object).map(Arc::new).filter(owned)),
         Err(error) if error.is_not_found() => Ok(None),
         Err(error) => Err(error),
-    }
-}
-
-/// What the status says of the credential: on the way out it is not looked at again.
-fn known_credential(cluster: &Cluster) -> reconcile::ValidCredential {
-    let known = cluster
-        .status
-        .as_ref()
-        .and_then(|status| status.credentials.clone());
-    let known = known.unwrap_or_default();
-    reconcile::ValidCredential {
-        kind: known.kind,
-        expires: known.expiration_time.map(tmc_api::time::Time::timestamp),
-        fingerprint: known.fingerprint,
     }
 }

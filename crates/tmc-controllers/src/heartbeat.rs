@@ -161,7 +161,12 @@ struct Known {
     beat: Option<Beat>,
     /// The next beat is news. So is the first.
     quiet: bool,
+    /// Last counter of the latest replicas, the newest last.
+    counters: Vec<(String, u64)>,
 }
+
+/// Replicas of a target whose counters are remembered.
+const REPLICAS: usize = 16;
 
 impl Beats {
     /// No beats yet.
@@ -193,6 +198,32 @@ impl Beats {
         };
         if news {
             self.wake(target);
+        }
+    }
+
+    /// Notes the counter of a replica's beat, which must rise.
+    ///
+    /// # Errors
+    /// The last counter, if this one is not above it; then nothing is noted.
+    pub fn advance(&self, target: &TargetId, identity: &str, sequence: u64) -> Result<(), u64> {
+        let mut last = self.last.lock();
+        let counters = &mut last.entry(target.clone()).or_default().counters;
+        let known = counters.iter().position(|(id, _)| id == identity);
+        match known.and_then(|at| counters.get(at)) {
+            Some((_, last)) if sequence <= *last => return Err(*last),
+            _ => {}
+        }
+        if let Some(at) = known.or((counters.len() >= REPLICAS).then_some(0)) {
+            counters.remove(at);
+        }
+        counters.push((identity.to_owned(), sequence));
+        Ok(())
+    }
+
+    /// A replica begins a session, and counts anew in it.
+    pub fn greet(&self, target: &TargetId, identity: &str) {
+        if let Some(known) = self.last.lock().get_mut(target) {
+            known.counters.retain(|(id, _)| id != identity);
         }
     }
 
@@ -534,5 +565,22 @@ mod tests {
         assert_eq!(beats.last(&other), None, "another uid is another target");
         beats.forget(&target);
         assert_eq!(beats.last(&target), None);
+    }
+
+    #[test]
+    fn a_counter_rises_by_replica_and_only_the_latest_replicas_are_remembered() {
+        let beats = Beats::new();
+        let target = TargetId::new(&ClusterName::new("c"), "t", "u");
+        assert_eq!(beats.advance(&target, "a", 5), Ok(()));
+        assert_eq!(beats.advance(&target, "a", 5), Err(5));
+        assert_eq!(beats.advance(&target, "b", 1), Ok(()));
+        beats.greet(&target, "a");
+        assert_eq!(beats.advance(&target, "a", 1), Ok(()));
+        for n in 0..100 {
+            assert_eq!(beats.advance(&target, &format!("r{n}"), 1), Ok(()));
+        }
+        assert_eq!(beats.last.lock()[&target].counters.len(), REPLICAS);
+        beats.forget(&target);
+        assert!(beats.last.lock().is_empty());
     }
 }

@@ -308,6 +308,9 @@ impl Shared {
                 },
                 Action::Apply(object) => return self.apply(gvr, key, &object).await,
                 Action::Delete { uid } => {
+                    if view.is_none() && !self.is_gone(gvr, key).await? {
+                        return Ok(Flow::RequeueAfter(UNSYNCED_RETRY));
+                    }
                     let client = self.member(gvr);
                     let only = DeleteParams {
                         uid: Some(uid),
@@ -318,6 +321,17 @@ impl Shared {
                 Action::RemoveFinalizer => return self.remove_finalizer(gvr, key, view).await,
                 Action::Nothing => return self.report(gvr, key, view, copy.as_ref()).await,
             }
+        }
+    }
+
+    /// Whether the view does not have an object. A list leaves out what cannot be shown (somebody's
+    /// broken annotation), and that must not cost the running copy: only a 404 is proof.
+    async fn is_gone(&self, gvr: &GroupVersionResource, key: &ClusterKey) -> Result<bool, Error> {
+        let client = self.view(gvr, &key.cluster);
+        match client.get(&key.namespace, &key.name).await {
+            Ok(_) => Ok(false),
+            Err(error) if error.is_not_found() => Ok(true),
+            Err(error) => Err(error),
         }
     }
 

@@ -13,6 +13,9 @@ use super::targets::TargetId;
 /// How far an agent's clock may be ahead of ours.
 const SKEW: Duration = Duration::from_secs(10);
 
+/// Longest name of a syncer replica, in bytes: a DNS subdomain.
+pub(super) const MAX_IDENTITY: usize = 253;
+
 /// A beat that was accepted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Beat {
@@ -33,6 +36,10 @@ pub trait BeatSink: Send + Sync {
     /// # Errors
     /// 422 when the sequence does not rise.
     fn beat(&self, target: &TargetId, beat: Beat) -> Result<Duration>;
+
+    /// A replica said hello: its counter begins anew, for an agent that does not remember the old one
+    /// must be heard. Must not block.
+    fn hello(&self, target: &TargetId, identity: &str);
 
     /// Learns how many `connect` sessions of a target are open now. Must not block.
     fn sessions(&self, target: &TargetId, open: u32);
@@ -77,6 +84,10 @@ pub(super) fn read_beat(body: &[u8], target: &TargetId, now: Timestamp) -> Resul
             "identity",
             "the name of the syncer replica",
         ));
+    }
+    if beat.identity.len() > MAX_IDENTITY {
+        let why = format!("it must be at most {MAX_IDENTITY} bytes long");
+        return invalid(Cause::invalid("identity", &json!("…"), why));
     }
     let sent = beat
         .sent_at
@@ -164,6 +175,10 @@ mod tests {
     #[test]
     fn an_unreadable_beat_names_what_is_wrong() {
         assert_eq!(read(&json!([])).expect_err("array").code, 400);
+        let long =
+            json!({"uid": "u1", "identity": "a".repeat(254), "sentAt": "2026-01-01T00:00:00Z"});
+        let error = read(&long).expect_err("identity");
+        assert!(error.message.contains("253"), "{error}");
         assert!(
             read(&json!({"uid": "u1"}))
                 .expect_err("identity")

@@ -293,9 +293,10 @@ impl SyncerWorkspace {
             ("heartbeat", &http::Method::POST) => {
                 let beat = read_beat(&request.body, &domain.target, self.clock.now())?;
                 let received = beat.received;
+                let reported = beat.report.as_ref().is_some_and(|r| r["apis"].is_array());
                 let next = self.beats.beat(&domain.target, beat)?;
                 let mut next = domain.interval.unwrap_or(next);
-                if !domain.evaluated {
+                if reported && !domain.evaluated {
                     // What the agent reported is being looked at: it should ask again soon.
                     next = next.min(UNEVALUATED_INTERVAL);
                 }

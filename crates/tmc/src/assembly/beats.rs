@@ -1,10 +1,8 @@
 //! From a heartbeat on the wire to what the controllers know of a target's liveness.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use serde_json::Value;
 use tmc_apimachinery::GroupVersionResource;
 use tmc_apimachinery::status::{ApiError, Cause, Result};
@@ -19,57 +17,45 @@ const INTERVAL: Duration = Duration::from_secs(10);
 pub struct Beats {
     /// What the controllers read.
     pub live: Arc<heartbeat::Beats>,
-    /// Last counter of the latest replicas of each target, the newest last.
-    sequences: Mutex<HashMap<TargetId, Vec<(String, u64)>>>,
 }
 
-/// Replicas of a target whose counters are remembered.
-const REPLICAS: usize = 16;
+/// Most resources of a member that are taken from a report: an agent is not trusted to stop by
+/// itself.
+const MAX_APIS: usize = 5_000;
+/// Longest name of a group, version or resource, in bytes.
+const MAX_NAME: usize = 253;
 
 impl Beats {
     fn check_sequence(&self, target: &TargetId, beat: &Beat) -> Result<()> {
-        let mut sequences = self.sequences.lock();
-        let replicas = sequences.entry(target.clone()).or_default();
-        let known = replicas.iter().position(|(id, _)| *id == beat.identity);
-        if let Some((identity, last)) = known.and_then(|at| replicas.get(at))
-            && beat.sequence <= *last
-        {
-            let why = format!("it must rise: the last one of {identity} was {last}");
-            let cause = Cause::invalid("sequence", &beat.sequence.into(), why);
-            return Err(ApiError::invalid(
-                "syncer.kcp.io",
-                "SyncerHeartbeat",
-                "",
-                vec![cause],
-            ));
-        }
-        if let Some(at) = known.or((replicas.len() >= REPLICAS).then_some(0)) {
-            replicas.remove(at);
-        }
-        replicas.push((beat.identity.clone(), beat.sequence));
-        Ok(())
+        let id = controllers_id(target);
+        let Err(last) = self.live.advance(&id, &beat.identity, beat.sequence) else {
+            return Ok(());
+        };
+        let why = format!("it must rise: the last one of {} was {last}", beat.identity);
+        let cause = Cause::invalid("sequence", &beat.sequence.into(), why);
+        let (group, kind) = ("syncer.kcp.io", "SyncerHeartbeat");
+        Err(ApiError::invalid(group, kind, "", vec![cause]))
     }
 }
 
-/// The resources in a report's `apis[]`; what is not understood is left out.
+/// The resources in a report's `apis[]`, at most [`MAX_APIS`]; what is not understood is left out.
 pub fn served(report: &Value) -> Option<Arc<ServedApis>> {
-    let texts = |value: &Value| -> Vec<String> {
-        let list = value.as_array().into_iter().flatten();
-        list.filter_map(|v| v.as_str().map(str::to_owned)).collect()
-    };
-    let mut all = ServedApis::new();
-    for api in report["apis"].as_array()? {
+    let apis = report["apis"].as_array()?;
+    let all = apis.iter().flat_map(|api| {
         let group = api["group"].as_str().unwrap_or_default();
-        for version in texts(&api["versions"]) {
-            let resources = texts(&api["resources"]);
-            all.extend(
-                resources
-                    .iter()
-                    .map(|r| GroupVersionResource::new(group, &version, r)),
-            );
-        }
-    }
-    Some(Arc::new(all))
+        let versions = names(&api["versions"]).filter(move |_| group.len() <= MAX_NAME);
+        versions.flat_map(move |version| {
+            names(&api["resources"])
+                .map(move |resource| GroupVersionResource::new(group, version, resource))
+        })
+    });
+    Some(Arc::new(all.take(MAX_APIS).collect()))
+}
+
+fn names(list: &Value) -> impl Iterator<Item = &str> {
+    let list = list.as_array().into_iter().flatten().take(MAX_APIS);
+    list.filter_map(Value::as_str)
+        .filter(|name| name.len() <= MAX_NAME)
 }
 
 /// The controllers' name for a target.
@@ -92,6 +78,10 @@ impl BeatSink for Beats {
         };
         self.live.record(&controllers_id(target), beat);
         Ok(INTERVAL)
+    }
+
+    fn hello(&self, target: &TargetId, identity: &str) {
+        self.live.greet(&controllers_id(target), identity);
     }
 
     fn sessions(&self, target: &TargetId, open: u32) {
@@ -154,12 +144,24 @@ mod tests {
             .expect("another replica");
         let replayed = beats.beat(&target(), beat("a", 5, None));
         assert_eq!(replayed.expect_err("still a replay").code, 422);
-        for n in 0..100 {
-            let replica = format!("r{n}");
-            beats
-                .beat(&target(), beat(&replica, 1, None))
-                .expect("one of many");
-        }
-        assert_eq!(beats.sequences.lock()[&target()].len(), REPLICAS);
+        beats.hello(&target(), "a");
+        beats
+            .beat(&target(), beat("a", 1, None))
+            .expect("a session counts anew");
+    }
+
+    #[test]
+    fn a_report_of_millions_of_resources_is_cut_short() {
+        let many: Vec<String> = (0..6_000).map(|n| format!("r{n}")).collect();
+        let report = json!({"apis": [
+            {"group": "g".repeat(300), "versions": ["v1"], "resources": ["hidden"]},
+            {"group": "a", "versions": many, "resources": many},
+        ]});
+        let served = served(&report).expect("a list");
+        assert_eq!(served.len(), MAX_APIS);
+        assert!(served.iter().all(|gvr| gvr.group == "a"));
+        let long =
+            json!({"apis": [{"group": "a", "versions": ["v"], "resources": ["r".repeat(300)]}]});
+        assert!(super::served(&long).expect("a list").is_empty());
     }
 }

@@ -156,6 +156,7 @@ impl Session {
         };
         let config = self.configured.config(&self.target).ok_or_else(gone)?;
         self.slot.name(&hello.identity);
+        self.beats.hello(&self.target, &hello.identity);
         let id = uuid::Uuid::new_v4().to_string();
         tracing::info!(
             target = %self.target.name, cluster = %self.target.cluster, session = id,

@@ -176,6 +176,8 @@ mod tests {
             Ok(Duration::from_secs(10))
         }
 
+        fn hello(&self, _: &TargetId, _: &str) {}
+
         fn sessions(&self, _: &TargetId, open: u32) {
             self.0.lock().push(open);
         }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tmc_api::syncer::{CloseCode, Hello, Ping};
 
-use super::super::endpoints::{self, Beat};
+use super::super::endpoints::{self, Beat, MAX_IDENTITY};
 
 /// RFC 6455: a message that breaks an agreement.
 pub(crate) const POLICY: u16 = 1008;
@@ -24,8 +24,6 @@ pub(crate) const NORMAL: u16 = 1000;
 
 /// Longest reason of a close frame: control frames have at most 125 bytes, two are the code.
 const MAX_REASON: usize = 123;
-/// Longest name of a replica (a DNS subdomain).
-const MAX_IDENTITY: usize = 253;
 
 /// How a session ends: the code and text of the close frame.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -245,6 +245,10 @@ impl BeatSink for Relayed {
         Ok(next)
     }
 
+    fn hello(&self, target: &tmc_virtual::syncer::TargetId, identity: &str) {
+        self.sink.hello(target, identity);
+    }
+
     fn sessions(&self, target: &tmc_virtual::syncer::TargetId, open: u32) {
         self.sink.sessions(target, open);
     }
