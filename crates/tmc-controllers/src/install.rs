@@ -153,7 +153,13 @@ impl Site<'_> {
             Judgement::Foreign => Err(Problem::Foreign(what)),
             Judgement::Going => Err(Problem::Going(what)),
             Judgement::Make | Judgement::Repair => {
-                write(&client, desired, &what).await?;
+                Writer {
+                    client: &client,
+                    owned: self.owned,
+                    what: &what,
+                }
+                .write(desired)
+                .await?;
                 Ok(true)
             }
         }
@@ -202,61 +208,75 @@ fn marked(manifest: &Value) -> Value {
     marked
 }
 
-/// Applies an object; what applying cannot change back is replaced, what cannot be replaced is made
-/// anew. A server that cannot apply has the whole object put.
-async fn write(client: &ResourceClient, desired: &Value, what: &str) -> Result<(), Problem> {
-    let (namespace, name) = (meta(desired).namespace(), meta(desired).name());
-    let applied = match client.apply(namespace, name, MANAGER, desired).await {
-        Ok(applied) => applied,
-        Err(error) if error.code() == Some(415) => return put(client, desired, what).await,
-        // A part that can never change (roleRef, selector) is another one.
-        Err(error) if error.code() == Some(422) => {
-            return make_anew(client, desired, what).await;
-        }
-        Err(error) => return Err(Problem::of("applying", what, &error)),
-    };
-    if covers(&applied, desired) {
-        return Ok(());
-    }
-    // Others added to a list of which they now own items.
-    let mut whole = desired.clone();
-    whole["metadata"]["resourceVersion"] = meta(&applied).resource_version().into();
-    match client.replace(namespace, name, "", &whole).await {
-        Ok(_) => Ok(()),
-        Err(error) => Err(Problem::of("replacing", what, &error)),
-    }
+/// Writes one object of which a look said that it is absent or ours. Before anything is replaced or
+/// deleted as a whole, that is looked at again: a stranger may have been faster.
+struct Writer<'a> {
+    client: &'a ResourceClient,
+    owned: &'a (dyn Fn(&Value) -> bool + Sync),
+    what: &'a str,
 }
 
-async fn put(client: &ResourceClient, desired: &Value, what: &str) -> Result<(), Problem> {
-    let (namespace, name) = (meta(desired).namespace(), meta(desired).name());
-    let result = match client.get(namespace, name).await {
-        Ok(found) => {
-            let mut whole = desired.clone();
-            whole["metadata"]["resourceVersion"] = meta(&found).resource_version().into();
-            client.replace(namespace, name, "", &whole).await
-        }
-        Err(error) if error.is_not_found() => client.create(namespace, desired).await,
-        Err(error) => return Err(Problem::of("reading", what, &error)),
-    };
-    match result {
-        Ok(_) => Ok(()),
-        Err(error) if error.code() == Some(422) => make_anew(client, desired, what).await,
-        Err(error) => Err(Problem::of("writing", what, &error)),
+impl Writer<'_> {
+    fn problem(&self, verb: &'static str) -> impl Fn(Error) -> Problem {
+        move |error| Problem::of(verb, self.what, &error)
     }
-}
 
-async fn make_anew(client: &ResourceClient, desired: &Value, what: &str) -> Result<(), Problem> {
-    let (namespace, name) = (meta(desired).namespace(), meta(desired).name());
-    let found = client
-        .get(namespace, name)
-        .await
-        .map_err(|error| Problem::of("reading", what, &error))?;
-    delete(client, &found, what).await?;
-    client
-        .create(namespace, desired)
-        .await
-        .map_err(|error| Problem::of("creating", what, &error))?;
-    Ok(())
+    /// Applies an object; what applying cannot change back is replaced, what cannot be replaced is
+    /// made anew. A server that cannot apply has the whole object put.
+    async fn write(&self, desired: &Value) -> Result<(), Problem> {
+        let (namespace, name) = (meta(desired).namespace(), meta(desired).name());
+        let applied = match self.client.apply(namespace, name, MANAGER, desired).await {
+            Ok(applied) => applied,
+            Err(error) if error.code() == Some(415) => return self.put(desired).await,
+            // A part that can never change (roleRef, selector) is another one.
+            Err(error) if error.code() == Some(422) => return self.make_anew(desired).await,
+            Err(error) => return Err(self.problem("applying")(error)),
+        };
+        if covers(&applied, desired) {
+            return Ok(());
+        }
+        // Others added to a list of which they now own items.
+        let mut whole = desired.clone();
+        whole["metadata"]["resourceVersion"] = meta(&applied).resource_version().into();
+        let replaced = self.client.replace(namespace, name, "", &whole).await;
+        replaced.map(drop).map_err(self.problem("replacing"))
+    }
+
+    /// Reads what stands in an object's place and is ours.
+    async fn ours(&self, desired: &Value) -> Result<Option<Value>, Problem> {
+        let (namespace, name) = (meta(desired).namespace(), meta(desired).name());
+        match self.client.get(namespace, name).await {
+            Ok(found) if (self.owned)(&found) => Ok(Some(found)),
+            Ok(_) => Err(Problem::Foreign(self.what.to_owned())),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(self.problem("reading")(error)),
+        }
+    }
+
+    async fn put(&self, desired: &Value) -> Result<(), Problem> {
+        let (namespace, name) = (meta(desired).namespace(), meta(desired).name());
+        let result = match self.ours(desired).await? {
+            Some(found) => {
+                let mut whole = desired.clone();
+                whole["metadata"]["resourceVersion"] = meta(&found).resource_version().into();
+                self.client.replace(namespace, name, "", &whole).await
+            }
+            None => self.client.create(namespace, desired).await,
+        };
+        match result {
+            Ok(_) => Ok(()),
+            Err(error) if error.code() == Some(422) => self.make_anew(desired).await,
+            Err(error) => Err(self.problem("writing")(error)),
+        }
+    }
+
+    async fn make_anew(&self, desired: &Value) -> Result<(), Problem> {
+        if let Some(found) = self.ours(desired).await? {
+            delete(self.client, &found, self.what).await?;
+        }
+        let made = self.client.create(meta(desired).namespace(), desired).await;
+        made.map(drop).map_err(self.problem("creating"))
+    }
 }
 
 async fn delete(client: &ResourceClient, object: &Value, what: &str) -> Result<(), Problem> {

@@ -122,7 +122,18 @@ pub(crate) struct Removal {
 }
 
 /// What was removed last, and how that went.
-type Removed = (Vec<Part>, Result<Vec<String>, String>);
+struct Removed {
+    parts: Vec<Part>,
+    /// There was a way into the member: without one, nothing was removed there.
+    visited: bool,
+    result: Result<Vec<String>, String>,
+}
+
+impl Removed {
+    fn answers(&self, what: &Removal) -> bool {
+        self.parts == what.parts && self.visited == what.member.is_some()
+    }
+}
 
 /// What is known of one target's installation.
 #[derive(Default)]
@@ -194,13 +205,11 @@ impl Installer {
         if job.running {
             return None;
         }
-        match job.removed.take() {
-            Some((parts, Ok(names))) if parts == what.parts => {
-                job.removed = Some((parts, Ok(names.clone())));
-                return Some(Ok(names));
-            }
-            Some((parts, Err(why))) if parts == what.parts => return Some(Err(why)),
-            _ => {}
+        if let Some(removed) = job.removed.take_if(|removed| removed.answers(&what)) {
+            let result = removed.result.clone();
+            // A failure is told once, and tried again; what is done stays done.
+            job.removed = Some(removed).filter(|removed| removed.result.is_ok());
+            return Some(result);
         }
         // An installation that is asked for later starts anew.
         job.print.clear();
@@ -384,7 +393,11 @@ async fn clear(ctx: Arc<Context>, id: TargetId, what: Removal) {
         if let Some(job) = jobs.get_mut(&id) {
             job.running = false;
             job.due = None;
-            job.removed = Some((what.parts, result.map_err(|problem| problem.to_string())));
+            job.removed = Some(Removed {
+                visited: what.member.is_some(),
+                parts: what.parts,
+                result: result.map_err(|problem| problem.to_string()),
+            });
         }
     }
     wake(&ctx, &id);
@@ -482,5 +495,26 @@ mod tests {
         let deployment = json!({"status": {"conditions": [
             {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}]}});
         assert!(Rollout::of(&deployment).stuck);
+    }
+
+    #[test]
+    fn what_was_removed_without_a_way_into_the_member_says_nothing_about_the_member() {
+        let service = tower::service_fn(|_: http::Request<kube::client::Body>| async {
+            Ok::<_, std::io::Error>(http::Response::new(kube::client::Body::empty()))
+        });
+        let removal = |member: bool, parts: &[Part]| Removal {
+            agent: AgentId::new("c", "east", "u"),
+            parts: parts.to_vec(),
+            member: member.then(|| Connection::in_process(service)),
+            namespaces: true,
+        };
+        let removed = Removed {
+            parts: vec![Part::MemberAccount],
+            visited: false,
+            result: Ok(vec![]),
+        };
+        assert!(removed.answers(&removal(false, &[Part::MemberAccount])));
+        assert!(!removed.answers(&removal(true, &[Part::MemberAccount])));
+        assert!(!removed.answers(&removal(false, &[Part::Workload])));
     }
 }
