@@ -6,6 +6,7 @@
 //! while the account and the object it is bound to exist with the uids that it names. Nothing is
 //! remembered of a token that was handed out: what it depends on is read at each use.
 
+mod agents;
 mod authenticate;
 mod claims;
 mod keys;

@@ -9,7 +9,7 @@ use tmc_apimachinery::{GroupResource, names::GroupVersionKind};
 use tmc_server::resource::{Object, Written};
 
 use super::claims::{Claims, Reference, Subject, user_name};
-use super::issuer;
+use super::{agents, issuer};
 use crate::environment::timestamp;
 use crate::storage::{Core, Layout, Place};
 
@@ -29,6 +29,9 @@ struct Spec {
     bound_object_ref: Option<BoundObject>,
 }
 
+/// Audiences, seconds, warning.
+type Terms = (Vec<String>, i64, Option<String>);
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct BoundObject {
@@ -47,8 +50,8 @@ pub(super) fn service_accounts() -> GroupResource {
     GroupResource::new("", "serviceaccounts")
 }
 
-/// How long a token lives, and a warning if that is less than was asked for.
-fn lifetime(asked: Option<i64>) -> std::result::Result<(i64, Option<String>), Cause> {
+/// How long a token lives, `longest` at most, and a warning if that is less than was asked for.
+fn lifetime(asked: Option<i64>, longest: i64) -> std::result::Result<(i64, Option<String>), Cause> {
     let seconds = asked.unwrap_or(DEFAULT_SECONDS);
     let refused = |why: &str| {
         let field = "spec.expirationSeconds";
@@ -60,10 +63,10 @@ fn lifetime(asked: Option<i64>) -> std::result::Result<(i64, Option<String>), Ca
     if seconds > ABSURD_SECONDS {
         return refused("may not specify a duration larger than 2^32 seconds");
     }
-    if seconds > MAX_SECONDS {
+    if seconds > longest {
         let warning =
-            format!("requested expiration of {seconds} seconds shortened to {MAX_SECONDS} seconds");
-        return Ok((MAX_SECONDS, Some(warning)));
+            format!("requested expiration of {seconds} seconds shortened to {longest} seconds");
+        return Ok((longest, Some(warning)));
     }
     Ok((seconds, None))
 }
@@ -81,7 +84,8 @@ impl Core {
     ///
     /// # Errors
     /// 404 for an account or bound object that is not there, 409 for one of another uid, 422 for a
-    /// lifetime out of bounds, 400 for an object that tokens cannot be bound to.
+    /// lifetime out of bounds, 403 and 422 for an agent's account where the caller is not one that may
+    /// sync or the audience is not the hub, 400 for an object that tokens cannot be bound to.
     pub(crate) fn request_token(
         &self,
         place: &Place,
@@ -97,7 +101,12 @@ impl Core {
             return Err(ApiError::conflict(&service_accounts(), name, why));
         }
         let spec = read_spec(&object)?;
-        let (seconds, warning) = lifetime(spec.expiration_seconds)
+        let target = self.agent_target(place, &account);
+        if let Some(target) = &target {
+            self.check_agent(place, &account, target)?;
+        }
+        let (audiences, seconds, warning) = self
+            .terms(&spec, target.is_some())
             .map_err(|cause| ApiError::invalid(GROUP, "TokenRequest", "", vec![cause]))?;
         let mut subject = Subject {
             cluster: match self.layout {
@@ -111,8 +120,6 @@ impl Core {
         if let Some(bound) = &spec.bound_object_ref {
             self.bind(place, name, bound, &mut subject)?;
         }
-        let audiences = spec.audiences.filter(|list| !list.is_empty());
-        let audiences = audiences.unwrap_or_else(|| vec![issuer(self.layout).to_owned()]);
         let now = self.environment.now();
         let claims = Claims {
             aud: audiences,
@@ -140,6 +147,23 @@ impl Core {
             created: true,
             warnings: warning.into_iter().collect(),
         })
+    }
+
+    /// For whom a token is, how long, and what its caller is to be warned of.
+    fn terms(&self, spec: &Spec, of_agent: bool) -> std::result::Result<Terms, Cause> {
+        let own = issuer(self.layout);
+        let longest = if of_agent {
+            agents::MAX_SECONDS
+        } else {
+            MAX_SECONDS
+        };
+        let (seconds, warning) = lifetime(spec.expiration_seconds, longest)?;
+        let named = spec.audiences.clone().filter(|list| !list.is_empty());
+        let audiences = named.unwrap_or_else(|| vec![own.to_owned()]);
+        if of_agent {
+            agents::check_audiences(&audiences, own)?;
+        }
+        Ok((audiences, seconds, warning))
     }
 
     /// Ties the token's life to an object's.
@@ -247,9 +271,17 @@ mod tests {
         #[case] granted: Option<i64>,
         #[case] warned: bool,
     ) {
-        let found = lifetime(asked);
+        let found = lifetime(asked, MAX_SECONDS);
         assert_eq!(found.as_ref().ok().map(|(seconds, _)| *seconds), granted);
         assert_eq!(found.is_ok_and(|(_, warning)| warning.is_some()), warned);
+    }
+
+    #[test]
+    fn an_agents_lifetime_is_shortened_to_a_day() {
+        let (seconds, warning) = lifetime(Some(86_401), agents::MAX_SECONDS).expect("granted");
+        assert_eq!(seconds, 86_400);
+        let said = "requested expiration of 86401 seconds shortened to 86400 seconds";
+        assert_eq!(warning.as_deref(), Some(said));
     }
 
     #[rstest]

@@ -304,6 +304,99 @@ async fn a_bound_token_ends_with_its_object(#[case] resource: &str, #[case] obje
     assert_eq!(whoami(&hub, &token, root).await, Err(Some(401)));
 }
 
+const AGENT: &str = "agent-of-east";
+
+/// An agent's account with its rights, as the controllers make them.
+async fn agent(hub: &TestHub, path: &str) {
+    let made_for = json!({"name": AGENT,
+        "labels": {"tmc.kcp.io/synctarget-uid": "u"},
+        "annotations": {"tmc.kcp.io/synctarget": "c/east/u"}});
+    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": made_for});
+    let accounts = hub.admin(path, "", "v1", "serviceaccounts");
+    accounts.create("default", &account).await.unwrap();
+    let role = json!({"apiVersion": format!("{RBAC}/v1"), "kind": "ClusterRole",
+        "metadata": made_for, "rules": [
+            {"verbs": ["access"], "nonResourceURLs": ["/"]},
+            {"verbs": ["create"], "apiGroups": [""], "resources": ["serviceaccounts/token"]},
+            {"verbs": ["get", "sync"], "apiGroups": ["workload.kcp.io"],
+             "resources": ["synctargets"], "resourceNames": ["east"]}]});
+    let roles = hub.admin(path, RBAC, "v1", "clusterroles");
+    roles.create("", &role).await.unwrap();
+    let binding = json!({"apiVersion": format!("{RBAC}/v1"), "kind": "ClusterRoleBinding",
+        "metadata": made_for,
+        "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": AGENT},
+        "subjects": [{"kind": "ServiceAccount", "namespace": "default", "name": AGENT}]});
+    let bindings = hub.admin(path, RBAC, "v1", "clusterrolebindings");
+    bindings.create("", &binding).await.unwrap();
+}
+
+fn token_request(spec: &Value) -> Value {
+    json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec})
+}
+
+#[tokio::test]
+async fn a_token_of_an_agent_is_for_itself_and_for_who_may_sync() {
+    let hub = start().await;
+    let root = "/clusters/root";
+    agent(&hub, root).await;
+    account(&hub, root, "robot").await;
+    let entry = json!({"apiVersion": format!("{RBAC}/v1"), "kind": "ClusterRole",
+        "metadata": {"name": "entry"},
+        "rules": [{"verbs": ["access"], "nonResourceURLs": ["/"]}]});
+    let roles = hub.admin(root, RBAC, "v1", "clusterroles");
+    roles.create("", &entry).await.unwrap();
+    for (user, role) in [
+        ("ann", "edit"),
+        ("ann", "entry"),
+        ("bob", "edit"),
+        ("bob", AGENT),
+    ] {
+        hub.grant(root, user, role).await;
+    }
+    let asked = token_request(&json!({}));
+    let ask = async |client: &tmc_runtime::ResourceClient, name: &str| {
+        let answer = client.create_subresource("default", name, "token", &asked);
+        answer
+            .await
+            .map_err(|error| (error.code(), error.to_string()))
+    };
+    let ann = hub.user("ann", root, "", "v1", "serviceaccounts");
+    ask(&ann, "robot").await.unwrap();
+    let (code, said) = ask(&ann, AGENT).await.unwrap_err();
+    assert_eq!(code, Some(403));
+    assert!(said.contains("the verb \"sync\""), "{said}");
+    let bob = hub.user("bob", root, "", "v1", "serviceaccounts");
+    ask(&bob, AGENT).await.unwrap();
+    let own = token(&hub, root, AGENT).await;
+    let own = hub.bearer(&own, root, "", "v1", "serviceaccounts");
+    ask(&own, AGENT).await.unwrap();
+    // Made again without the label, it has the agent's rights all the same.
+    let delete = DeleteParams::default();
+    ann.delete("default", AGENT, &delete).await.unwrap();
+    let again = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": AGENT}});
+    ann.create("default", &again).await.unwrap();
+    assert_eq!(ask(&ann, AGENT).await.unwrap_err().0, Some(403));
+    ask(&bob, AGENT).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_token_of_an_agent_lives_for_a_day_at_most_and_is_for_the_hub() {
+    let hub = start().await;
+    let root = "/clusters/root";
+    agent(&hub, root).await;
+    let year = json!({"expirationSeconds": 365 * 86_400});
+    let answer = request(&hub, root, AGENT, year).await.unwrap();
+    assert_eq!(answer["spec"]["expirationSeconds"], 86_400);
+    let vault = json!({"audiences": ["vault"]});
+    let error = request(&hub, root, AGENT, vault)
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("spec.audiences"), "{error}");
+    let hubs = json!({"audiences": ["https://tmc.default.svc"]});
+    request(&hub, root, AGENT, hubs).await.unwrap();
+}
+
 #[rstest]
 #[case::no_account("nobody", json!({}), "serviceaccounts \"nobody\" not found")]
 #[case::too_short("robot", json!({"expirationSeconds": 10}), "spec.expirationSeconds: Invalid value: 10: may not specify a duration less than 10 minutes")]

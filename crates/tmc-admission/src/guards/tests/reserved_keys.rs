@@ -261,3 +261,31 @@ async fn keys_that_the_hub_gives_a_new_workspace_are_not_held_against_its_creato
         "the client itself may not send them: {error}"
     );
 }
+
+/// The hub gives tokens of accounts with these keys to few; nobody may shed them.
+#[tokio::test]
+async fn what_marks_an_agents_account_is_neither_set_nor_changed_nor_removed_by_users() {
+    const ACCOUNT: (&str, &str, &str) = ("", "ServiceAccount", "serviceaccounts");
+    let (label, annotation) = (keys::AGENT_UID_LABEL, keys::AGENT_OWNER_ANNOTATION);
+    let marked = json!({"metadata": {"name": "east",
+        "labels": {label: "u"}, "annotations": {annotation: "c/east/u"}}});
+    let mark = |field: &str, key: &str| vec![format!("metadata.{field}[{key}]")];
+    let create = Write::new(ACCOUNT, USER);
+    assert_eq!(
+        create.faults(labelled(label, "u")).await,
+        mark("labels", label)
+    );
+    let found = create.faults(annotated(annotation, "c/east/u")).await;
+    assert_eq!(found, mark("annotations", annotation));
+    let update = Write::new(ACCOUNT, USER).over(marked.clone());
+    for bare in [json!({}), json!({"labels": {}, "annotations": {}})] {
+        let mut bare = json!({"metadata": bare});
+        bare["metadata"]["name"] = "east".into();
+        let stored = update.admit(bare).await.unwrap();
+        assert_eq!(stored["metadata"]["labels"][label], "u");
+        assert_eq!(stored["metadata"]["annotations"][annotation], "c/east/u");
+    }
+    let mut other = marked;
+    other["metadata"]["annotations"][annotation] = "c/west/u".into();
+    assert_eq!(update.faults(other).await, mark("annotations", annotation));
+}
