@@ -67,12 +67,14 @@ impl Core {
             Layout::Plain => Some(ClusterName::new(ClusterName::ROOT)),
         };
         let cluster = cluster.ok_or(Refusal::Contradiction)?;
-        let find = |resource: &GroupResource, namespace: &str, reference: &Reference| {
+        // What is going is as good as gone: a finalizer must not keep a token alive.
+        let stays = |resource: &GroupResource, namespace: &str, reference: &Reference| {
             self.read(resource, &cluster, namespace, &reference.name)
-                .filter(|object| meta(object).uid() == reference.uid)
+                .is_some_and(|object| {
+                    meta(&object).uid() == reference.uid && !meta(&object).is_being_deleted()
+                })
         };
-        let account = find(&service_accounts(), &subject.namespace, &subject.account);
-        if account.is_none_or(|account| meta(&account).is_being_deleted()) {
+        if !stays(&service_accounts(), &subject.namespace, &subject.account) {
             return Err(Refusal::Account);
         }
         // The node of a token that is bound to a Pod is information: the Pod decides.
@@ -93,7 +95,7 @@ impl Core {
             ("Node", "nodes", "", node),
         ] {
             if let Some(bound) = bound
-                && find(&GroupResource::new("", plural), namespace, bound).is_none()
+                && !stays(&GroupResource::new("", plural), namespace, bound)
             {
                 return Err(Refusal::Bound(kind));
             }

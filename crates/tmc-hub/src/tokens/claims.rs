@@ -66,7 +66,7 @@ pub(crate) enum Refusal {
     Contradiction,
     /// The account is gone, is going, or is another one of the same name.
     Account,
-    /// The object it is bound to is gone, or is another one of the same name.
+    /// The object it is bound to is gone, is going, or is another one of the same name.
     Bound(&'static str),
 }
 

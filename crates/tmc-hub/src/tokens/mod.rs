@@ -3,8 +3,8 @@
 //!
 //! A token is a JWT as Kubernetes makes them, with one claim more: the logical cluster whose
 //! ServiceAccount it speaks for. It is good while its signature, issuer, audience and times are, and
-//! while the account and the object it is bound to exist with the uids that it names. Nothing is
-//! remembered of a token that was handed out: what it depends on is read at each use.
+//! while the account and the object it is bound to exist with the uids that it names and are not being
+//! deleted. Nothing is remembered of a token that was handed out: what it depends on is read at each use.
 
 mod agents;
 mod authenticate;

@@ -304,6 +304,32 @@ async fn a_bound_token_ends_with_its_object(#[case] resource: &str, #[case] obje
     assert_eq!(whoami(&hub, &token, root).await, Err(Some(401)));
 }
 
+#[rstest]
+#[case::secret("secrets", json!({"kind": "Secret", "apiVersion": "v1", "metadata": {"name": "x"}}))]
+#[case::pod("pods", json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "x"},
+    "spec": {"serviceAccountName": "robot", "containers": [{"name": "c", "image": "i"}]}}))]
+#[case::node("nodes", json!({"kind": "Node", "apiVersion": "v1", "metadata": {"name": "x"}}))]
+#[tokio::test]
+async fn a_finalizer_does_not_keep_a_bound_token_alive(
+    #[case] resource: &str,
+    #[case] mut object: Value,
+) {
+    let hub = start_with(Layout::Plain).await;
+    account(&hub, "", "robot").await;
+    object["metadata"]["finalizers"] = json!(["example.com/hold"]);
+    let namespace = if resource == "nodes" { "" } else { "default" };
+    let objects = hub.admin("", "", "v1", resource);
+    objects.create(namespace, &object).await.unwrap();
+    let bound = json!({"boundObjectRef":
+        {"kind": object["kind"], "apiVersion": "v1", "name": "x"}});
+    let token = token_for(&hub, "", "robot", bound).await;
+    assert!(whoami(&hub, &token, "").await.is_ok());
+    let delete = DeleteParams::default();
+    objects.delete(namespace, "x", &delete).await.unwrap();
+    objects.get(namespace, "x").await.unwrap();
+    assert_eq!(whoami(&hub, &token, "").await, Err(Some(401)));
+}
+
 const AGENT: &str = "agent-of-east";
 
 /// An agent's account with its rights, as the controllers make them.
