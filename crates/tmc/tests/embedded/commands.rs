@@ -123,3 +123,36 @@ async fn clusters_and_targets_are_listed_and_a_kubeconfig_that_is_not_there_is_n
         assert!(error.contains("/nowhere"), "{error}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_that_no_location_selects_is_registered_without_waiting_for_one() {
+    let world = World::start().await;
+    let one = serde_json::json!({
+        "apiVersion": "scheduling.kcp.io/v1alpha1", "kind": "Location",
+        "metadata": {"name": "one"},
+        "spec": {
+            "resource": {"group": "workload.kcp.io", "version": "v1alpha1", "resource": "synctargets"},
+            "instanceSelector": {"matchLabels": {"location": "one"}},
+        },
+    });
+    let compute = world.context("root:compute");
+    let locations = compute.resource("scheduling.kcp.io", "v1alpha1", "locations");
+    locations.create("", &one).await.unwrap();
+    let register = "--workspace root:compute cluster register edge --mode External";
+    let started = std::time::Instant::now();
+    let said = run(&world, register).await.unwrap();
+    assert!(started.elapsed().as_secs() < 20, "it did not wait");
+    assert!(
+        said.contains("edge") && !said.contains("\nLocation"),
+        "{said}"
+    );
+    let said = run(&world, &format!("{register} --location one"))
+        .await
+        .unwrap();
+    assert!(said.contains("\nLocation"), "{said}");
+    let about = run(&world, "--workspace root:compute cluster describe edge")
+        .await
+        .unwrap();
+    let part = about.lines().find(|line| line.starts_with("Locations:"));
+    assert!(part.is_some_and(|line| line.ends_with("one")), "{about}");
+}

@@ -1,12 +1,14 @@
 //! `tmc cluster register`
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use tmc_api::keys::KUBECONFIG_SECRET_TYPE;
+use tmc_api::keys::{KUBECONFIG_SECRET_TYPE, SKIP_DEFAULT_OBJECTS_ANNOTATION};
+use tmc_api::scheduling::Location;
 use tmc_apimachinery::meta::meta;
-use tmc_runtime::client::{DeleteParams, PatchKind};
+use tmc_runtime::ResourceClient;
+use tmc_runtime::client::{DeleteParams, ListParams, PatchKind};
 
 use crate::cli::{Format, Global, Mode, RegisterArgs, Usage};
 use crate::commands::member::{self, NAMESPACE, SCHEDULING, WORKLOAD};
@@ -105,8 +107,8 @@ pub struct Registered {
     pub cluster: Option<Value>,
     /// The SyncTarget.
     pub target: Value,
-    /// The Location that it is part of.
-    pub location: Value,
+    /// The Locations that it is part of.
+    pub locations: Vec<Value>,
 }
 
 impl Registered {
@@ -114,7 +116,8 @@ impl Registered {
         let objects: Vec<Value> = self
             .cluster
             .iter()
-            .chain([&self.target, &self.location])
+            .chain([&self.target])
+            .chain(&self.locations)
             .cloned()
             .collect();
         let headers = ["KIND", "NAME", "WHERE"];
@@ -194,12 +197,11 @@ pub async fn register_as(
     }
     let target = wait_for_target(context, name, &cluster).await?;
     talk.step(format!("SyncTarget {}", meta(&target).name()));
-    let location = wait_for_location(context, registration.location.unwrap_or("default")).await?;
-    talk.step(format!("Location {}", meta(&location).name()));
+    let locations = told_locations(context, registration.location, &target, talk).await?;
     Ok(Registered {
         cluster: Some(cluster),
         target,
-        location,
+        locations,
     })
 }
 
@@ -231,20 +233,40 @@ async fn external(
                 bail!("SyncTarget {name} exists and is not External: choose another name");
             }
             output::step("hub", format!("SyncTarget {name} is registered already"));
-            old
+            relocate(&targets, context, old, location, "metadata").await?
         }
         Err(error) => return Err(explain(error, here)),
     };
     if let Some(location) = location {
         ensure_location(context, location).await?;
     }
-    let location = wait_for_location(context, location.unwrap_or("default")).await?;
-    output::step("hub", format!("Location {}", meta(&location).name()));
+    let locations = told_locations(context, location, &target, Talk::Steps).await?;
     Ok(Registered {
         cluster: None,
         target,
-        location,
+        locations,
     })
+}
+
+/// Gives what is registered already the label of a Location that is asked for now. The label is
+/// among those of the section `metadata` or `spec`.
+async fn relocate(
+    client: &ResourceClient,
+    context: &Context,
+    object: Value,
+    location: Option<&str>,
+    section: &str,
+) -> Result<Value> {
+    let Some(location) = location.filter(|name| object[section]["labels"]["location"] != *name)
+    else {
+        return Ok(object);
+    };
+    let patch = json!({section: {"labels": {"location": location}}});
+    let (namespace, name) = (meta(&object).namespace(), meta(&object).name());
+    client
+        .patch(namespace, name, "", PatchKind::Merge, &patch)
+        .await
+        .map_err(|e| explain(e, &context.workspace))
 }
 
 /// What the hub answered to the Secret.
@@ -342,10 +364,11 @@ async fn put_cluster(
         }
         Err(error) if error.already_exists() => {
             talk.step(format!("Cluster {name} is registered already"));
-            clusters
+            let old = clusters
                 .get(NAMESPACE, name)
                 .await
-                .map_err(|e| explain(e, here))
+                .map_err(|e| explain(e, here))?;
+            relocate(&clusters, context, old, registration.location, "spec").await
         }
         Err(error) => Err(explain(error, here)),
     }
@@ -425,20 +448,93 @@ async fn ensure_location(context: &Context, name: &str) -> Result<()> {
     Ok(())
 }
 
-async fn wait_for_location(context: &Context, name: &str) -> Result<Value> {
-    let locations = context.resource(SCHEDULING, "v1alpha1", "locations");
+/// The Location that was asked for, else those that select the target; says which, or that there
+/// is none.
+async fn told_locations(
+    context: &Context,
+    asked: Option<&str>,
+    target: &Value,
+    talk: Talk,
+) -> Result<Vec<Value>> {
     let found = wait_for(30, || async {
-        match locations.get("", name).await {
-            Ok(location) => Ok(Ok(location)),
-            Err(error) if error.is_not_found() => {
-                Ok(Err(format!("there is no Location {name} yet")))
-            }
-            Err(error) => Err(explain(error, &context.workspace)),
-        }
+        let all = locations(context).await?;
+        let made = all.is_empty() && !skips_default(context).await;
+        Ok(around(all, asked, target, made))
     })
-    .await
-    .map_err(|error| anyhow!("{error}"))?;
-    Ok(found)
+    .await?;
+    for location in &found.selecting {
+        talk.step(format!("Location {}", meta(location).name()));
+    }
+    if found.selecting.is_empty() {
+        talk.step(unselected(meta(target).name(), &found.others));
+    }
+    Ok(found.selecting)
+}
+
+/// The Locations of the workspace.
+async fn locations(context: &Context) -> Result<Vec<Value>> {
+    let found = context
+        .resource(SCHEDULING, "v1alpha1", "locations")
+        .list("", &ListParams::default())
+        .await
+        .map_err(|e| explain(e, &context.workspace))?;
+    Ok(output::list(&found, "/items").to_vec())
+}
+
+/// Whether the workspace is one for which the hub makes no Location.
+async fn skips_default(context: &Context) -> bool {
+    let own = context.resource("core.kcp.io", "v1alpha1", "logicalclusters");
+    let object = own.get("", "cluster").await.unwrap_or_default();
+    meta(&object)
+        .annotation(SKIP_DEFAULT_OBJECTS_ANNOTATION)
+        .is_some()
+}
+
+/// The Locations of a workspace as a target sees them.
+#[derive(Debug, PartialEq)]
+struct Around {
+    /// It is part of these.
+    selecting: Vec<Value>,
+    /// Names of the others.
+    others: Vec<String>,
+}
+
+/// Which Locations a target is part of; why not known yet. The hub makes a first one only where
+/// there is none (`made`).
+fn around(
+    all: Vec<Value>,
+    asked: Option<&str>,
+    target: &Value,
+    made: bool,
+) -> Result<Around, String> {
+    let labels = meta(target).labels();
+    let selects = |location: &Value| match asked {
+        Some(name) => meta(location).name() == name,
+        None => serde_json::from_value::<Location>(location.clone())
+            .is_ok_and(|typed| typed.spec.selects(&labels).unwrap_or(false)),
+    };
+    let (selecting, others): (Vec<_>, Vec<_>) = all.into_iter().partition(selects);
+    match asked {
+        Some(name) if selecting.is_empty() => Err(format!("there is no Location {name} yet")),
+        None if made => Err("there is no Location default yet".to_owned()),
+        _ => Ok(Around {
+            selecting,
+            others: others.iter().map(|l| meta(l).name().to_owned()).collect(),
+        }),
+    }
+}
+
+/// That a target is part of no Location, and the remedy.
+fn unselected(target: &str, others: &[String]) -> String {
+    let there = if others.is_empty() {
+        "there is none yet".to_owned()
+    } else {
+        format!("there are: {}", others.join(", "))
+    };
+    format!(
+        "no Location selects SyncTarget {target}, so nothing is placed on it: register it again \
+         with --location NAME ({there})"
+    )
 }
 
 #[cfg(test)]
@@ -452,5 +548,44 @@ mod tests {
         let error = labels(&["a".to_owned()]).unwrap_err();
         assert!(error.to_string().contains("key=value"));
         assert!(error.is::<Usage>(), "a mistake of typing exits with 2");
+    }
+
+    fn location(name: &str, selector: Value) -> Value {
+        json!({"apiVersion": "scheduling.kcp.io/v1alpha1", "kind": "Location",
+        "metadata": {"name": name}, "spec": {
+            "resource": {"group": WORKLOAD, "version": "v1alpha1", "resource": "synctargets"},
+            "instanceSelector": selector,
+        }})
+    }
+
+    #[test]
+    fn a_target_is_part_of_the_locations_that_select_it_whatever_their_names() {
+        let eu = location("eu", json!({"matchLabels": {"zone": "eu"}}));
+        let us = location("us", json!({"matchLabels": {"zone": "us"}}));
+        let target = json!({"metadata": {"name": "east", "labels": {"zone": "eu"}}});
+        let found = around(vec![eu.clone(), us.clone()], None, &target, false).expect("known");
+        assert_eq!(found.selecting, std::slice::from_ref(&eu));
+        assert_eq!(found.others, ["us"]);
+        let asked = around(vec![eu, us.clone()], Some("us"), &target, false).expect("known");
+        assert_eq!(asked.selecting, [us]);
+    }
+
+    #[test]
+    fn a_target_that_no_location_selects_is_told_so_at_once_with_the_names() {
+        let target = json!({"metadata": {"name": "east"}});
+        let us = location("us", json!({"matchLabels": {"zone": "us"}}));
+        let found = around(vec![us], None, &target, false).expect("known");
+        assert!(found.selecting.is_empty());
+        let said = unselected("east", &found.others);
+        assert!(said.contains("--location NAME (there are: us)"), "{said}");
+    }
+
+    #[test]
+    fn only_where_there_is_no_location_the_default_is_waited_for() {
+        let target = json!({"metadata": {"name": "east"}});
+        let waits = around(Vec::new(), None, &target, true).expect_err("not yet");
+        assert!(waits.contains("default"), "{waits}");
+        around(Vec::new(), None, &target, false).expect("the workspace does without");
+        around(Vec::new(), Some("eu"), &target, false).expect_err("asked for");
     }
 }
