@@ -42,7 +42,10 @@ impl DataDir {
         match lock.try_lock() {
             Ok(()) => {}
             Err(std::fs::TryLockError::WouldBlock) => {
-                bail!("the data directory {shown} is in use by another tmc");
+                bail!(
+                    "the data directory {shown} is in use by another tmc: stop it, or choose \
+                     another --data-dir"
+                );
             }
             Err(std::fs::TryLockError::Error(error)) => {
                 return Err(error).with_context(|| format!("cannot lock {shown}"));
@@ -131,6 +134,7 @@ mod tests {
         assert_eq!(mode & 0o777, 0o700);
         let second = DataDir::open(&path).err().expect("taken").to_string();
         assert!(second.contains("in use"), "{second}");
+        assert!(second.contains("another --data-dir"), "{second}");
         drop(first);
         DataDir::open(&path).expect("free again");
     }

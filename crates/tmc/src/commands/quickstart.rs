@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use serde_json::{Value, json};
 use tmc_apimachinery::meta::meta;
 use tmc_apimachinery::user::{GROUP_MASTERS, UserInfo};
@@ -48,6 +48,7 @@ pub async fn run(args: &QuickstartArgs) -> Result<ExitCode> {
         () = signals.received() => None,
     };
     let outcome = match shown {
+        None if args.once => Err(anyhow!("stopped before every sample was available")),
         None => {
             eprintln!("stopped");
             Ok(ExitCode::SUCCESS)
@@ -73,6 +74,8 @@ struct Demo {
     clusters: Vec<String>,
     kubeconfig: PathBuf,
     available: bool,
+    /// Ours alone until the hub has stopped.
+    directory: DataDir,
 }
 
 impl Demo {
@@ -80,6 +83,7 @@ impl Demo {
     async fn end(self) -> Result<ExitCode> {
         self.hub.stop().await?;
         drop(self.simulated);
+        drop(self.directory);
         Ok(if self.available {
             ExitCode::SUCCESS
         } else {
@@ -207,6 +211,7 @@ async fn show(args: &QuickstartArgs, path: &Path, started: Instant) -> Result<De
         clusters: names,
         kubeconfig: file,
         available,
+        directory,
     })
 }
 

@@ -102,6 +102,30 @@ fn ctrl_c_before_it_is_ready_leaves_nothing_either() {
 }
 
 #[test]
+fn quickstart_once_that_is_interrupted_is_a_failure() {
+    let scratch = Scratch::new("once");
+    let logs = Scratch::new("once-log");
+    let mut command = tmc();
+    command
+        .args(["quickstart", "--once"])
+        .env("TMPDIR", scratch.path())
+        .env("HOME", scratch.path());
+    let mut server = Server::start("tmc quickstart", &mut command, &logs.join("log"));
+    until("its directory is there", seconds(30), || {
+        if left_in(&scratch).is_empty() {
+            Err("not yet".to_owned())
+        } else {
+            Ok(())
+        }
+    });
+    server.signal(rustix::process::Signal::INT);
+    let code = server.wait(seconds(20));
+    let log = server.log_tail();
+    assert_eq!(code, Some(1), "{log}");
+    assert!(log.contains("error: stopped before"), "{log}");
+}
+
+#[test]
 fn a_wrong_flag_is_a_usage_error_that_names_it() {
     let wrong: [(&[&str], &str); 7] = [
         (&["quickstart", "--clusters", "0"], "--clusters"),
