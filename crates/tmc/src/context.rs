@@ -84,6 +84,15 @@ impl Context {
         }
     }
 
+    /// What a command that is recommended needs to act in the same workspace: `--workspace PATH `,
+    /// nothing where the kubeconfig leads there by itself.
+    pub fn flag(&self) -> String {
+        if !self.workspaces || workspace_of_url(self.connection.base_path()) == self.workspace {
+            return String::new();
+        }
+        format!("--workspace {} ", self.workspace)
+    }
+
     /// A client of a resource in the workspace.
     pub fn resource(&self, group: &str, version: &str, resource: &str) -> ResourceClient {
         self.resource_in(&self.workspace, group, version, resource)

@@ -6,11 +6,9 @@ use tmc_apimachinery::selector::{LabelSelector, Operator};
 use tmc_runtime::client::ListParams;
 
 use crate::cli::{BindCommand, BindComputeArgs, Global};
+use crate::commands::member::PROVIDER;
 use crate::context::{Context, ensure, explain, wait_for};
 use crate::{output, workspace_path};
-
-/// Provider when the workspace has no clusters of its own.
-const DEFAULT_PROVIDER: &str = "root:compute";
 
 /// How soon the hub has looked again at a Placement that was refused.
 const SECOND_LOOK: std::time::Duration = std::time::Duration::from_secs(7);
@@ -79,8 +77,8 @@ async fn default_provider(context: &Context) -> Result<String> {
         Ok(list) if list["items"].as_array().is_some_and(|l| !l.is_empty()) => {
             Ok(context.workspace.clone())
         }
-        Ok(_) => Ok(DEFAULT_PROVIDER.to_owned()),
-        Err(error) if error.code() == Some(403) => Ok(DEFAULT_PROVIDER.to_owned()),
+        Ok(_) => Ok(PROVIDER.to_owned()),
+        Err(error) if error.code() == Some(403) => Ok(PROVIDER.to_owned()),
         Err(error) => Err(explain(error, &context.workspace)),
     }
 }

@@ -112,7 +112,7 @@ pub async fn drain(global: &Global, args: &DrainArgs) -> Result<String> {
 /// Makes a wish come true; the SyncTarget then, and what happened in words.
 async fn apply(context: &Context, typed: &str, wish: Wish) -> Result<(Value, String)> {
     let member = member::find(context, typed).await?;
-    let target = member.target()?.clone();
+    let target = member.target(context)?.clone();
     let name = meta(&target).name().to_owned();
     if meta(&target).is_being_deleted() && wish == Wish::Uncordon {
         bail!("{name} is being removed: it cannot be uncordoned any more");

@@ -31,6 +31,7 @@ async fn targets(context: &Context, global: &Global) -> Result<String> {
         .list("", &ListParams::default())
         .await
         .map_err(|e| explain(e, &context.workspace))?;
+    member::note_none(context, global.format(), list(&found, "/items"));
     let (beats, now) = (Beats::read(context).await, Timestamp::now());
     let headers = [
         "NAME",

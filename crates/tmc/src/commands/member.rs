@@ -4,10 +4,11 @@ use anyhow::{Result, anyhow, bail};
 use serde_json::Value;
 use tmc_apimachinery::meta::meta;
 use tmc_runtime::ResourceClient;
-use tmc_runtime::client::Error;
+use tmc_runtime::client::{Error, ListParams};
 
+use crate::cli::Format;
 use crate::context::{Context, explain};
-use crate::output::text;
+use crate::output::{list, text};
 
 /// API group of Clusters and SyncTargets.
 pub const WORKLOAD: &str = "workload.kcp.io";
@@ -15,6 +16,8 @@ pub const WORKLOAD: &str = "workload.kcp.io";
 pub const SCHEDULING: &str = "scheduling.kcp.io";
 /// Namespace of Clusters and their Secrets.
 pub const NAMESPACE: &str = "default";
+/// The workspace that has the clusters, unless somebody says otherwise.
+pub const PROVIDER: &str = "root:compute";
 
 /// What the hub has of a registered cluster: at least one of both.
 #[derive(Clone, Debug, Default)]
@@ -30,10 +33,13 @@ impl Member {
     ///
     /// # Errors
     /// When there is none yet: then why.
-    pub fn target(&self) -> Result<&Value> {
+    pub fn target(&self, context: &Context) -> Result<&Value> {
         self.target.as_ref().ok_or_else(|| {
             let name = self.cluster.as_ref().map_or("", |c| meta(c).name());
-            anyhow!("cluster {name} has no SyncTarget yet; see why: tmc cluster describe {name}")
+            anyhow!(
+                "cluster {name} has no SyncTarget yet; see why: tmc {}cluster describe {name}",
+                context.flag()
+            )
         })
     }
 }
@@ -88,11 +94,40 @@ pub async fn find(context: &Context, typed: &str) -> Result<Member> {
         (Ok(Some(cluster)), Ok(target)) => from_cluster(context, cluster, target).await,
         (_, Ok(Some(target))) => from_target(context, target).await,
         (Ok(None), Ok(None)) => bail!(
-            "workspace {here} has no Cluster and no SyncTarget called {name}; see what it has: \
-             tmc get targets"
+            "workspace {here} has no Cluster and no SyncTarget called {name}; {}",
+            where_to_look(context).await
         ),
         (Err(error), _) | (_, Err(error)) => Err(explain(error, here)),
     }
+}
+
+/// The remedy for a name that nothing has: what else there is, here or where clusters usually are.
+async fn where_to_look(context: &Context) -> String {
+    let one = ListParams {
+        limit: 1,
+        ..ListParams::default()
+    };
+    let found = targets(context).list("", &one).await;
+    let none = found.is_ok_and(|found| list(&found, "/items").is_empty());
+    match elsewhere(&context.workspace, context.workspaces).filter(|_| none) {
+        Some(there) => there,
+        None => format!("see what it has: tmc {}get targets", context.flag()),
+    }
+}
+
+/// Says under an empty table where clusters usually are.
+pub fn note_none(context: &Context, format: Format, found: &[Value]) {
+    let there = elsewhere(&context.workspace, context.workspaces);
+    if let (true, Format::Table, Some(there)) = (found.is_empty(), format, there) {
+        eprintln!("no SyncTargets in {}; {there}", context.workspace);
+    }
+}
+
+/// Where clusters usually are, unless that is here.
+fn elsewhere(here: &str, workspaces: bool) -> Option<String> {
+    (workspaces && here != PROVIDER).then(|| {
+        format!("clusters are usually in {PROVIDER}: tmc --workspace {PROVIDER} get targets")
+    })
 }
 
 /// Whether a SyncTarget is the one that a Cluster led to.
@@ -152,6 +187,18 @@ mod tests {
         assert_eq!(parse("cluster/east"), (Wanted::Cluster, "east"));
         assert_eq!(parse("synctarget/east"), (Wanted::Target, "east"));
         assert_eq!(parse("other/east"), (Wanted::Any, "other/east"));
+    }
+
+    #[test]
+    fn where_clusters_usually_are_is_said_everywhere_but_there() {
+        let there = elsewhere("root:demo", true).expect("elsewhere");
+        assert!(there.ends_with("tmc --workspace root:compute get targets"));
+        assert_eq!(elsewhere(PROVIDER, true), None);
+        assert_eq!(
+            elsewhere("root", false),
+            None,
+            "a bare hub is one workspace"
+        );
     }
 
     #[test]

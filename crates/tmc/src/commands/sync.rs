@@ -74,7 +74,7 @@ pub async fn run(global: &Global, args: &SyncArgs) -> Result<String> {
 /// The SyncTarget, as soon as the hub has looked at it.
 async fn external_target(context: &Context, name: &str) -> Result<Value> {
     let found = member::find(context, name).await?;
-    let target = found.target()?;
+    let target = found.target(context)?;
     let mode = text(target, "/spec/syncerConfig/mode");
     if mode != "External" {
         bail!(

@@ -156,3 +156,17 @@ async fn a_cluster_that_no_location_selects_is_registered_without_waiting_for_on
     let part = about.lines().find(|line| line.starts_with("Locations:"));
     assert!(part.is_some_and(|line| line.ends_with("one")), "{about}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_that_nothing_has_leads_to_where_clusters_are() {
+    let world = World::start().await;
+    let describe = "cluster describe east";
+    let error = run(&world, describe).await.unwrap_err();
+    let there = "clusters are usually in root:compute: tmc --workspace root:compute get targets";
+    assert!(error.ends_with(there), "{error}");
+    let error = run(&world, &format!("--workspace root:compute {describe}"))
+        .await
+        .unwrap_err();
+    let here = "see what it has: tmc --workspace root:compute get targets";
+    assert!(error.ends_with(here), "{error}");
+}

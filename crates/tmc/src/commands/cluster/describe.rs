@@ -38,6 +38,7 @@ pub(super) async fn all(context: &Context, format: Format) -> Result<String> {
     };
     let externals = targets.iter().filter(led_to);
     let rows: Vec<Value> = clusters.iter().chain(externals).cloned().collect();
+    member::note_none(context, format, &rows);
     let headers = [
         "NAME",
         "VERSION",
