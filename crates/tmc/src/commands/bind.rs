@@ -2,7 +2,9 @@
 
 use anyhow::{Result, anyhow, bail};
 use serde_json::{Value, json};
+use tmc_apimachinery::meta::meta;
 use tmc_apimachinery::selector::{LabelSelector, Operator};
+use tmc_runtime::ResourceClient;
 use tmc_runtime::client::ListParams;
 
 use crate::cli::{BindCommand, BindComputeArgs, Global};
@@ -41,30 +43,69 @@ pub async fn compute(context: &Context, args: &BindComputeArgs) -> Result<String
     let made = ensure(&client, "", &placement)
         .await
         .map_err(|e| explain(e, here))?;
-    // A Placement that was refused before may have been permitted since: the hub looks again soon.
-    let before = output::find_condition(&made, "Scheduled").cloned();
-    let started = tokio::time::Instant::now();
-    let location = wait_for(args.timeout, || async {
-        let found = client.get("", &name).await.map_err(|e| explain(e, here))?;
-        if output::condition(&found, "Scheduled") == "True" {
-            let location = found.pointer("/status/selectedLocation/locationName");
-            return Ok(Ok(location.and_then(Value::as_str).unwrap_or_default().to_owned()));
-        }
-        let why = output::why(&found, "Scheduled");
-        let news = output::find_condition(&found, "Scheduled") != before.as_ref();
-        if why.starts_with("LocationForbidden") && (news || started.elapsed() >= SECOND_LOOK) {
-            let why = output::without_remedy(&why);
-            bail!(
-                "placement {name} may not use the Locations of {provider}: {why}\n\
-                 an administrator of {provider} can run: tmc workspace grant {provider} --workspace {here} --role use"
-            );
-        }
-        Ok(Err(format!("placement {name} has no place: {why}")))
-    })
-    .await?;
+    let wait = Wait {
+        context,
+        made: &made,
+        provider: &provider,
+        seconds: args.timeout,
+    };
+    let location = wait.scheduled(&client).await.map_err(|error| {
+        anyhow!(
+            "{error:#}\nplacement {name} stays in {here} and waits for a place; to remove it: \
+             kubectl delete placement {name}"
+        )
+    })?;
     Ok(format!(
         "placement {name} is scheduled to location {location} of {provider}"
     ))
+}
+
+/// A Placement that is to be scheduled.
+struct Wait<'a> {
+    context: &'a Context,
+    made: &'a Value,
+    provider: &'a str,
+    seconds: u64,
+}
+
+impl Wait<'_> {
+    /// The name of its Location, as soon as it has one.
+    async fn scheduled(&self, client: &ResourceClient) -> Result<String> {
+        let (here, name) = (&self.context.workspace, meta(self.made).name());
+        // One that was refused before may have been permitted since: the hub looks again soon.
+        let before = output::find_condition(self.made, "Scheduled");
+        let started = tokio::time::Instant::now();
+        wait_for(self.seconds, || async {
+            let found = client.get("", name).await.map_err(|e| explain(e, here))?;
+            if output::condition(&found, "Scheduled") == "True" {
+                let location = output::text(&found, "/status/selectedLocation/locationName");
+                return Ok(Ok(location.to_owned()));
+            }
+            let why = output::why(&found, "Scheduled");
+            let news = output::find_condition(&found, "Scheduled") != before;
+            if why.starts_with("LocationForbidden") && (news || started.elapsed() >= SECOND_LOOK) {
+                let known = self.context.logical_cluster(self.provider).await.is_ok();
+                bail!("{}", forbidden(name, here, self.provider, known, &why));
+            }
+            Ok(Err(format!("placement {name} has no place: {why}")))
+        })
+        .await
+    }
+}
+
+/// That a Placement may not use the Locations of a provider, which may not even exist: whoever may
+/// not enter it is not told.
+fn forbidden(name: &str, here: &str, provider: &str, known: bool, why: &str) -> String {
+    let who = if known {
+        format!("an administrator of {provider}")
+    } else {
+        format!("if {provider} exists, an administrator of it")
+    };
+    format!(
+        "placement {name} may not use the Locations of {provider}: {}\n\
+         {who} can run: tmc workspace grant {provider} --workspace {here} --role use",
+        output::without_remedy(why)
+    )
 }
 
 async fn default_provider(context: &Context) -> Result<String> {
@@ -139,6 +180,15 @@ fn selector_object(flag: &str, text: &str) -> Result<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_provider_that_may_not_exist_is_not_said_to_have_an_administrator() {
+        let said = |known| forbidden("p", "root:demo", "root:nope", known, "LocationForbidden: m");
+        assert!(
+            said(true).contains("\nan administrator of root:nope can run: tmc workspace grant")
+        );
+        assert!(said(false).contains("\nif root:nope exists, an administrator of it can run"));
+    }
 
     #[test]
     fn a_typed_selector_becomes_an_object() {
