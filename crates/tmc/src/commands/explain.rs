@@ -19,7 +19,7 @@ use tmc_runtime::client::{Error, ListParams, get_path};
 use self::steps::{Explanation, Step};
 use self::world::{Kind, Seen, World};
 use super::member::{SCHEDULING, WORKLOAD};
-use crate::cli::{ExplainArgs, Format, Global};
+use crate::cli::{ExplainArgs, Format, Global, Usage};
 use crate::context::{Context, explain as in_words};
 use crate::kubeconfig;
 use crate::output::{self, ago, list, text};
@@ -29,14 +29,15 @@ use crate::output::{self, ago, list, text};
 /// # Errors
 /// When there is no such kind or object, or it may not be read.
 pub async fn run(global: &Global, args: &ExplainArgs) -> Result<String> {
-    let context = Context::load(global)?;
     let Some((kind, name)) = args
         .object
         .split_once('/')
         .filter(|(_, name)| !name.is_empty())
     else {
-        bail!("{}: write KIND/NAME, like deployment/web", args.object);
+        let text = format!("{}: write KIND/NAME, like deployment/web", args.object);
+        bail!(Usage(text));
     };
+    let context = Context::load(global)?;
     let kind = resolve(&context, kind).await?;
     if kind.group == SCHEDULING || kind.group == WORKLOAD {
         bail!(

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result};
 use tmc_store::engine::{Engine, Memory, Redb};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -11,7 +11,7 @@ use crate::assembly::authority::Authority;
 use crate::assembly::data_dir::DataDir;
 use crate::assembly::embedded::{self, Embedded, EmbeddedOptions};
 use crate::assembly::members::Members;
-use crate::cli::{StartArgs, StoreKind};
+use crate::cli::{StartArgs, StoreKind, Usage};
 use crate::kubeconfig;
 
 /// Runs the embedded hub until it is told to stop.
@@ -19,6 +19,7 @@ use crate::kubeconfig;
 /// # Errors
 /// One sentence for the person who started it; nothing was changed then.
 pub async fn run(args: &StartArgs) -> Result<()> {
+    let external_url = external_url(args.external_url.as_deref())?;
     let mut signals = StopSignal::listen()?;
     let listener = embedded::bind(args.listen).await?;
     let directory = DataDir::open(&args.data_dir)?;
@@ -26,7 +27,7 @@ pub async fn run(args: &StartArgs) -> Result<()> {
         engine: engine(args.store, &directory)?,
         authority: Authority::load_or_make(&args.data_dir)?,
         listener,
-        external_url: external_url(args.external_url.as_deref())?,
+        external_url,
         sync_resources: args.sync_resources.clone(),
         members: Arc::new(Members::default()),
     })
@@ -67,9 +68,10 @@ fn external_url(url: Option<&str>) -> Result<Option<String>> {
 /// # Errors
 /// Naming the flag, unless it is an https URL with a host.
 pub fn https_url(flag: &str, url: &str) -> Result<String> {
-    let parsed: http::Uri = url.parse().map_err(|e| anyhow!("{flag} {url}: {e}"))?;
+    let bad = || Usage(format!("{flag} {url}: write https://host[:port]"));
+    let parsed: http::Uri = url.parse().map_err(|_| bad())?;
     if parsed.scheme_str() != Some("https") || parsed.authority().is_none() {
-        return Err(anyhow!("{flag} {url}: write https://host[:port]"));
+        return Err(bad().into());
     }
     Ok(url.trim_end_matches('/').to_owned())
 }
@@ -116,7 +118,8 @@ mod tests {
         let url = external_url(Some("https://hub.example.org/")).expect("good");
         assert_eq!(url.as_deref(), Some("https://hub.example.org"));
         for bad in ["http://hub", "hub.example.org", "https://"] {
-            assert!(external_url(Some(bad)).is_err(), "{bad}");
+            let error = external_url(Some(bad)).unwrap_err();
+            assert!(error.is::<Usage>(), "{bad}: {error}");
         }
     }
 }

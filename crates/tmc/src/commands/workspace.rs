@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tmc_apimachinery::meta::meta;
 use tmc_runtime::client::{DeleteParams, ListParams, PatchKind};
 
-use crate::cli::{Format, Global, GrantArgs, Role, WorkspaceCommand};
+use crate::cli::{Format, Global, GrantArgs, Role, Usage, WorkspaceCommand};
 use crate::context::{Context, ensure, explain, wait_for};
 use crate::kubeconfig::{self, Identity};
 use crate::{output, workspace_path};
@@ -214,7 +214,10 @@ async fn grant(global: &Global, args: &GrantArgs) -> Result<String> {
         (Some(user), None, None) => Grantee::User(user.clone()),
         (None, Some(group), None) => Grantee::Group(group.clone()),
         (None, None, Some(workspace)) => Grantee::Workspace(resolve(&context, workspace)?),
-        _ => bail!("say to whom: exactly one of --user, --group and --workspace"),
+        _ => {
+            let text = "say to whom: exactly one of --user, --group and --workspace";
+            bail!(Usage(text.to_owned()));
+        }
     };
     give(&context, &path, &grantee, args.role).await
 }
@@ -322,7 +325,11 @@ pub async fn issue(context: &Context, path: &str, person: &Person<'_>) -> Result
 }
 
 fn seconds(text: &str) -> Result<u64> {
-    let bad = || anyhow!("--ttl {text}: write a duration like 30m, 24h or 7d");
+    let bad = || {
+        Usage(format!(
+            "--ttl {text}: write a duration like 30m, 24h or 7d"
+        ))
+    };
     let unit = text
         .find(|c: char| c.is_ascii_alphabetic())
         .ok_or_else(bad)?;
@@ -332,13 +339,13 @@ fn seconds(text: &str) -> Result<u64> {
         "m" => 60,
         "h" => 3600,
         "d" => 86400,
-        _ => return Err(bad()),
+        _ => return Err(bad().into()),
     };
     let seconds = number.checked_mul(factor).ok_or_else(bad)?;
     if (600..=365 * 86400).contains(&seconds) {
         Ok(seconds)
     } else {
-        bail!("--ttl {text}: from 10m to 8760h")
+        bail!(Usage(format!("--ttl {text}: from 10m to 8760h")))
     }
 }
 
@@ -351,9 +358,11 @@ mod tests {
         assert_eq!(seconds("24h").expect("hours"), 86400);
         assert_eq!(seconds("7d").expect("days"), 7 * 86400);
         for bad in ["24", "h", "1s", "9999999h", "soon"] {
+            let error = seconds(bad).unwrap_err();
+            assert!(error.to_string().contains("--ttl"), "{bad}");
             assert!(
-                seconds(bad).unwrap_err().to_string().contains("--ttl"),
-                "{bad}"
+                error.is::<Usage>(),
+                "{bad}: a mistake of typing exits with 2"
             );
         }
     }

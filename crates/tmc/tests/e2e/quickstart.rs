@@ -127,7 +127,7 @@ fn quickstart_once_that_is_interrupted_is_a_failure() {
 
 #[test]
 fn a_wrong_flag_is_a_usage_error_that_names_it() {
-    let wrong: [(&[&str], &str); 7] = [
+    let wrong: [(&[&str], &str); 9] = [
         (&["quickstart", "--clusters", "0"], "--clusters"),
         (&["quickstart", "--clusters", "many"], "--clusters"),
         (&["quickstart", "--onc"], "--onc"),
@@ -135,6 +135,8 @@ fn a_wrong_flag_is_a_usage_error_that_names_it() {
         (&["start", "--store", "etcd"], "--store"),
         (&["cluster", "register", "east"], "--member-kubeconfig"),
         (&["frobnicate"], "frobnicate"),
+        (&["explain", "web"], "KIND/NAME"),
+        (&["start", "--external-url", "foo"], "--external-url"),
     ];
     for (args, named) in wrong {
         let output = process::run(tmc().args(args), b"", seconds(10));
