@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use kube::config::Kubeconfig;
 use serde_json::Value;
 use tmc_api::keys::PATH_ANNOTATION;
 use tmc_apimachinery::GroupVersionResource;
@@ -14,7 +13,7 @@ use tmc_runtime::{Connection, ResourceClient};
 
 use crate::cli::Global;
 use crate::output::cause;
-use crate::workspace_path;
+use crate::{kubeconfig, workspace_path};
 
 /// The hub that a command talks to.
 pub struct Context {
@@ -35,8 +34,7 @@ impl Context {
     /// A sentence naming the file or flag that cannot be used.
     pub fn load(global: &Global) -> Result<Self> {
         let file = kubeconfig_file(global)?;
-        let kubeconfig = Kubeconfig::read_from(&file)
-            .with_context(|| format!("cannot read the kubeconfig {}", file.display()))?;
+        let kubeconfig = kubeconfig::load("the kubeconfig", &file)?;
         let connection = Connection::from_kubeconfig(&kubeconfig, None)
             .map_err(|error| anyhow!("kubeconfig {}: {error}", file.display()))?;
         let current = workspace_of_url(connection.base_path()).to_owned();
@@ -124,10 +122,10 @@ impl Context {
             return Ok("root".to_owned());
         }
         let clusters = self.resource_in(workspace, "core.kcp.io", "v1alpha1", "logicalclusters");
-        let object = clusters
-            .get("", "cluster")
-            .await
-            .map_err(|e| explain(e, workspace))?;
+        let object = match clusters.get("", "cluster").await {
+            Err(error) if error.is_not_found() => bail!(no_workspace(workspace)),
+            other => other.map_err(|e| explain(e, workspace))?,
+        };
         let name = meta(&object).cluster().to_owned();
         if name.is_empty() {
             bail!("the hub does not tell the logical cluster of {workspace}");
@@ -175,6 +173,7 @@ pub fn explain(error: Error, workspace: &str) -> anyhow::Error {
             "you may not do this in workspace {workspace}: {error}\n\
              an administrator of it can run: tmc workspace grant {workspace} --user <you> --role edit"
         ),
+        Some(404) if is_about(&error, workspace) => anyhow!(no_workspace(workspace)),
         Some(404) => anyhow!("{error} (in workspace {workspace})"),
         None => anyhow!(
             "no answer from the hub: {}; see what is wrong: tmc doctor",
@@ -182,6 +181,16 @@ pub fn explain(error: Error, workspace: &str) -> anyhow::Error {
         ),
         _ => anyhow!("{error}"),
     }
+}
+
+/// Whether it is the workspace itself that was not found.
+fn is_about(error: &Error, workspace: &str) -> bool {
+    let words = format!("workspaces.tenancy.kcp.io \"{workspace}\" not found");
+    error.to_string().contains(&words)
+}
+
+fn no_workspace(path: &str) -> String {
+    format!("there is no workspace {path}; see what there is: tmc --workspace root workspace tree")
 }
 
 /// The workspace in a server URL's path; `root` if it names none.

@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, anyhow};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use kube::config::{Kubeconfig, KubeconfigError};
 use serde_json::{Value, json};
 
 /// Reads a kubeconfig as it is.
@@ -17,6 +18,20 @@ pub fn read(file: &Path) -> Result<Value> {
         .with_context(|| format!("cannot read the kubeconfig {}", file.display()))?;
     serde_saphyr::from_str(&text)
         .map_err(|error| anyhow!("{} is no kubeconfig: {error}", file.display()))
+}
+
+/// Reads a kubeconfig for a connection; `what` names it or its flag.
+///
+/// # Errors
+/// Naming the file that cannot be read, and why, once.
+pub fn load(what: &str, file: &Path) -> Result<Kubeconfig> {
+    Kubeconfig::read_from(file).map_err(|error| {
+        let why = match error {
+            KubeconfigError::ReadConfig(error, _) => error.to_string(),
+            other => other.to_string(),
+        };
+        anyhow!("cannot read {what} {}: {why}", file.display())
+    })
 }
 
 /// Writes a kubeconfig in one step: a crash leaves the old one or the new one.
@@ -283,6 +298,15 @@ mod tests {
             "clusters": [{"name": "hub", "cluster": {"server": "https://127.0.0.1:6443/clusters/root", "certificate-authority-data": "x"}}],
             "contexts": [{"name": "root", "context": {"cluster": "hub", "user": "admin", "namespace": "n"}}],
         })
+    }
+
+    #[test]
+    fn a_kubeconfig_that_is_not_there_is_said_to_be_so_once() {
+        let error = load("--hub-kubeconfig", Path::new("/nowhere")).expect_err("absent");
+        assert_eq!(
+            format!("{error:#}"),
+            "cannot read --hub-kubeconfig /nowhere: No such file or directory (os error 2)"
+        );
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! `tmc controllers`
 
-use anyhow::{Context as _, Result, anyhow, bail};
-use kube::config::Kubeconfig;
+use anyhow::{Result, anyhow, bail};
 use tokio_util::sync::CancellationToken;
 
 use super::start::{StopSignal, https_url};
@@ -9,6 +8,7 @@ use crate::assembly::embedded::bind;
 use crate::assembly::kubernetes::serving::GivenCertificate;
 use crate::assembly::kubernetes::{KubernetesOptions, Replica};
 use crate::cli::{ControllersArgs, HubKind};
+use crate::kubeconfig;
 
 /// Longest part of a replica's name that comes from its host's.
 const MAX_HOST: usize = 40;
@@ -24,12 +24,7 @@ pub async fn run(args: &ControllersArgs) -> Result<()> {
         );
     }
     let mut signals = StopSignal::listen()?;
-    let kubeconfig = Kubeconfig::read_from(&args.hub_kubeconfig).with_context(|| {
-        format!(
-            "cannot read --hub-kubeconfig {}",
-            args.hub_kubeconfig.display()
-        )
-    })?;
+    let kubeconfig = kubeconfig::load("--hub-kubeconfig", &args.hub_kubeconfig)?;
     let url = view_url(args)?;
     let listener = match args.serve_virtual_workspaces {
         Some(address) => Some(bind(address).await?),

@@ -47,8 +47,7 @@ async fn examine(global: &Global) -> Vec<Finding> {
     let context = match Context::load(global) {
         Ok(context) => context,
         Err(error) => {
-            let remedy = "name a kubeconfig of the hub with --kubeconfig or $KUBECONFIG";
-            return vec![Finding::bad("kubeconfig", format!("{error:#}"), remedy)];
+            return vec![findings::no_kubeconfig(format!("{error:#}"))];
         }
     };
     let file = context.file.display();

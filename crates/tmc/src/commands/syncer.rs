@@ -6,8 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, bail};
-use kube::config::Kubeconfig;
+use anyhow::{Result, anyhow, bail};
 use tmc_apimachinery::meta::meta;
 use tmc_apimachinery::{ClusterName, GroupVersionResource};
 use tmc_runtime::{Clock, Connection, Endpoint, Jitter, ResourceClient, Switch, SystemDialer};
@@ -67,8 +66,7 @@ fn connection(flag: &str, file: &Path, context: Option<&str>) -> Result<Connecti
 }
 
 fn endpoint(flag: &str, file: &Path, context: Option<&str>) -> Result<Endpoint> {
-    let kubeconfig = Kubeconfig::read_from(file)
-        .with_context(|| format!("cannot read {flag} {}", file.display()))?;
+    let kubeconfig = crate::kubeconfig::load(flag, file)?;
     Endpoint::from_kubeconfig(&kubeconfig, context)
         .map_err(|error| anyhow!("{flag} {}: {error}", file.display()))
 }

@@ -52,7 +52,10 @@ async fn workspaces_are_made_entered_left_and_shown() {
     let list = run(&world, "workspace list").await.unwrap();
     assert!(list.starts_with("NAME") && list.contains("team"), "{list}");
     let error = run(&world, "workspace use nowhere").await.unwrap_err();
-    assert!(error.contains("nowhere"), "{error}");
+    assert_eq!(
+        error,
+        "there is no workspace root:nowhere; see what there is: tmc --workspace root workspace tree"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -434,6 +434,16 @@ pub(super) fn locations(locations: &[Value], here: &str) -> Vec<Finding> {
     locations.iter().filter(empty).map(finding).collect()
 }
 
+/// The kubeconfig cannot be used; the remedy is given unless the error tells it.
+pub(super) fn no_kubeconfig(why: String) -> Finding {
+    let remedy = if why.contains("--kubeconfig") {
+        ""
+    } else {
+        "name a kubeconfig of the hub with --kubeconfig or $KUBECONFIG"
+    };
+    Finding::bad("kubeconfig", why, remedy)
+}
+
 /// Only one workspace can be looked at.
 pub(super) fn not_all_seen(here: &str) -> Finding {
     Finding::note(

@@ -227,3 +227,11 @@ fn the_summary_counts_what_is_wrong() {
     let text = render(Format::Table, &[well, bad]).expect("text");
     assert_eq!(text, "✓   a   b\n✗   a   b → c\n\n1 thing is wrong.");
 }
+
+#[test]
+fn the_remedy_for_a_lacking_kubeconfig_is_given_once() {
+    let told = no_kubeconfig("no kubeconfig: name one with --kubeconfig".to_owned());
+    assert_eq!(told.remedy, "");
+    let other = no_kubeconfig("x is no kubeconfig".to_owned());
+    assert!(other.remedy.contains("--kubeconfig"));
+}
