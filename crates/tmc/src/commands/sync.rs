@@ -130,12 +130,49 @@ fn is_loopback(origin: &str) -> bool {
 fn beside_the_hub(context: &Context, target: &Value, origin: &str) -> String {
     format!(
         "the hub is at {origin}, which no other machine and no pod reaches: start it with \
-         --external-url URL, or run this syncer beside the hub:\n  tmc syncer --from-kubeconfig {} \
-         --to-kubeconfig <the cluster's> --sync-target-name {} --sync-target-uid {}",
-        context.file.display(),
+         --external-url URL, or run this syncer beside the hub:\n  {}",
+        beside(target, &context.file.display().to_string())
+    )
+}
+
+/// The command that runs a syncer beside the hub.
+fn beside(target: &Value, hub: &str) -> String {
+    format!(
+        "tmc syncer --from-kubeconfig {hub} --to-kubeconfig <the cluster's> --sync-target-name {} \
+         --sync-target-uid {}",
         meta(target).name(),
         meta(target).uid()
     )
+}
+
+/// Where the syncer of an External target is to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Where {
+    /// In its cluster.
+    Cluster,
+    /// On the hub's machine: nothing else reaches the hub.
+    BesideHub,
+}
+
+/// How the syncer of an External target is started: `flag` leads to its workspace, `hub` is the
+/// hub's kubeconfig.
+pub(crate) fn how_to_start(target: &Value, flag: &str, hub: &str) -> (Where, String) {
+    let origin = origin(text(target, "/status/virtualWorkspaces/0/syncerURL"));
+    if origin.is_ok_and(|origin| is_loopback(&origin)) {
+        return (Where::BesideHub, beside(target, hub));
+    }
+    let name = meta(target).name();
+    let line = format!("tmc {flag}sync {name} | kubectl apply -f -");
+    (Where::Cluster, line)
+}
+
+/// The remedy for an External target whose syncer was never started.
+pub(crate) fn start_remedy(target: &Value, flag: &str) -> String {
+    let (place, line) = how_to_start(target, flag, "<the hub's>");
+    match place {
+        Where::Cluster => format!("start its syncer in the cluster: {line}"),
+        Where::BesideHub => format!("start its syncer beside the hub: {line}"),
+    }
 }
 
 /// A token of the agent's account, which the hub makes for the SyncTarget.
@@ -280,6 +317,23 @@ mod tests {
     #[case("https://localhost.example.org", false)]
     fn a_loopback_hub_is_recognised(#[case] url: &str, #[case] expected: bool) {
         assert_eq!(is_loopback(url), expected);
+    }
+
+    #[test]
+    fn a_syncer_is_started_beside_a_hub_that_nothing_else_reaches() {
+        let of = |url: &str| {
+            json!({"metadata": {"name": "edge", "uid": "u"},
+                "status": {"virtualWorkspaces": [{"syncerURL": url}]}})
+        };
+        let far = start_remedy(&of("https://hub.example.org/services"), "--workspace w ");
+        assert!(far.ends_with("tmc --workspace w sync edge | kubectl apply -f -"));
+        let (place, line) = how_to_start(&of("https://127.0.0.1:6443/services"), "", "f");
+        assert_eq!(place, Where::BesideHub);
+        assert!(
+            line.starts_with("tmc syncer --from-kubeconfig f "),
+            "{line}"
+        );
+        assert!(line.ends_with("--sync-target-name edge --sync-target-uid u"));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use tmc_runtime::client::{DeleteParams, ListParams, PatchKind};
 
 use crate::cli::{Format, Global, Mode, RegisterArgs, Usage};
 use crate::commands::member::{self, NAMESPACE, SCHEDULING, WORKLOAD};
+use crate::commands::sync::{self, Where};
 use crate::context::{Context, ensure, explain, wait_for};
 use crate::{kubeconfig, output};
 
@@ -132,11 +133,14 @@ impl Registered {
         if self.cluster.is_some() || global.format() != Format::Table {
             return Ok(text);
         }
-        Ok(format!(
-            "{text}\n\nrun its syncer in the cluster:\n  tmc --workspace {} sync {} | kubectl apply -f -",
-            context.workspace,
-            meta(&self.target).name()
-        ))
+        let flag = format!("--workspace {} ", context.workspace);
+        let file = context.file.display().to_string();
+        let (place, line) = sync::how_to_start(&self.target, &flag, &file);
+        let place = match place {
+            Where::Cluster => "in the cluster",
+            Where::BesideHub => "beside the hub, which nothing else reaches",
+        };
+        Ok(format!("{text}\n\nrun its syncer {place}:\n  {line}"))
     }
 }
 
@@ -241,11 +245,27 @@ async fn external(
         ensure_location(context, location).await?;
     }
     let locations = told_locations(context, location, &target, Talk::Steps).await?;
+    let target = looked_at(context, target).await;
     Ok(Registered {
         cluster: None,
         target,
         locations,
     })
+}
+
+/// A target as it is once the hub has said where its syncer finds it; as it was if that takes long.
+async fn looked_at(context: &Context, target: Value) -> Value {
+    let name = meta(&target).name().to_owned();
+    let known = wait_for(10, || async {
+        let now = member::targets(context).get("", &name).await?;
+        let url = output::text(&now, "/status/virtualWorkspaces/0/syncerURL");
+        Ok(if url.is_empty() {
+            Err(String::new())
+        } else {
+            Ok(now)
+        })
+    });
+    known.await.unwrap_or(target)
 }
 
 /// Gives what is registered already the label of a Location that is asked for now. The label is

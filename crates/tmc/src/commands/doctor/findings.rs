@@ -9,6 +9,7 @@ use tmc_api::scheduling::reason;
 use tmc_api::workload::reason as target_reason;
 use tmc_apimachinery::meta::meta;
 
+use crate::commands::sync;
 use crate::output::{self, ago, list, reason_and_message, reason_without_remedy, text};
 
 /// How bad a finding is.
@@ -178,9 +179,7 @@ fn not_ready(target: &Value, about: String, flag: &str, now: Timestamp) -> Findi
     let external = text(target, "/spec/syncerConfig/mode") == "External";
     let never = output::time(target, "/status/lastHeartbeatTime").is_none();
     let remedy = match ready.map_or("", |c| text(c, "/reason")) {
-        target_reason::ERROR_HEARTBEAT if external && never => {
-            format!("start its syncer in the cluster: tmc {flag}sync {name} | kubectl apply -f -")
-        }
+        target_reason::ERROR_HEARTBEAT if external && never => sync::start_remedy(target, flag),
         target_reason::CLUSTER_NOT_FOUND => {
             format!("its Cluster is gone: tmc {flag}cluster unregister {name}")
         }

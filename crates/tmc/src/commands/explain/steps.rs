@@ -17,6 +17,7 @@ use tmc_controllers::system::is_system_namespace;
 use super::status;
 use super::world::{Found, World};
 use crate::commands::decision::{self, Leaving};
+use crate::commands::sync;
 use crate::output::{self, ago, list, text, without_remedy};
 
 /// How a step went.
@@ -568,9 +569,8 @@ fn target_advice(object: &Value, picked: &Picked<'_>) -> String {
     if text(object, "/spec/syncerConfig/mode") == "External"
         && output::time(object, "/status/lastHeartbeatTime").is_none()
     {
-        return format!(
-            "Start its syncer in the cluster: tmc --workspace {provider} sync {name} | kubectl apply -f -"
-        );
+        let remedy = sync::start_remedy(object, &format!("--workspace {provider} "));
+        return remedy.replacen("start", "Start", 1);
     }
     format!(
         "Bring the cluster back; see what is wrong: tmc --workspace {provider} cluster describe {name}"
