@@ -14,6 +14,7 @@ mod commands;
 mod compare;
 mod credentials;
 mod data_dir;
+mod deployment_mode;
 mod garbage;
 mod isolation;
 mod main_job;

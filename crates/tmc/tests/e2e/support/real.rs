@@ -238,6 +238,12 @@ impl Real {
         self.directory.write(&format!("{name}.kubeconfig"), text)
     }
 
+    /// A kubeconfig for whoever has a token.
+    pub(crate) fn kubeconfig_with_token(&self, token: &str) -> String {
+        let ca = self.authority.pair.certificate.as_bytes();
+        tmc_api::agent::kubeconfig::with_token(&self.server, ca, token).to_string()
+    }
+
     /// A directory for files of tests.
     pub(crate) fn scratch(&self) -> &Scratch {
         &self.directory
