@@ -1,6 +1,6 @@
 //! The effect: follows the store's log, and does what was decided.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -243,7 +243,8 @@ fn look<'a>(core: &'a Arc<Core>, index: &'a Index, key: &'a Key) -> BoxFuture<'a
         let Some(found) = find(core, key) else {
             return Ok(false);
         };
-        let step = step(core, index, &found);
+        let owners = owner_states(core, index, &found).await;
+        let step = step(core, index, &found, &owners);
         let again = matches!(step, Step::Unblock);
         act(core, key, found, step).await?;
         Ok(again)
@@ -273,7 +274,7 @@ async fn act(core: &Arc<Core>, key: &Key, found: Found, step: Step) -> Result<()
     }
 }
 
-fn step(core: &Core, index: &Index, found: &Found) -> Step {
+fn step(core: &Core, index: &Index, found: &Found, owners: &[OwnerState]) -> Step {
     let (object, place) = (&found.object, &found.place);
     let identity = identity(place.cluster.as_str(), &object.uid);
     // Read one by one: an owner of thousands needs to know of one that blocks it.
@@ -290,10 +291,12 @@ fn step(core: &Core, index: &Index, found: &Found) -> Step {
             Waiting::ForOrphans => Step::Orphan(dependents().collect()),
         };
     }
-    let owners = object.references.iter();
-    let owners = owners.map(|reference| owner_state(core, index, place, reference));
-    match judge(object, &owners.collect::<Vec<_>>(), objects()) {
+    match judge(object, owners, objects()) {
         Verdict::Keep => Step::Nothing,
+        // Whoever may write its references must not end a workspace by them.
+        Verdict::Delete { .. } if strategy::is_permanent(&place.definition, &found.name) => {
+            Step::Forget(object.references.iter().map(|r| r.uid.clone()).collect())
+        }
         Verdict::Forget(owners) => Step::Forget(owners),
         Verdict::Delete {
             propagation,
@@ -309,17 +312,54 @@ fn step(core: &Core, index: &Index, found: &Found) -> Step {
     }
 }
 
+/// What is known about the owners of an object that stays, one state for each reference. A kind is
+/// searched for absent owners once, whatever their number, and others go on between two kinds.
+async fn owner_states(core: &Core, index: &Index, found: &Found) -> Vec<OwnerState> {
+    let object = &found.object;
+    if object.deleting {
+        return Vec::new();
+    }
+    let mut states = Vec::with_capacity(object.references.len());
+    let mut absent: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for (number, reference) in object.references.iter().enumerate() {
+        states.push(match owner_state(core, index, &found.place, reference) {
+            Known::State(state) => state,
+            Known::Absent(prefix) => {
+                absent.entry(prefix).or_default().push(number);
+                OwnerState::Gone
+            }
+        });
+    }
+    for (prefix, numbers) in absent {
+        tokio::task::yield_now().await;
+        let elsewhere = living_elsewhere(core, &prefix, found, &numbers);
+        for number in numbers {
+            if elsewhere.contains(&object.references[number].uid) {
+                states[number] = OwnerState::Foreign;
+            }
+        }
+    }
+    states
+}
+
+/// What this logical cluster tells of an owner.
+enum Known {
+    State(OwnerState),
+    /// It is not here: it is gone, or among the keys with this prefix in another one.
+    Absent(String),
+}
+
 /// What is known about an owner: from what was seen to go, else from the store.
-fn owner_state(core: &Core, index: &Index, place: &Place, reference: &Reference) -> OwnerState {
+fn owner_state(core: &Core, index: &Index, place: &Place, reference: &Reference) -> Known {
     let cluster = &place.cluster;
     if index.has_seen_end(&identity(cluster.as_str(), &reference.uid)) {
-        return OwnerState::Gone;
+        return Known::State(OwnerState::Gone);
     }
     let Some(definition) = owner_definition(core, cluster, reference) else {
-        return OwnerState::Unknown;
+        return Known::State(OwnerState::Unknown);
     };
     let namespace = match (definition.namespaced(), place.definition.namespaced()) {
-        (true, false) => return OwnerState::Unknown,
+        (true, false) => return Known::State(OwnerState::Unknown),
         (true, true) => place.namespace.as_str(),
         (false, _) => "",
     };
@@ -330,10 +370,10 @@ fn owner_state(core: &Core, index: &Index, place: &Place, reference: &Reference)
         .map(|value| Object::of(&value))
         .filter(|owner| owner.uid == reference.uid);
     match owner {
-        Some(owner) if owner.is_leaving() => OwnerState::Leaving,
-        Some(_) => OwnerState::Living,
-        None if lives_elsewhere(core, &definition, cluster, reference) => OwnerState::Foreign,
-        None => OwnerState::Gone,
+        Some(owner) if owner.is_leaving() => Known::State(OwnerState::Leaving),
+        Some(_) => Known::State(OwnerState::Living),
+        None if core.layout == Layout::Plain => Known::State(OwnerState::Gone),
+        None => Known::Absent(keys::resource_prefix(&resource)),
     }
 }
 
@@ -349,27 +389,33 @@ fn owner_definition(
     definition.verbs.contains(Verbs::LIST).then_some(definition)
 }
 
-/// Whether an owner that is not here lives in another logical cluster. Reads through all objects of
-/// its kind, which is rare: an owner that was here was seen to go, and a reference across workspaces
-/// is removed when it is found.
-fn lives_elsewhere(
+/// Which owners that are not here live in another logical cluster, by uid. Reads through all objects
+/// of their kind, which is rare: an owner that was here was seen to go, and a reference across
+/// workspaces is removed when it is found.
+fn living_elsewhere(
     core: &Core,
-    definition: &ResourceDefinition,
-    cluster: &ClusterName,
-    reference: &Reference,
-) -> bool {
-    if core.layout == Layout::Plain {
-        return false;
+    prefix: &str,
+    found: &Found,
+    numbers: &[usize],
+) -> BTreeSet<String> {
+    let wanted = numbers
+        .iter()
+        .map(|number| &found.object.references[*number]);
+    let wanted: BTreeSet<(&str, &str)> = wanted.map(|r| (&*r.name, &*r.uid)).collect();
+    let names: BTreeSet<&str> = wanted.iter().map(|(name, _)| *name).collect();
+    let page = core.store.range(prefix, None, None, 0);
+    let mut living = BTreeSet::new();
+    for entry in page.map(|page| page.entries).unwrap_or_default() {
+        let candidate = keys::locate(&entry.key)
+            .filter(|at| names.contains(at.name) && at.cluster != found.place.cluster.as_str());
+        let Some(at) = candidate else { continue };
+        let value = serde_json::from_slice::<Value>(&entry.value).unwrap_or_default();
+        let uid = meta(&value).uid();
+        if wanted.contains(&(at.name, uid)) {
+            living.insert(uid.to_owned());
+        }
     }
-    let prefix = keys::resource_prefix(&definition.group_resource());
-    let page = core.store.range(&prefix, None, None, 0);
-    let entries = page.map(|page| page.entries).unwrap_or_default();
-    entries.iter().any(|entry| {
-        let at = keys::locate(&entry.key);
-        at.is_some_and(|at| at.name == reference.name && at.cluster != cluster.as_str())
-            && serde_json::from_slice::<Value>(&entry.value)
-                .is_ok_and(|value| meta(&value).uid() == reference.uid)
-    })
+    living
 }
 
 /// Changes an object, exactly as it was read.

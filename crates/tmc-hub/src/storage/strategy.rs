@@ -21,6 +21,12 @@ fn is_namespace(definition: &ResourceDefinition) -> bool {
     is(definition, "", "Namespace")
 }
 
+/// Whether an object never goes because its owners are gone: what a workspace stands on.
+pub(crate) fn is_permanent(definition: &ResourceDefinition, name: &str) -> bool {
+    is(definition, "core.kcp.io", "LogicalCluster")
+        || is_namespace(definition) && PERMANENT_NAMESPACES.contains(&name)
+}
+
 /// Takes away what a creator may not set: the status of kinds that have a status subresource.
 pub(super) fn before_create(definition: &ResourceDefinition, object: &mut Value) {
     if definition.subresources.status

@@ -213,6 +213,48 @@ async fn an_owner_in_another_workspace_owns_nothing_here_alive_or_gone() {
 }
 
 #[tokio::test]
+async fn among_many_absent_owners_those_of_another_workspace_are_told_apart() {
+    let hub = start().await;
+    let (a, b) = (hub.workspace("a").await, hub.workspace("b").await);
+    let (there, here) = (hub.configmaps(&a), hub.configmaps(&b));
+    let foreign = make(&there, &configmap("owner")).await;
+    let mut copy = owned_by(configmap("copy"), &foreign, false);
+    let mut lost = configmap("owner");
+    lost["metadata"]["uid"] = "never-was".into();
+    for _ in 0..20 {
+        copy = owned_by(copy, &lost, false);
+    }
+    make(&here, &copy).await;
+    // The foreign one is forgotten first; with owners that never were only, it then goes.
+    gone(&here, "copy").await;
+    make(&here, &owned_by(configmap("child"), &lost, false)).await;
+    gone(&here, "child").await;
+}
+
+#[tokio::test]
+async fn what_a_workspace_stands_on_does_not_go_with_an_owner() {
+    let hub = start().await;
+    let a = hub.workspace("a").await;
+    let lost = json!({"apiVersion": "v1", "kind": "Namespace",
+        "metadata": {"name": "never", "uid": "never-was"}});
+    for (group, version, resource, name) in [
+        ("core.kcp.io", "v1alpha1", "logicalclusters", "cluster"),
+        ("", "v1", "namespaces", "default"),
+    ] {
+        let client = hub.admin(&a, group, version, resource);
+        let object = client.get("", name).await.unwrap();
+        let object = owned_by(object, &lost, false);
+        client.replace("", name, "", &object).await.unwrap();
+        eventually(|| async {
+            let object = client.get("", name).await.unwrap();
+            assert!(!meta(&object).is_being_deleted());
+            meta(&object).owner_references().is_empty()
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
 async fn a_late_dependent_of_an_owner_that_is_gone_goes_too() {
     let hub = start().await;
     let maps = hub.configmaps("/clusters/root");
