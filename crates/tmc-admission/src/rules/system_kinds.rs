@@ -48,7 +48,7 @@ pub(crate) fn refuse_system_kind(gvk: &GroupVersionKind, writer: Writer) -> Opti
 }
 
 /// Why a writer may not do this to a LogicalCluster, if so. Its labels and annotations are free
-/// (reserved ones have their own rule).
+/// (reserved ones have their own rule); its owners and finalizers are not.
 pub(crate) fn refuse_logical_cluster(
     gvk: &GroupVersionKind,
     writer: Writer,
@@ -60,10 +60,15 @@ pub(crate) fn refuse_logical_cluster(
         return None;
     }
     let spec = |object: Option<&Value>| object.and_then(|o| o.get("spec")).cloned();
+    let changes = |field: &&str| list(new, field) != list(old, field);
     match operation {
         Operation::Create => Some("logical clusters are made with their Workspace"),
         Operation::Update if spec(new) != spec(old) => {
             Some("the spec of a logical cluster is written by the system only")
+        }
+        // An owner that is gone would take the workspace with it, a finalizer would hold it.
+        Operation::Update if ["ownerReferences", "finalizers"].iter().any(changes) => {
+            Some("owners and finalizers of a logical cluster are written by the system only")
         }
         Operation::Update => None,
         Operation::Delete => {
@@ -72,6 +77,13 @@ pub(crate) fn refuse_logical_cluster(
             (deletable != Some(&Value::Bool(true))).then_some(why)
         }
     }
+}
+
+/// A list of the metadata; one that is absent or null is empty.
+fn list<'a>(object: Option<&'a Value>, field: &str) -> &'a [Value] {
+    let metadata = object.and_then(|object| object.get("metadata"));
+    let list = metadata.and_then(|metadata| metadata.get(field)?.as_array());
+    list.map_or(&[], Vec::as_slice)
 }
 
 /// Whether a subresource is the status of one of our kinds.

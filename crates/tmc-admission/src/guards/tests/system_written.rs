@@ -147,6 +147,20 @@ async fn a_logical_cluster_is_neither_made_nor_changed_nor_removed_by_hand() {
         let mut labels = object.clone();
         labels["metadata"]["labels"] = json!({"mine": "1"});
         write.admit(labels).await.unwrap();
+        let owner = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "gone", "uid": "x"});
+        for (field, list) in [
+            ("ownerReferences", json!([owner])),
+            ("finalizers", json!(["example.com/hold"])),
+        ] {
+            let mut held = object.clone();
+            held["metadata"][field] = list;
+            assert_eq!(write.refused(held.clone()).await.code, 403, "{field}");
+            let kept = Write::new(LOGICAL, groups).over(held.clone());
+            kept.admit(held).await.unwrap();
+            let mut empty = object.clone();
+            empty["metadata"][field] = json!([]);
+            write.admit(empty).await.unwrap();
+        }
         let mut delete = Write::new(LOGICAL, groups).over(object.clone());
         delete.operation = Operation::Delete;
         assert_eq!(delete.refused(Value::Null).await.code, 403);
