@@ -298,6 +298,20 @@ fn wrong_metadata_is_refused_with_its_field(
 }
 
 #[test]
+fn an_object_has_so_many_owners_and_no_more() {
+    let owner = json!({"apiVersion": "v1", "kind": "A", "name": "a", "uid": "u"});
+    let owned = |count: usize| json!({"metadata": {"ownerReferences": vec![owner.clone(); count]}});
+    assert_eq!(validate_metadata(&owned(64)), []);
+    let causes = validate_metadata(&owned(65));
+    assert_eq!(causes.len(), 1);
+    assert_eq!(causes[0].field, "metadata.ownerReferences");
+    assert_eq!(
+        causes[0].message,
+        "Too many: 65: must have at most 64 items"
+    );
+}
+
+#[test]
 fn two_controllers_are_refused() {
     let owner = |name: &str| json!({"apiVersion": "v1", "kind": "A", "name": name, "uid": "u", "controller": true});
     let causes =

@@ -9,13 +9,16 @@ use crate::status::Cause;
 /// Most bytes that the keys and values of all annotations of an object may have together.
 pub const MAX_ANNOTATION_BYTES: usize = 256 * 1024;
 
+/// Most owners that an object may name: each is looked up whenever the object is.
+const MAX_OWNERS: usize = 64;
+
 const MAX_MANAGER_BYTES: usize = 128;
 const MAX_SUBRESOURCE_BYTES: usize = 256;
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
 
 /// Errors in labels, annotations (256 KiB in total), finalizers and owner references, with paths
-/// and wording as Kubernetes' `ValidateObjectMeta`; and of members with a wrong JSON type.
+/// and wording as Kubernetes' `ValidateObjectMeta`; of more than 64 owners; and of members with a wrong JSON type.
 /// Names are checked by [`super::validate_name`], since their rule depends on the kind.
 pub fn validate_metadata(object: &Value) -> Vec<Cause> {
     let mut causes = Vec::new();
@@ -51,6 +54,14 @@ fn too_long(field: impl Into<String>, max: usize) -> Cause {
     Cause {
         reason: "FieldValueTooLong".into(),
         message: format!("Too long: may not be more than {max} bytes"),
+        field: field.into(),
+    }
+}
+
+fn too_many(field: &str, count: usize, max: usize) -> Cause {
+    Cause {
+        reason: "FieldValueTooMany".into(),
+        message: format!("Too many: {count}: must have at most {max} items"),
         field: field.into(),
     }
 }
@@ -148,10 +159,12 @@ fn check_annotations(metadata: &Map<String, Value>, causes: &mut Vec<Cause>) {
 fn check_owners(metadata: &Map<String, Value>, causes: &mut Vec<Cause>) {
     let field = "metadata.ownerReferences";
     let mut controller = None;
-    for (index, owner) in items(metadata, "ownerReferences", causes)
-        .iter()
-        .enumerate()
-    {
+    let owners = items(metadata, "ownerReferences", causes);
+    if owners.len() > MAX_OWNERS {
+        causes.push(too_many(field, owners.len(), MAX_OWNERS));
+        return;
+    }
+    for (index, owner) in owners.iter().enumerate() {
         let Value::Object(reference) = owner else {
             causes.push(wrong_type(format!("{field}[{index}]"), owner, "an object"));
             continue;
