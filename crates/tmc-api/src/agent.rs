@@ -7,12 +7,10 @@
 //! * [`hub`]: account and rules on the hub, modes `Deployment` and `External`.
 //! * [`registration`]: the account that `tmc cluster register` makes in the member for the hub.
 //! * [`rules`]: RBAC rules, and which rights are missing from a review of them.
-//! * [`drift`]: whether an object is still as it was rendered.
 //!
 //! Every object carries [`AgentId::labels`] and the owner annotation, by which alone it may be
 //! changed or deleted later. Equal arguments render equal bytes.
 
-pub mod drift;
 pub mod hub;
 pub mod kubeconfig;
 pub mod member;

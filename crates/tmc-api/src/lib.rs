@@ -8,6 +8,7 @@
 pub mod agent;
 pub mod conditions;
 pub mod crd;
+pub mod drift;
 pub mod hashes;
 pub mod keys;
 pub mod quantities;

@@ -8,8 +8,8 @@ pub mod rights;
 pub mod token;
 
 use serde_json::Value;
-use tmc_api::agent::drift::covers;
 use tmc_api::agent::resource_of;
+use tmc_api::drift::covers;
 use tmc_api::hashes::base36_sha224;
 use tmc_apimachinery::GroupVersionResource;
 use tmc_apimachinery::meta::{meta, set_annotation};

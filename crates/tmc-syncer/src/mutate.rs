@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha224};
+use tmc_api::drift::covers;
 use tmc_api::{hashes, keys};
 use tmc_apimachinery::meta::{meta, set_annotation, set_label};
 use tmc_runtime::ClusterKey;
@@ -89,52 +90,7 @@ pub fn applied_generation(downstream: &Value) -> Option<i64> {
 /// applied has been changed since. Fields that the member added do not count.
 pub fn is_applied(desired: &Value, downstream: &Value) -> bool {
     meta(desired).annotation(APPLIED_ANNOTATION) == meta(downstream).annotation(APPLIED_ANNOTATION)
-        && contains(downstream, desired)
-}
-
-/// Whether every member of `part` is in `whole` with the same value; lists item by item.
-fn contains(whole: &Value, part: &Value) -> bool {
-    match (whole, part) {
-        (Value::Object(whole), Value::Object(part)) => part.iter().all(|(key, wanted)| {
-            match whole.get(key) {
-                Some(found) => contains(found, wanted),
-                // Absent and empty are the same to most defaulting.
-                None => is_empty(wanted),
-            }
-        }),
-        (Value::Array(whole), Value::Array(part)) => {
-            whole.len() == part.len()
-                && whole
-                    .iter()
-                    .zip(part)
-                    .all(|(found, wanted)| contains(found, wanted))
-        }
-        (found, wanted) => found == wanted || same_quantity(found, wanted),
-    }
-}
-
-/// Servers print quantities canonically: `1000m` comes back as `1`.
-fn same_quantity(found: &Value, wanted: &Value) -> bool {
-    let quantity = |value: &Value| -> Option<tmc_apimachinery::quantity::Quantity> {
-        match value {
-            Value::String(text) if text.starts_with(|c: char| c.is_ascii_digit()) => {
-                text.parse().ok()
-            }
-            Value::Number(number) => number.to_string().parse().ok(),
-            _ => None,
-        }
-    };
-    matches!((quantity(found), quantity(wanted)), (Some(a), Some(b)) if a == b)
-}
-
-fn is_empty(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::Object(members) => members.is_empty(),
-        Value::Array(items) => items.is_empty(),
-        Value::String(text) => text.is_empty(),
-        _ => false,
-    }
+        && covers(downstream, desired)
 }
 
 #[cfg(test)]
@@ -216,8 +172,8 @@ mod tests {
 
     #[test]
     fn a_quantity_in_canonical_form_is_the_same_quantity() {
-        assert!(contains(&json!({"cpu": "1"}), &json!({"cpu": "1000m"})));
-        assert!(!contains(&json!({"cpu": "1"}), &json!({"cpu": "2"})));
+        assert!(covers(&json!({"cpu": "1"}), &json!({"cpu": "1000m"})));
+        assert!(!covers(&json!({"cpu": "1"}), &json!({"cpu": "2"})));
     }
 
     #[test]

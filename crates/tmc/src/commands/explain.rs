@@ -2,7 +2,9 @@
 //!
 //! Reading is here; the reasons are pure functions of what was read, in [`steps`].
 
+mod placing;
 mod status;
+mod step;
 mod steps;
 mod world;
 
@@ -16,7 +18,8 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tmc_runtime::client::{Error, ListParams, get_path};
 
-use self::steps::{Explanation, Step};
+use self::step::Step;
+use self::steps::Explanation;
 use self::world::{Kind, Seen, World};
 use super::member::{SCHEDULING, WORKLOAD};
 use crate::cli::{ExplainArgs, Format, Global, Usage};
@@ -84,7 +87,7 @@ async fn read(context: &Context, kind: Kind, name: &str, namespace: &str) -> Res
     };
     let placements = world.placements.items().iter();
     let providers: BTreeSet<String> = placements
-        .map(|placement| steps::provider_of(&world, placement).to_owned())
+        .map(|placement| placing::provider_of(&world, placement).to_owned())
         .collect();
     for provider in providers {
         let targets = seen(context, &provider, WORKLOAD, "synctargets").await?;

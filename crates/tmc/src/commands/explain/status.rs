@@ -3,7 +3,7 @@
 use serde_json::Value;
 use tmc_apimachinery::meta::meta;
 
-use super::steps::Step;
+use super::step::Step;
 use super::world::World;
 use crate::output::{self, list, text};
 
