@@ -3,7 +3,7 @@
 //!
 //! A request comes in through [`Hub`] as an [`tmc_server::surface::ApiSurface`], is authorized by
 //! RBAC of its workspace, and reads or writes through [`storage::HubStore`]. What follows from a
-//! write beyond the object itself happens in two tasks ([`lifecycle`], [`garbage`]).
+//! write beyond the object itself happens in two tasks ([`lifecycle`], `garbage`).
 //!
 //! A *plain* hub ([`storage::Layout::Plain`]) is a single cluster without prefix and `kcp.io` keys:
 //! what a simulated member is made of.

@@ -38,7 +38,7 @@ impl Beats {
     }
 }
 
-/// The resources in a report's `apis[]`, at most [`MAX_APIS`]; what is not understood is left out.
+/// The resources in a report's `apis[]`, at most 5,000; what is not understood is left out.
 pub fn served(report: &Value) -> Option<Arc<ServedApis>> {
     let apis = report["apis"].as_array()?;
     let all = apis.iter().flat_map(|api| {

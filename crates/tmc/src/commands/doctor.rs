@@ -1,6 +1,6 @@
 //! `tmc doctor`: what is wrong with hub, clusters and placements, a line each, with the remedy.
 //!
-//! Reading is here; what it means is in [`findings`].
+//! Reading is here; what it means is in `findings`.
 
 mod findings;
 

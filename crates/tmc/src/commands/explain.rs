@@ -1,6 +1,6 @@
 //! `tmc explain KIND/NAME`: why an object runs where it does, or why not.
 //!
-//! Reading is here; the reasons are pure functions of what was read, in [`steps`].
+//! Reading is here; the reasons are pure functions of what was read, in `steps`.
 
 mod placing;
 mod status;
