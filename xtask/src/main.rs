@@ -6,6 +6,7 @@
 //! the other modules start processes.
 
 mod docs;
+mod failures;
 mod process;
 mod run_docs;
 mod summary;

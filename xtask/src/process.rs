@@ -1,6 +1,7 @@
 //! Starting processes, and making sure that none outlives its purpose.
 
 use std::fs::File;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -14,6 +15,24 @@ pub(crate) fn succeeds(command: &mut Command) -> Result<bool> {
         .status()
         .with_context(|| format!("cannot start {}", command.get_program().display()))?;
     Ok(status.success())
+}
+
+/// As [`succeeds`], and shows each line of the standard output to `see` when it has been passed on.
+pub(crate) fn succeeds_seen(command: &mut Command, mut see: impl FnMut(&str)) -> Result<bool> {
+    let name = command.get_program().display().to_string();
+    let mut child = command
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start {name}"))?;
+    let output = child.stdout.take().context("its output is piped")?;
+    for line in BufReader::new(output).split(b'\n') {
+        let line = line.with_context(|| format!("cannot read from {name}"))?;
+        let mut out = std::io::stdout().lock();
+        out.write_all(&line)?;
+        out.write_all(b"\n")?;
+        see(&String::from_utf8_lossy(&line));
+    }
+    Ok(child.wait()?.success())
 }
 
 /// The trimmed standard output of `command`, which must exit with 0.

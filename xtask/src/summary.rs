@@ -83,6 +83,8 @@ pub(crate) fn recorded(lines: &str) -> Vec<Skip> {
 pub(crate) struct Summary {
     /// Steps that ran, and whether they passed.
     pub(crate) steps: Vec<(String, bool)>,
+    /// What the failed tests said.
+    pub(crate) failures: String,
     /// What did not run.
     pub(crate) skips: Vec<Skip>,
     /// Why the real programs are missing, if they are.
@@ -105,7 +107,11 @@ impl Summary {
 
     /// The summary as it is printed.
     pub(crate) fn text(&self) -> String {
-        let mut text = String::from("\nsummary\n");
+        let mut text = String::new();
+        if !self.failures.is_empty() {
+            let _ = write!(text, "\nthe failed tests once more\n{}", self.failures);
+        }
+        text.push_str("\nsummary\n");
         for (step, passed) in &self.steps {
             let _ = writeln!(
                 text,
@@ -186,6 +192,19 @@ mod tests {
     }
 
     #[test]
+    fn what_failed_tests_said_comes_right_before_the_steps() {
+        let summary = Summary {
+            steps: vec![step("cargo test", false)],
+            failures: "\n---- a stdout ----\nno\n".to_owned(),
+            ..Summary::default()
+        };
+        assert_eq!(
+            summary.text(),
+            "\nthe failed tests once more\n\n---- a stdout ----\nno\n\nsummary\n  FAILED  cargo test\n"
+        );
+    }
+
+    #[test]
     fn skips_are_counted_and_named_with_their_remedy() {
         let summary = Summary {
             steps: vec![step("tests", true)],
@@ -195,7 +214,7 @@ mod tests {
                 skip(Component::Kcp, "c"),
             ],
             real_missing: Some("Go is not installed".to_owned()),
-            ci: false,
+            ..Summary::default()
         };
         let text = summary.text();
         assert!(text.contains("2 skipped for want of the real programs (etcd, kube-apiserver, kubectl, …): Go is not installed\n    - a\n    - b\n    to run them: with Go"), "{text}");

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::{Result, ensure};
 
+use crate::failures::Failures;
 use crate::process;
 use crate::run_docs::{self, Outcome};
 use crate::summary::{self, Summary};
@@ -80,7 +81,9 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     }
     if options.tests {
         let skips = crate::root().join("target/xtask/skipped");
-        let passed = cargo_test(&options.cargo_args, &real, &skips)?;
+        let mut failures = Failures::default();
+        let passed = cargo_test(&options.cargo_args, &real, &skips, &mut failures)?;
+        summary.failures = failures.text();
         summary.steps.push(("cargo test".to_owned(), passed));
         summary.skips = summary::recorded(&fs::read_to_string(&skips)?);
     }
@@ -101,7 +104,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     Ok(summary.passed())
 }
 
-fn cargo_test(args: &[String], real: &Real, skips: &Path) -> Result<bool> {
+fn cargo_test(args: &[String], real: &Real, skips: &Path, failures: &mut Failures) -> Result<bool> {
     if let Some(dir) = skips.parent() {
         fs::create_dir_all(dir)?;
     }
@@ -116,7 +119,7 @@ fn cargo_test(args: &[String], real: &Real, skips: &Path) -> Result<bool> {
         Real::At(dir) => cargo.env(testbin::ASSETS, dir).env_remove(SKIP_REAL),
         Real::Missing(_) => cargo.env_remove(testbin::ASSETS).env(SKIP_REAL, "1"),
     };
-    process::succeeds(&mut cargo)
+    process::succeeds_seen(&mut cargo, |line| failures.line(line))
 }
 
 /// The whole workspace, unless the arguments for cargo name a package.
