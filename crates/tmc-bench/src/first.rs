@@ -8,10 +8,11 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 
 use crate::flow;
+use crate::hub::OwnHub;
 use crate::in_tls::InTls;
 use crate::member::Cluster;
 use crate::pacing::Pace;
-use crate::process::{self, Memory, Process, until_ready};
+use crate::process::{self, Memory, Process};
 use crate::real::{Programs, Real};
 use crate::report::{Measured, Report, Topic, machine};
 use crate::rig::Rig;
@@ -144,10 +145,9 @@ async fn own_start(args: &FirstArgs, report: &mut Report) {
     let mut times = Vec::new();
     let mut memory = Err(anyhow::anyhow!("the hub did not start"));
     for number in 1..=args.starts {
-        let started = start_hub().await;
-        match started {
-            Ok((mut hub, _directory, took)) => {
-                times.push(took);
+        match OwnHub::start().await {
+            Ok(mut hub) => {
+                times.push(hub.started_in);
                 if number == args.starts {
                     tokio::time::sleep(SETTLE).await;
                     memory = hub.memory();
@@ -172,31 +172,6 @@ async fn own_start(args: &FirstArgs, report: &mut Report) {
         raw: memory.to_json(),
     });
     report.add(topics::IDLE_MEMORY, measured);
-}
-
-/// A hub as a process on an empty directory; how long it took until ready.
-async fn start_hub() -> Result<(Process, tempfile::TempDir, Duration)> {
-    let directory = tempfile::Builder::new()
-        .prefix("tmc-bench-hub-")
-        .tempdir()?;
-    let data = directory.path().join("data");
-    let port = process::free_port()?;
-    let mut command = process::own("hub")?;
-    command
-        .arg("--data-dir")
-        .arg(&data)
-        .args(["--store", "redb"]);
-    command.arg("--listen").arg(format!("127.0.0.1:{port}"));
-    let start = Instant::now();
-    let mut hub = [Process::start(
-        "the hub",
-        &mut command,
-        directory.path().join("log"),
-    )?];
-    until_ready(port, &data.join("ca.crt"), &mut hub).await?;
-    let took = start.elapsed();
-    let [hub] = hub;
-    Ok((hub, directory, took))
 }
 
 /// Starts of kube-apiserver with etcd, beside; the last goes on as the real member.

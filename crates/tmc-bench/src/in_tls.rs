@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use base64::Engine as _;
@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use kube::client::Body;
+use parking_lot::Mutex;
 use serde_json::json;
 use tmc_runtime::Connection;
 use tmc_server::tls::{CertificateAuthority, Validity, server_config};
@@ -27,6 +28,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 pub(crate) struct InTls {
     /// How to reach it.
     pub(crate) kubeconfig: String,
+    door: Arc<Door>,
     accepting: JoinHandle<()>,
 }
 
@@ -37,7 +39,8 @@ impl Drop for InTls {
 }
 
 impl InTls {
-    /// Serves a connection at a free port of 127.0.0.1 to whoever has the token.
+    /// Serves a connection at a free port of 127.0.0.1 to whoever has the token, or one that the
+    /// member has issued.
     pub(crate) async fn serve(connection: Connection) -> Result<Self> {
         let authority = CertificateAuthority::generate("member-ca", Validity::starting_now(DAY))?;
         let pair =
@@ -49,27 +52,40 @@ impl InTls {
         let door = Arc::new(Door {
             connection,
             authorization: format!("Bearer {token}"),
+            asked: Mutex::default(),
         });
-        let accepting = tokio::spawn(accept(listener, acceptor, door));
-        let kubeconfig = json!({
-            "apiVersion": "v1", "kind": "Config", "current-context": "member",
-            "clusters": [{"name": "member", "cluster": {
-                "server": url,
-                "certificate-authority-data": STANDARD.encode(authority.certificate_pem()),
-            }}],
-            "contexts": [{"name": "member", "context": {"cluster": "member", "user": "tmc"}}],
-            "users": [{"name": "tmc", "user": {"token": token}}],
-        });
+        let accepting = tokio::spawn(accept(listener, acceptor, door.clone()));
         Ok(Self {
-            kubeconfig: kubeconfig.to_string(),
+            kubeconfig: kubeconfig(&url, &authority, &token),
+            door,
             accepting,
         })
     }
+
+    /// When it was asked for its version, which is how a hub looks whether a member is there.
+    pub(crate) fn asked_for_version(&self) -> Vec<Instant> {
+        self.door.asked.lock().clone()
+    }
+}
+
+/// How to reach a member at a URL.
+pub(crate) fn kubeconfig(url: &str, authority: &CertificateAuthority, token: &str) -> String {
+    let kubeconfig = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "member",
+        "clusters": [{"name": "member", "cluster": {
+            "server": url,
+            "certificate-authority-data": STANDARD.encode(authority.certificate_pem()),
+        }}],
+        "contexts": [{"name": "member", "context": {"cluster": "member", "user": "tmc"}}],
+        "users": [{"name": "tmc", "user": {"token": token}}],
+    });
+    kubeconfig.to_string()
 }
 
 struct Door {
     connection: Connection,
     authorization: String,
+    asked: Mutex<Vec<Instant>>,
 }
 
 async fn accept(listener: TcpListener, acceptor: TlsAcceptor, door: Arc<Door>) {
@@ -89,34 +105,38 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, door: Arc<Door>) {
 }
 
 async fn answer(door: Arc<Door>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-    let known = request
-        .headers()
-        .get(AUTHORIZATION)
-        .is_some_and(|v| v == &door.authorization);
-    let passed = if known {
-        pass(&door.connection, request).await
-    } else {
-        None
+    if request.uri().path() == "/version" {
+        door.asked.lock().push(Instant::now());
+    }
+    let passed = match request.headers().get(AUTHORIZATION) {
+        Some(own) if own == &door.authorization => pass(&door.connection, request, false).await,
+        // A token that the member may have issued is the member's to judge.
+        Some(_) => pass(&door.connection, request, true).await,
+        None => Some(refused(StatusCode::UNAUTHORIZED)),
     };
-    Ok(passed.unwrap_or_else(|| {
-        let mut refused = Response::new(Body::empty());
-        *refused.status_mut() = if known {
-            StatusCode::BAD_GATEWAY
-        } else {
-            StatusCode::UNAUTHORIZED
-        };
-        refused
-    }))
+    Ok(passed.unwrap_or_else(|| refused(StatusCode::BAD_GATEWAY)))
 }
 
-async fn pass(connection: &Connection, request: Request<Incoming>) -> Option<Response<Body>> {
+fn refused(status: StatusCode) -> Response<Body> {
+    let mut refused = Response::new(Body::empty());
+    *refused.status_mut() = status;
+    refused
+}
+
+async fn pass(
+    connection: &Connection,
+    request: Request<Incoming>,
+    with_token: bool,
+) -> Option<Response<Body>> {
     let (parts, body) = request.into_parts();
     let body = body.collect().await.ok()?.to_bytes();
     let mut request = Request::from_parts(parts, Body::from(body));
-    // Inside the process there is neither a host nor a token.
+    // Inside the process there is no host.
     let path = request.uri().path_and_query()?.clone();
     *request.uri_mut() = Uri::from(path);
-    request.headers_mut().remove(AUTHORIZATION);
+    if !with_token {
+        request.headers_mut().remove(AUTHORIZATION);
+    }
     connection.client("").send(request).await.ok()
 }
 

@@ -6,7 +6,9 @@
 
 mod crash;
 mod first;
+mod fleet;
 mod flow;
+mod hub;
 mod in_tls;
 mod member;
 mod pacing;
@@ -39,6 +41,8 @@ struct Cli {
 enum Command {
     /// Start, memory, latency, burst and syncer, against a simulated and the real member
     First(first::FirstArgs),
+    /// Many targets, Placements and objects on one hub, and members that never answer
+    Fleet(fleet::FleetArgs),
     /// The store alone: commits, reopening, watchers
     Store(store::StoreArgs),
     /// Kill a writing store again and again and look for lost writes
@@ -100,6 +104,7 @@ fn finished(outcome: Result<ExitCode>) -> ExitCode {
 async fn run(command: &Command) -> Result<ExitCode> {
     match command {
         Command::First(args) => first::run(args).await,
+        Command::Fleet(args) => fleet::run(args).await,
         Command::Store(args) => store::run(args).await,
         Command::Crash(args) => crash::run(args),
         Command::Sim(args) => sim::main(args),

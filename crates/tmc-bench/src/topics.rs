@@ -138,3 +138,80 @@ pub(crate) const REAL: Against = Against {
     },
     syncer_mb: (12.0, 25.0),
 };
+
+/// The rows of `fleet`.
+pub(crate) mod fleet {
+    use crate::report::Topic;
+
+    pub(crate) const START: Topic = Topic {
+        name: "start",
+        target: "",
+        reference: "",
+        method: "SyncTargets created over TLS, 64 at once; then every agent opens its session (64 at \
+                 once), until a watch shows all as Ready; hub on redb, a process of its own",
+    };
+
+    pub(crate) const MEMORY: Topic = Topic {
+        name: "memory each",
+        target: "≤ 100 KiB",
+        reference: "150 KiB (best peer)",
+        method: "VmRSS (and RssAnon) of the hub with all sessions and watches, less what it took 5 s \
+                 after its start, by the number of targets; each agent has a session and a watch of \
+                 each resource that it would sync",
+    };
+
+    pub(crate) const WRITES: Topic = Topic {
+        name: "persisted writes",
+        target: "≤ 5/s",
+        reference: "17–100/s at 1,000",
+        method: "revisions of the store in a minute in which nothing happens but beats",
+    };
+
+    pub(crate) const PROCESSOR: Topic = Topic {
+        name: "processor time",
+        target: "",
+        reference: "",
+        method: "user and system time of the hub in the same minute",
+    };
+
+    pub(crate) const LOSS: Topic = Topic {
+        name: "silence to NotReady, p50 / p99 / max",
+        target: "≤ 31 s",
+        reference: "40–300 s",
+        method: "all agents go silent at once, their sockets stay open; from the last beat of each \
+                 (every 8 to 9.6 s) until a watch shows its target as not Ready",
+    };
+
+    pub(crate) const RETURN: Topic = Topic {
+        name: "all back at once to Ready, p50 / p99 / max",
+        target: "",
+        reference: "",
+        method: "all agents open a new session within half a second, 64 handshakes at once; from then \
+                 until a watch shows each target as Ready",
+    };
+
+    pub(crate) const PLACEMENTS: Topic = Topic {
+        name: "Placements scheduled, 1,000 targets",
+        target: "≥ 5,000/s",
+        reference: "",
+        method: "Placements that find no Location, then a Location with 1,000 live targets; from its \
+                 creation until a watch shows the last as Scheduled, all writes durable",
+    };
+
+    pub(crate) const PASSES: Topic = Topic {
+        name: "a pass of a controller under 100,000 objects, p50 / p99",
+        target: "",
+        reference: "",
+        method: "100,000 ConfigMaps in 100 placed namespaces; then 3,000 more at 100/s: bounds of the \
+                 buckets of workqueue_work_duration_seconds (each half as wide again) of all \
+                 controllers in that time",
+    };
+
+    pub(crate) const BLACK_HOLES: Topic = Topic {
+        name: "longest time between looks at a healthy cluster, 100 black holes",
+        target: "≤ 60 s more",
+        reference: "",
+        method: "5 clusters that answer beside clusters that take a connection and say nothing; for \
+                 150 s from their registration on; in brackets the same on a hub without black holes",
+    };
+}

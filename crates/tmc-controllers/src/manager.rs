@@ -7,6 +7,7 @@ use tmc_runtime::Hub;
 use tmc_runtime::controller::{self, Outcome};
 use tmc_runtime::queue::WorkQueue;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::{CredentialCache, Prober};
@@ -162,8 +163,15 @@ where
     K: Clone + Eq + std::hash::Hash + std::fmt::Debug + Send + Sync + 'static,
     Fut: Future<Output = Outcome> + Send + 'static,
 {
-    let ctx = Arc::clone(ctx);
+    let (ctx, name) = (Arc::clone(ctx), queue.name());
     controller::run(queue, count, stop, move |key| {
-        reconcile(Arc::clone(&ctx), key)
+        let ctx = Arc::clone(&ctx);
+        async move {
+            let start = Instant::now();
+            let outcome = reconcile(Arc::clone(&ctx), key).await;
+            let metrics = &ctx.deps.metrics;
+            metrics.reconciled(name, start.elapsed(), outcome.is_err());
+            outcome
+        }
     })
 }

@@ -1,5 +1,7 @@
 //! What controllers measure; who shows it is somebody else's business.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use tmc_runtime::ClusterKey;
 
@@ -8,6 +10,9 @@ pub trait Metrics: Send + Sync + 'static {
     /// When the registered credential of a Cluster ends; `None` if it has no end, there is none, or
     /// the Cluster is gone.
     fn credential_expires(&self, cluster: &ClusterKey, at: Option<Timestamp>);
+
+    /// A pass of a controller, by the name of its queue, has ended.
+    fn reconciled(&self, controller: &'static str, took: Duration, failed: bool);
 }
 
 /// Measures nothing.
@@ -15,4 +20,6 @@ pub struct NoMetrics;
 
 impl Metrics for NoMetrics {
     fn credential_expires(&self, _: &ClusterKey, _: Option<Timestamp>) {}
+
+    fn reconciled(&self, _: &'static str, _: Duration, _: bool) {}
 }

@@ -8,7 +8,9 @@ use http::header::{
     SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use http::{HeaderMap, HeaderValue};
+use serde_json::Value;
 use tmc_api::syncer::{AgentFrame, CloseCode, HubFrame, MAX_FRAME, SUBPROTOCOL};
+use tmc_apimachinery::GroupVersionResource;
 use tmc_apimachinery::status::{ApiError, Reason};
 use tmc_runtime::Connection;
 use tmc_runtime::client::Error;
@@ -27,7 +29,7 @@ const SEND_WITHIN: Duration = Duration::from_secs(10);
 
 /// How a session ended.
 #[derive(Debug)]
-pub(crate) enum Ended {
+pub enum Ended {
     /// The connection is lost, or the hub asked to connect again; why, for the log.
     Lost(String),
     /// The agent has no business any more.
@@ -41,14 +43,14 @@ impl Ended {
 }
 
 /// An open socket.
-pub(crate) struct Link(WebSocketStream<Upgraded>);
+pub struct Link(WebSocketStream<Upgraded>);
 
 impl Link {
     /// Opens a socket at a path of the hub.
     ///
     /// # Errors
     /// [`Error::Api`] when the hub answers but does not agree, [`Error::Transport`] otherwise.
-    pub(crate) async fn open(hub: &Connection, path: &str) -> Result<Self, Error> {
+    pub async fn open(hub: &Connection, path: &str) -> Result<Self, Error> {
         let key = generate_key();
         let (answer, io) = hub.upgrade(path, handshake(&key)?).await?;
         let is = |name, wanted: &str| answer.get(name).is_some_and(|value| value == wanted);
@@ -72,14 +74,14 @@ impl Link {
     ///
     /// # Errors
     /// When the hub does not take it in time.
-    pub(crate) async fn send(&mut self, frame: &AgentFrame) -> Result<(), Ended> {
+    pub async fn send(&mut self, frame: &AgentFrame) -> Result<(), Ended> {
         let text = serde_json::to_string(frame)
             .map_err(|error| Ended::lost(format!("a frame cannot be written: {error}")))?;
         self.send_text(text).await
     }
 
     /// As [`Self::send`], of a frame that is text already.
-    pub(crate) async fn send_text(&mut self, text: String) -> Result<(), Ended> {
+    pub async fn send_text(&mut self, text: String) -> Result<(), Ended> {
         match timeout(SEND_WITHIN, self.0.send(Message::text(text))).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(Ended::lost(error.to_string())),
@@ -91,7 +93,7 @@ impl Link {
     ///
     /// # Errors
     /// How the session ended.
-    pub(crate) async fn next(&mut self) -> Result<Option<HubFrame>, Ended> {
+    pub async fn next(&mut self) -> Result<Option<HubFrame>, Ended> {
         match self.0.next().await {
             Some(Ok(Message::Text(text))) => serde_json::from_str(text.as_str())
                 .map(Some)
@@ -104,7 +106,7 @@ impl Link {
     }
 
     /// Takes leave, without waiting for long.
-    pub(crate) async fn leave(mut self) {
+    pub async fn leave(mut self) {
         if let Ok(text) = serde_json::to_string(&AgentFrame::Bye) {
             let leave = async {
                 self.0.send(Message::text(text)).await?;
@@ -113,6 +115,22 @@ impl Link {
             let _ = timeout(Duration::from_secs(1), leave).await;
         }
     }
+}
+
+/// What the hub's list `resources` wants synced, sorted.
+pub fn accepted(list: &Value) -> Vec<GroupVersionResource> {
+    let text = |item: &Value, key: &str| item[key].as_str().unwrap_or_default().to_owned();
+    let items = list["items"].as_array().into_iter().flatten();
+    let accepted = items.filter(|item| item["state"] == "Accepted");
+    let mut all: Vec<_> = accepted
+        .map(|item| {
+            let (group, version) = (text(item, "group"), text(item, "version"));
+            GroupVersionResource::new(&group, &version, &text(item, "resource"))
+        })
+        .collect();
+    all.sort();
+    all.dedup();
+    all
 }
 
 fn handshake(key: &str) -> Result<HeaderMap, Error> {
@@ -154,6 +172,8 @@ fn ended(frame: Option<&CloseFrame>) -> Ended {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn closed(code: u16) -> Ended {
@@ -161,6 +181,17 @@ mod tests {
             code: code.into(),
             reason: "why".into(),
         }))
+    }
+
+    #[test]
+    fn what_is_accepted_is_synced_once() {
+        let deployments = json!({
+            "group": "apps", "version": "v1", "resource": "deployments", "state": "Accepted",
+        });
+        let pending = json!({"version": "v1", "resource": "secrets", "state": "Pending"});
+        let list = json!({"items": [deployments, pending, deployments]});
+        let expected = [GroupVersionResource::new("apps", "v1", "deployments")];
+        assert_eq!(accepted(&list), expected);
     }
 
     #[test]

@@ -14,7 +14,7 @@
 //! nothing that has not changed.
 
 pub mod agent;
-mod connect;
+pub mod connect;
 pub mod discovery;
 pub mod mapping;
 pub mod mutate;

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::connect::{Ended, Link};
+use crate::connect::{Ended, Link, accepted};
 use crate::mapping::Target;
 use crate::report;
 
@@ -392,18 +392,7 @@ impl<L: Listener> Talk<'_, L> {
         let bytes = get_path(&self.hub, &format!("{ENDPOINTS}/resources")).await?;
         let list: Value = serde_json::from_slice(&bytes)
             .map_err(|e| Error::Transport(format!("the resource list is no JSON: {e}")))?;
-        let text = |item: &Value, key: &str| item[key].as_str().unwrap_or_default().to_owned();
-        let items = list["items"].as_array().into_iter().flatten();
-        let accepted = items.filter(|item| item["state"] == "Accepted");
-        let mut all: Vec<_> = accepted
-            .map(|item| {
-                let (group, version) = (text(item, "group"), text(item, "version"));
-                GroupVersionResource::new(&group, &version, &text(item, "resource"))
-            })
-            .collect();
-        all.sort();
-        all.dedup();
-        Ok(all)
+        Ok(accepted(&list))
     }
 }
 

@@ -47,6 +47,8 @@ impl Metrics for Expiries {
     fn credential_expires(&self, cluster: &ClusterKey, at: Option<Timestamp>) {
         self.0.lock().insert(cluster.name.clone(), at);
     }
+
+    fn reconciled(&self, _: &'static str, _: std::time::Duration, _: bool) {}
 }
 
 /// Hosted syncers that report to run at once; whether they beat is up to the test.

@@ -18,7 +18,7 @@ use crate::support::wait::{seconds, until};
 
 const COMPUTE: &str = "root:compute";
 /// Nothing on the way between hub and member takes longer.
-const SOON: std::time::Duration = seconds(30);
+const SOON: std::time::Duration = seconds(60);
 
 /// A kubeconfig as clusters of providers have them: the CA in a file beside it, the credential from a
 /// program that is called. Returns its file.
@@ -79,7 +79,7 @@ fn until_ready(hub: &Hub, cluster: &str) {
 
 /// Registers both real clusters as `east` and `west`, each with a Location of its name.
 fn register_both(hub: &Hub) {
-    for (name, real) in [("east", real::member()), ("west", real::reference())] {
+    for (name, real) in [("east", real::member()), ("west", real::second())] {
         let file = exec_kubeconfig(hub.scratch(), name, real, &format!("./{name}-login"));
         let file = file.display().to_string();
         hub.tmc(
@@ -103,7 +103,7 @@ fn clusters_are_registered_shown_cordoned_and_uncordoned() {
         "tmc-no-such-plugin",
     );
     let nobody = real::member().user("nobody");
-    let west = real::reference().kubeconfig_file();
+    let west = real::second().kubeconfig_file();
     let mut said = Transcript::new(&hub, COMPUTE);
 
     said.comment("A kubeconfig that calls a program of the provider is resolved here.");
@@ -352,7 +352,7 @@ fn a_rendered_syncer_works_in_its_cluster_with_the_rights_it_is_given() {
     needs_real_programs!();
     const ELSEWHERE: &str = "https://hub.example.org:6443";
     let hub = Hub::start_as(ELSEWHERE);
-    let member = real::reference();
+    let member = real::second();
     hub.tmc(
         COMPUTE,
         &["cluster", "register", "edge", "--mode", "External"],

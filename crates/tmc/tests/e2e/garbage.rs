@@ -111,7 +111,7 @@ fn cascades_leave_the_same_behind_as_on_a_real_cluster() {
         api: hub.api(),
         base: format!("/clusters/{workspace}"),
     };
-    let real = real::reference();
+    let real = real::second();
     let theirs = Side {
         kubectl: real.kubectl().clone(),
         api: real.api().clone(),
@@ -130,7 +130,7 @@ fn cascades_leave_the_same_behind_as_on_a_real_cluster() {
             "{cascade}"
         );
         let expected = left_of(cascade);
-        until(cascade, seconds(20), || {
+        until(cascade, seconds(60), || {
             let (here, there) = (ours.left(), theirs.left());
             let lines = here.lines().filter(|line| line.contains(cascade));
             if here == there && lines.collect::<Vec<_>>() == expected {

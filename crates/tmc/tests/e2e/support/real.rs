@@ -90,7 +90,14 @@ pub(crate) fn member() -> &'static Real {
     shared(&MEMBER, "member")
 }
 
-/// The cluster with which the hub is compared.
+/// Another one that tests register, or compare single objects with.
+pub(crate) fn second() -> &'static Real {
+    static SECOND: OnceLock<Result<Real, String>> = OnceLock::new();
+    shared(&SECOND, "second")
+}
+
+/// The cluster with which the hub is compared as a whole: whatever else were in it would show up
+/// there, so no other test may use it.
 pub(crate) fn reference() -> &'static Real {
     static REFERENCE: OnceLock<Result<Real, String>> = OnceLock::new();
     shared(&REFERENCE, "reference")

@@ -1,0 +1,145 @@
+//! Clusters that take a connection and never say a word, and what they do to those that answer.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use futures::StreamExt as _;
+use serde_json::json;
+use tmc::commands::cluster::{Registration, register};
+use tmc_server::tls::{CertificateAuthority, Validity};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use crate::hub::OwnHub;
+use crate::in_tls::{self, InTls};
+use crate::member::Cluster;
+
+/// Clusters that answer.
+const HEALTHY: usize = 5;
+/// Registrations under way at once.
+const CONCURRENT: usize = 16;
+
+/// The longest times for which clusters that answer were not looked at.
+pub(super) struct Gaps {
+    /// Beside black holes.
+    pub(super) beside: Duration,
+    /// On a hub of their own, in the same time.
+    pub(super) alone: Duration,
+}
+
+/// Two hubs with as many healthy clusters, one of them with black holes too, for so long.
+///
+/// # Errors
+/// When a cluster cannot be registered, or one that answers is not looked at twice.
+pub(super) async fn gaps(black_holes: usize, window: Duration) -> Result<Gaps> {
+    let (beside, alone) = tokio::try_join!(Probed::start(), Probed::start())?;
+    let hole = BlackHole::open().await?;
+    hole.register(&beside.hub, black_holes).await?;
+    tokio::time::sleep(window).await;
+    Ok(Gaps {
+        beside: beside.longest_gap(window)?,
+        alone: alone.longest_gap(window)?,
+    })
+}
+
+/// A hub with clusters that answer.
+struct Probed {
+    hub: OwnHub,
+    served: Vec<InTls>,
+    // They answer through it.
+    _members: Vec<Cluster>,
+}
+
+impl Probed {
+    async fn start() -> Result<Self> {
+        let hub = OwnHub::start().await?;
+        let (mut served, mut members) = (Vec::new(), Vec::new());
+        for index in 0..HEALTHY {
+            let member = Cluster::simulated().await?;
+            let door = InTls::serve(member.connection().clone()).await?;
+            register_at(&hub, &format!("healthy-{index}"), &door.kubeconfig).await?;
+            served.push(door);
+            members.push(member);
+        }
+        Ok(Self {
+            hub,
+            served,
+            _members: members,
+        })
+    }
+
+    /// The longest time between two looks at one cluster, the time since its last one included.
+    fn longest_gap(&self, window: Duration) -> Result<Duration> {
+        let now = Instant::now();
+        let mut longest = Duration::ZERO;
+        for door in &self.served {
+            let mut times = door.asked_for_version();
+            times.retain(|time| now.duration_since(*time) < window);
+            ensure!(
+                times.len() > 1,
+                "a cluster was looked at {} times",
+                times.len()
+            );
+            times.push(now);
+            let gaps = times.windows(2).map(|pair| pair[1].duration_since(pair[0]));
+            longest = gaps.fold(longest, Duration::max);
+        }
+        Ok(longest)
+    }
+}
+
+async fn register_at(hub: &OwnHub, name: &str, kubeconfig: &str) -> Result<()> {
+    let registration = Registration {
+        name,
+        kubeconfig,
+        location: None,
+        labels: json!({}),
+    };
+    register(&hub.context("root:compute"), &registration)
+        .await
+        .with_context(|| format!("{name} cannot be registered"))?;
+    Ok(())
+}
+
+/// A port at which connections are taken and held.
+struct BlackHole {
+    kubeconfig: String,
+    holding: JoinHandle<()>,
+}
+
+impl Drop for BlackHole {
+    fn drop(&mut self) {
+        self.holding.abort();
+    }
+}
+
+impl BlackHole {
+    async fn open() -> Result<Self> {
+        const DAY: Duration = Duration::from_secs(86_400);
+        let authority = CertificateAuthority::generate("nobody", Validity::starting_now(DAY))?;
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let url = format!("https://{}", listener.local_addr()?);
+        let holding = tokio::spawn(async move {
+            let mut held = Vec::new();
+            while let Ok(taken) = listener.accept().await {
+                held.push(taken);
+            }
+        });
+        Ok(Self {
+            kubeconfig: in_tls::kubeconfig(&url, &authority, "nobody's"),
+            holding,
+        })
+    }
+
+    async fn register(&self, hub: &OwnHub, count: usize) -> Result<()> {
+        let names: Vec<String> = (0..count).map(|index| format!("hole-{index}")).collect();
+        let requests = names
+            .iter()
+            .map(|name| register_at(hub, name, &self.kubeconfig));
+        let mut answers = futures::stream::iter(requests).buffer_unordered(CONCURRENT);
+        while let Some(answer) = answers.next().await {
+            answer?;
+        }
+        Ok(())
+    }
+}
