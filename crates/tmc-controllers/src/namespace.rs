@@ -33,21 +33,33 @@ pub(crate) async fn run(ctx: Arc<Context>, key: ClusterKey) -> Outcome {
             !resource.store.has_synced() || resource.store.count_by_index(index::USE, &value) > 0
         })
     };
-    let now = Time::new(ctx.now()).to_string();
+    let now = ctx.now();
+    let conditions = reconcile::conditions(&namespace, &placed, now);
+    let now = Time::new(now).to_string();
     let may_leave = |target: &str| may_leave(&ctx, &key, &placed, target);
     let new = reconcile::reconcile(&namespace, &placed, in_use, may_leave, &now);
-    ctx.committer(GroupVersionResource::new("", "v1", "namespaces"))
-        .main(&key, &*namespace, &new)
-        .await?;
+    let committer = ctx.committer(GroupVersionResource::new("", "v1", "namespaces"));
+    if committer.main(&key, &*namespace, &new).await? {
+        // What was written comes back here, and then it is time for what people read.
+        return Ok(waiting(&ctx, &placed, &new));
+    }
+    let mut told = new.clone();
+    told.status.conditions = conditions;
+    committer.status(&key, &*namespace, &told).await?;
+    Ok(waiting(&ctx, &placed, &new))
+}
+
+/// Whether the namespace has to be looked at again although nothing changed.
+fn waiting(ctx: &Context, placed: &Placed, new: &Namespace) -> Flow {
     // That a resource turns out to have no objects is not news that anybody is told.
     let known = ctx.stores.resources.iter().all(|r| r.store.has_synced());
     let dropped = |target: &String| !placed.targets.contains(target);
     let waits = new.is_leaving() || new.target_keys().iter().any(dropped);
-    Ok(if known || !waits {
+    if known || !waits {
         Flow::Done
     } else {
         Flow::RequeueAfter(UNKNOWN_RETRY)
-    })
+    }
 }
 
 fn placed(ctx: &Context, key: &ClusterKey, namespace: &Namespace) -> Placed {
@@ -63,6 +75,7 @@ fn placed(ctx: &Context, key: &ClusterKey, namespace: &Namespace) -> Placed {
                 .spec
                 .namespaces()
                 .is_ok_and(|selector| selector.matches(namespace.metadata.labels.as_ref()));
+        placed.asked_for |= selects;
         let status = placement
             .status
             .as_ref()

@@ -8,8 +8,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tmc_api::hashes::base36_sha224;
+use tmc_api::keys::MESSAGE_ANNOTATION;
 use tmc_api::time::Time;
 use tmc_apimachinery::GroupVersionResource;
+use tmc_runtime::client::Error;
 use tmc_runtime::controller::{Flow, Outcome};
 use tmc_runtime::{ClusterKey, ResourceClient};
 
@@ -58,6 +60,9 @@ pub(crate) async fn run(ctx: Arc<Context>, object_key: ObjectKey) -> Outcome {
     ctx.committer(resource.gvr.clone())
         .main(key, &*object, &new)
         .await?;
+    if let Some(said) = object.metadata.annotations.get(MESSAGE_ANNOTATION) {
+        tell(&ctx, &resource.gvr, key, &News::refused(&object, said)).await?;
+    }
     if !reconcile::is_homeless(group, plural, &object, &namespace) {
         return Ok(Flow::Done);
     }
@@ -65,7 +70,39 @@ pub(crate) async fn run(ctx: Arc<Context>, object_key: ObjectKey) -> Outcome {
     if age < PATIENCE {
         return Ok(Flow::RequeueAfter(PATIENCE - age));
     }
-    tell(&ctx, &resource.gvr, key, &object).await
+    tell(&ctx, &resource.gvr, key, &News::homeless(&object)).await?;
+    Ok(Flow::Done)
+}
+
+/// What a user should know about an object.
+struct News<'a> {
+    object: &'a Slim,
+    reason: &'static str,
+    message: &'a str,
+    /// The same thing said of the same object makes the same Event.
+    about: String,
+}
+
+impl<'a> News<'a> {
+    /// It goes nowhere; said once an object.
+    fn homeless(object: &'a Slim) -> Self {
+        Self {
+            object,
+            reason: "NoPlacement",
+            message: "no Placement selects this namespace, so nothing runs; make one: tmc bind compute",
+            about: "no-placement".into(),
+        }
+    }
+
+    /// Its targets cannot have it as it is; said once a text.
+    fn refused(object: &'a Slim, said: &'a str) -> Self {
+        Self {
+            object,
+            reason: "RefusedByMember",
+            message: said,
+            about: format!("refused/{said}"),
+        }
+    }
 }
 
 fn age(object: &Slim, now: Timestamp) -> Duration {
@@ -79,28 +116,28 @@ fn age(object: &Slim, now: Timestamp) -> Duration {
     })
 }
 
-/// Tells a user, once an object, that it goes nowhere.
+/// Makes the Event, unless it is there.
 async fn tell(
     ctx: &Context,
     gvr: &GroupVersionResource,
     key: &ClusterKey,
-    object: &Slim,
-) -> Outcome {
+    news: &News<'_>,
+) -> Result<(), Error> {
     let events = GroupVersionResource::new("", "v1", "events");
     let client = ResourceClient::new(ctx.hub.cluster(&key.cluster), events);
     match client
-        .create(&key.namespace, &event(gvr, object, ctx.now()))
+        .create(&key.namespace, &event(gvr, news, ctx.now()))
         .await
     {
         Err(error) if !error.already_exists() => Err(error),
-        _ => Ok(Flow::Done),
+        _ => Ok(()),
     }
 }
 
 /// The Event; its name is the same for the same object, so that it is made once.
-fn event(gvr: &GroupVersionResource, object: &Slim, now: Timestamp) -> Value {
-    let meta = &object.metadata;
-    let hash = base36_sha224(&format!("no-placement/{}", meta.uid));
+fn event(gvr: &GroupVersionResource, news: &News<'_>, now: Timestamp) -> Value {
+    let meta = &news.object.metadata;
+    let hash = base36_sha224(&format!("{}/{}", news.about, meta.uid));
     // Names of Events may be as long as those of the objects they are about.
     let name: String = meta.name.chars().take(200).collect();
     let now = Time::new(now).to_string();
@@ -116,23 +153,31 @@ fn event(gvr: &GroupVersionResource, object: &Slim, now: Timestamp) -> Value {
             "namespace": meta.namespace, "name": meta.name, "uid": meta.uid,
         },
         "type": "Warning",
-        "reason": "NoPlacement",
-        "message": "no Placement selects this namespace, so nothing runs; make one: tmc bind compute",
+        "reason": news.reason,
+        "message": news.message,
         "source": {"component": "tmc"},
         "reportingComponent": "tmc", "reportingInstance": "tmc",
         "firstTimestamp": now, "lastTimestamp": now, "count": 1,
     })
 }
 
-/// The kinds of the resources that can be without a home.
-fn kind_of(resource: &str) -> &'static str {
+/// The kinds of what is synced without being asked for.
+fn kind_of(resource: &str) -> &str {
     match resource {
         "deployments" => "Deployment",
         "statefulsets" => "StatefulSet",
         "daemonsets" => "DaemonSet",
         "replicasets" => "ReplicaSet",
         "jobs" => "Job",
-        _ => "CronJob",
+        "cronjobs" => "CronJob",
+        "services" => "Service",
+        "ingresses" => "Ingress",
+        "configmaps" => "ConfigMap",
+        "secrets" => "Secret",
+        "serviceaccounts" => "ServiceAccount",
+        "persistentvolumeclaims" => "PersistentVolumeClaim",
+        // People find the Event by the object's name and uid.
+        other => other,
     }
 }
 
@@ -148,7 +193,7 @@ mod tests {
         object.metadata.uid = "u".into();
         let gvr = GroupVersionResource::new("apps", "v1", "deployments");
         let now = "2030-01-01T00:00:00Z".parse().unwrap();
-        let first = event(&gvr, &object, now);
+        let first = event(&gvr, &News::homeless(&object), now);
         assert_eq!(first["involvedObject"]["apiVersion"], "apps/v1");
         assert_eq!(first["involvedObject"]["kind"], "Deployment");
         assert!(
@@ -159,11 +204,12 @@ mod tests {
         );
         let name = first["metadata"]["name"].as_str().unwrap();
         assert!(name.starts_with("web.") && name.len() == 16, "{name}");
+        let refused = event(&gvr, &News::refused(&object, "no"), now);
+        assert_eq!(refused["reason"], "RefusedByMember");
+        assert_ne!(refused["metadata"]["name"], first["metadata"]["name"]);
         object.metadata.uid = "v".into();
-        assert_ne!(
-            event(&gvr, &object, now)["metadata"]["name"],
-            first["metadata"]["name"]
-        );
+        let other = event(&gvr, &News::homeless(&object), now);
+        assert_ne!(other["metadata"]["name"], first["metadata"]["name"]);
     }
 
     #[test]

@@ -10,7 +10,9 @@ use parking_lot::{Mutex, RwLock};
 use serde_json::Value;
 use tmc_api::keys;
 use tmc_api::syncer::SessionConfig;
-use tmc_apimachinery::meta::{add_finalizer, meta, remove_finalizer};
+use tmc_apimachinery::meta::{
+    add_finalizer, meta, remove_annotation, remove_finalizer, set_annotation,
+};
 use tmc_apimachinery::{ClusterName, GroupVersionResource};
 use tmc_runtime::client::{DeleteParams, Error};
 use tmc_runtime::controller::{self, Flow, Outcome};
@@ -306,7 +308,13 @@ impl Shared {
                     Some(newer) => view = Some(newer),
                     None => return Ok(Flow::Done),
                 },
-                Action::Apply(object) => return self.apply(gvr, key, &object).await,
+                Action::Apply(object) => {
+                    let applied = self.apply(gvr, key, &object).await;
+                    if let (Err(error), Some(view)) = (&applied, view.take()) {
+                        self.complain(gvr, key, view, error).await;
+                    }
+                    return applied;
+                }
                 Action::Delete { uid } => {
                     if view.is_none() && !self.is_gone(gvr, key).await? {
                         return Ok(Flow::RequeueAfter(UNSYNCED_RETRY));
@@ -394,6 +402,28 @@ impl Shared {
         Ok(Flow::Done)
     }
 
+    /// Tells the hub that the member refuses an object, unless it knows.
+    async fn complain(
+        &self,
+        gvr: &GroupVersionResource,
+        key: &ClusterKey,
+        mut view: Value,
+        error: &Error,
+    ) {
+        let Some(said) = status::refusal(error) else {
+            return;
+        };
+        if meta(&view).annotation(keys::MESSAGE_ANNOTATION) == Some(&said) {
+            return;
+        }
+        set_annotation(&mut view, keys::MESSAGE_ANNOTATION, &said);
+        let client = self.view(gvr, &key.cluster);
+        let told = client.replace(&key.namespace, &key.name, "", &view).await;
+        if let Err(error) = settled(told) {
+            tracing::warn!(%key, %error, "the hub was not told that the member refuses an object");
+        }
+    }
+
     async fn report(
         &self,
         gvr: &GroupVersionResource,
@@ -407,11 +437,16 @@ impl Shared {
         if !meta(&body).deletion_timestamp().is_empty() {
             return Ok(Flow::Done);
         }
+        let client = self.view(gvr, &key.cluster);
+        if meta(&body).annotation(keys::MESSAGE_ANNOTATION).is_some() {
+            // The member has it now. The answer comes back here as an event, with its status.
+            remove_annotation(&mut body, keys::MESSAGE_ANNOTATION);
+            return settled(client.replace(&key.namespace, &key.name, "", &body).await);
+        }
         let Some(status) = status::report(&body, copy) else {
             return Ok(Flow::Done);
         };
         body["status"] = status;
-        let client = self.view(gvr, &key.cluster);
         settled(
             client
                 .replace(&key.namespace, &key.name, "status", &body)

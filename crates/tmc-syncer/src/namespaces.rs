@@ -63,8 +63,9 @@ pub fn check(desired: &Value, found: Option<&Value>) -> Check {
             ));
         }
         Some(text) if Some(text) != meta(desired).annotation(locator) => {
+            // Whose it is may be another tenant's business.
             return Check::Foreign(format!(
-                "namespace {name} of the member belongs to another namespace or SyncTarget ({text})"
+                "namespace {name} of the member belongs to another namespace or SyncTarget"
             ));
         }
         Some(_) => {}

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use tmc_apimachinery::meta::meta;
+use tmc_runtime::client::Error;
 
 use crate::mutate::applied_generation;
 
@@ -29,9 +30,21 @@ pub fn report(view: &Value, downstream: &Value) -> Option<Value> {
     (view.get("status") != Some(&status)).then_some(status)
 }
 
+/// What a user should hear of an error with which the member answered an apply; `None` if it says
+/// nothing about the object: a conflict, a busy or silent member, an agent who may not speak to it.
+pub fn refusal(error: &Error) -> Option<String> {
+    let Error::Api(error) = error else {
+        return None;
+    };
+    let about_the_object =
+        (400..500).contains(&error.code) && !matches!(error.code, 401 | 408 | 409 | 429);
+    about_the_object.then(|| format!("a member cluster refuses it: {}", error.message))
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use tmc_apimachinery::status::{ApiError, Reason};
 
     use super::*;
 
@@ -65,5 +78,27 @@ mod tests {
     #[test]
     fn an_object_without_status_reports_nothing() {
         assert_eq!(report(&json!({}), &json!({"metadata": {}})), None);
+    }
+
+    #[test]
+    fn a_refusal_is_what_the_member_has_against_the_object() {
+        let api = |reason| Error::Api(ApiError::new(reason, "why"));
+        for reason in [Reason::Forbidden, Reason::Invalid, Reason::BadRequest] {
+            let said = refusal(&api(reason));
+            assert_eq!(
+                said.as_deref(),
+                Some("a member cluster refuses it: why"),
+                "{reason:?}"
+            );
+        }
+        for reason in [
+            Reason::Conflict,
+            Reason::Unauthorized,
+            Reason::TooManyRequests,
+            Reason::InternalError,
+        ] {
+            assert_eq!(refusal(&api(reason)), None, "{reason:?}");
+        }
+        assert_eq!(refusal(&Error::Transport("lost".into())), None);
     }
 }

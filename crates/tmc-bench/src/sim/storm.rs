@@ -20,7 +20,7 @@ pub(crate) async fn rage(world: &mut World, events: u32) -> Result<()> {
         tokio::time::sleep(chance.between(Duration::from_millis(100), Duration::from_secs(6)))
             .await;
         match chance.below(100) {
-            0..=59 => world.users.act(world.hub()?).await,
+            0..=59 => world.users.act(world.hub()?, &world.fleet).await,
             60..=70 => turn(world, &chance),
             71..=79 => cut(world, &chance),
             80..=83 => slow(world, &chance),

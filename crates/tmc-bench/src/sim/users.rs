@@ -129,8 +129,10 @@ impl Users {
     }
 
     /// One thing that somebody does. That it fails is part of life.
-    pub(crate) async fn act(&self, hub: &Process) {
-        let done = match self.chance.below(100) {
+    pub(crate) async fn act(&self, hub: &Process, fleet: &Fleet) {
+        let done = match self.chance.below(104) {
+            100..=101 => self.unregister(hub, fleet).await,
+            102..=103 => self.register_again(hub, fleet).await,
             0..=19 => self.make_deployment(hub).await,
             20..=29 => self.make_config_map(hub).await,
             30..=49 => self.change_deployment(hub).await,
@@ -255,7 +257,15 @@ impl Users {
             0 => json!([{"matchLabels": {"location": "east"}}]),
             _ => json!([{}]),
         };
-        let object = placement(&name, &namespaces, &locations);
+        let mut object = placement(&name, &namespaces, &locations);
+        object["spec"]["targets"] = match self.chance.below(4) {
+            0 => json!(2),
+            1 => json!("All"),
+            _ => json!(1),
+        };
+        if self.chance.happens(500) {
+            object["spec"]["replicas"] = "Divided".into();
+        }
         client(&user(hub), team, kinds::PLACEMENTS)
             .create("", &object)
             .await?;
@@ -268,6 +278,27 @@ impl Users {
             .delete("", &name, &DeleteParams::default())
             .await?;
         Ok(format!("removed Placement {team}/{name}"))
+    }
+
+    /// A cluster leaves, with everything that it runs.
+    async fn unregister(&self, hub: &Process, fleet: &Fleet) -> Done {
+        let names = fleet.names();
+        let Some(name) = self.chance.pick(&names) else {
+            return Ok("found no cluster".to_owned());
+        };
+        Process::client(&hub.admin(), COMPUTE, kinds::CLUSTERS)
+            .delete("default", name, &DeleteParams::default())
+            .await?;
+        Ok(format!("unregistered {name}"))
+    }
+
+    /// A cluster that left, or never left, is registered.
+    async fn register_again(&self, hub: &Process, fleet: &Fleet) -> Done {
+        let Some(site) = self.chance.pick(fleet.sites()) else {
+            return Ok("found no cluster".to_owned());
+        };
+        register(&hub.admin(), site).await?;
+        Ok(format!("registered {}", site.name))
     }
 
     async fn cordon(&self, hub: &Process) -> Done {
@@ -374,8 +405,8 @@ fn deployment(spot: &Spot, replicas: u64, image: &str) -> Value {
     })
 }
 
-/// Registers a member as the platform team does.
-async fn register(admin: &Connection, site: &Site) -> Result<()> {
+/// Registers a member as the platform team does. What is left of an earlier registration is used.
+async fn register(admin: &Connection, site: &Site) -> Result<(), Error> {
     let name = site.name;
     let secret_name = format!("{name}-kubeconfig");
     let secret = json!({
@@ -397,8 +428,16 @@ async fn register(admin: &Connection, site: &Site) -> Result<()> {
                  "instanceSelector": {"matchLabels": {"location": name}}},
     });
     let client = |gvr| Process::client(admin, COMPUTE, gvr);
-    client(kinds::SECRETS).create("default", &secret).await?;
+    present(client(kinds::SECRETS).create("default", &secret).await)?;
+    present(client(kinds::LOCATIONS).create("", &location).await)?;
     client(kinds::CLUSTERS).create("default", &cluster).await?;
-    client(kinds::LOCATIONS).create("", &location).await?;
     Ok(())
+}
+
+/// Made now, or there before.
+fn present(made: Result<Value, Error>) -> Result<(), Error> {
+    match made {
+        Err(error) if !error.already_exists() => Err(error),
+        _ => Ok(()),
+    }
 }

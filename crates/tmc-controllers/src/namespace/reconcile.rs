@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 use std::collections::btree_map::Entry;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use tmc_api::conditions::{self, Condition, Severity};
 use tmc_api::keys::{PLACEMENT_ANNOTATION, STATE_SYNC, deletion_annotation, state_label};
 
 use crate::slim::states;
@@ -15,7 +17,21 @@ use crate::system::is_system_namespace;
 pub struct Namespace {
     /// Metadata.
     pub metadata: k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    /// Status, of which the conditions are looked at.
+    #[serde(default)]
+    pub status: NamespaceStatus,
 }
+
+/// Conditions of a [`Namespace`], ours among others'.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct NamespaceStatus {
+    /// In no order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+}
+
+/// Condition of a namespace: whether its objects have targets (as kcp's namespace controller has it).
+pub const SCHEDULED: &str = "NamespaceScheduled";
 
 impl Namespace {
     /// Whether its deletion was asked for.
@@ -58,6 +74,8 @@ impl Namespace {
 /// What the placements of the workspace say about one namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Placed {
+    /// A placement selects it, with a Location or without.
+    pub asked_for: bool,
     /// A placement with a Location selects it.
     pub selected: bool,
     /// The keys of the targets of those placements.
@@ -121,6 +139,28 @@ pub fn reconcile(
     new.metadata.labels = Some(labels).filter(|map| !map.is_empty());
     new.metadata.annotations = Some(annotations).filter(|map| !map.is_empty());
     new
+}
+
+/// The conditions that the namespace should have. A namespace that no placement was made for is nobody's
+/// business here: it has none of ours.
+pub fn conditions(namespace: &Namespace, placed: &Placed, now: Timestamp) -> Vec<Condition> {
+    let mut all = namespace.status.conditions.clone();
+    let name = namespace.metadata.name.as_deref().unwrap_or_default();
+    if !placed.asked_for || is_system_namespace(name) {
+        conditions::remove(&mut all, SCHEDULED);
+        return all;
+    }
+    // Conditions of Kubernetes' own kinds have no severity.
+    let no = |message| Condition::no(SCHEDULED, Severity::None, "Unschedulable", message);
+    let condition = if !placed.selected {
+        no("No available placements")
+    } else if placed.targets.is_empty() {
+        no("No available sync targets")
+    } else {
+        Condition::yes(SCHEDULED)
+    };
+    conditions::set(&mut all, condition, now);
+    all
 }
 
 #[cfg(test)]
@@ -297,6 +337,49 @@ mod tests {
         assert_eq!(
             annotations,
             json!({"deletion.internal.workload.kcp.io/K1": "2029-12-31T00:00:00Z"})
+        );
+    }
+
+    #[test]
+    fn a_namespace_that_placements_select_says_whether_it_has_targets() {
+        let now: Timestamp = NOW.parse().unwrap();
+        let mut namespace = namespace("shop", json!({}), json!({}));
+        let others = Condition::yes("NamespaceContentRemaining");
+        namespace.status.conditions = vec![others.clone()];
+        let placed = |selected, targets: &[&str]| Placed {
+            asked_for: true,
+            selected,
+            targets: targets.iter().map(|key| (*key).to_owned()).collect(),
+        };
+        for (placed, reason, message) in [
+            (
+                placed(false, &[]),
+                "Unschedulable",
+                "No available placements",
+            ),
+            (
+                placed(true, &[]),
+                "Unschedulable",
+                "No available sync targets",
+            ),
+            (placed(true, &["k"]), "", ""),
+        ] {
+            namespace.status.conditions = conditions(&namespace, &placed, now);
+            let found = conditions::get(&namespace.status.conditions, SCHEDULED).unwrap();
+            assert_eq!((&*found.reason, &*found.message), (reason, message));
+            assert_eq!(found.is_true(), reason.is_empty());
+            assert_eq!(found.severity, Severity::None);
+            let again = conditions(&namespace, &placed, "2031-01-01T00:00:00Z".parse().unwrap());
+            assert_eq!(again, namespace.status.conditions, "said once");
+        }
+        assert_eq!(conditions(&namespace, &Placed::default(), now), [others]);
+        namespace.metadata.name = Some("kube-system".into());
+        assert!(
+            conditions::get(
+                &conditions(&namespace, &placed(true, &["k"]), now),
+                SCHEDULED
+            )
+            .is_none()
         );
     }
 }

@@ -1,6 +1,8 @@
 //! The member's namespaces: made before what goes into them, repaired, and removed when nothing is
 //! left of either side.
 
+use tmc_apimachinery::status::{ApiError, Reason};
+
 use super::*;
 use crate::namespaces::{self, Check};
 
@@ -42,7 +44,7 @@ impl Shared {
         match namespaces::check(&desired, found.as_ref()) {
             Check::Fine => Ok(true),
             Check::Wait => Ok(false),
-            Check::Foreign(why) => Err(Error::Transport(why)),
+            Check::Foreign(why) => Err(ApiError::new(Reason::Forbidden, why).into()),
             Check::Apply => {
                 let client = self.member(&namespaces_gvr());
                 client.apply("", name, MANAGER, &desired).await?;

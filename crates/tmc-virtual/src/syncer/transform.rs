@@ -1,7 +1,7 @@
 //! What a SyncTarget sees of an object, and what of its answer reaches the object: pure functions
 //! (`view`, `merge`), the contract between hub and agents.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 use tmc_api::keys;
@@ -14,6 +14,11 @@ use tmc_apimachinery::status::{ApiError, Reason, Result};
 
 /// Value of a recorded field that lives in the object itself.
 const PROMOTED: &str = "##promoted##";
+/// Among the recorded fields: what the target has to say about the object. No path of a summarised
+/// field is called so.
+const MESSAGE: &str = "message";
+/// Most characters of it.
+const MAX_MESSAGE: usize = 1024;
 /// Value of a state label for objects to be run.
 const SYNC: &str = "Sync";
 
@@ -107,6 +112,11 @@ pub fn view(upstream: &Value, target: &TargetKeys, workspace_url: &str) -> Resul
             None if field.promote => set_path(&mut object, &field.path, None),
             None => {}
         }
+    }
+    // Its own words only: what it leaves out it has taken back.
+    match recorded.get(MESSAGE).and_then(Value::as_str) {
+        Some(own) => set_annotation(&mut object, keys::MESSAGE_ANNOTATION, own),
+        None => drop(remove_annotation(&mut object, keys::MESSAGE_ANNOTATION)),
     }
     if meta(upstream)
         .finalizers()
@@ -251,8 +261,8 @@ fn set_path(object: &mut Value, path: &str, value: Option<Value>) {
     }
 }
 
-/// The writes that a target's answer comes to. The target can change the summarised fields and its
-/// own finalizer; every other difference between `body` and the view is dropped.
+/// The writes that a target's answer comes to. The target can change the summarised fields, its own
+/// finalizer and what it has to say ([`keys::MESSAGE_ANNOTATION`]); every other difference between `body` and the view is dropped.
 ///
 /// # Errors
 /// 409 for a stale version, 404 if the object is no longer the target's, 403 for a body that gives
@@ -345,6 +355,7 @@ fn remove(upstream: &Value, target: &TargetKeys) -> Result<Vec<Write>> {
         remove_annotation(&mut object, annotation);
     }
     forget_vanished(&mut object, &others);
+    say(&mut object, &others)?;
     Ok(writes(upstream, object))
 }
 
@@ -401,13 +412,44 @@ fn report(upstream: &Value, body: &Value, target: &TargetKeys, part: Part) -> Re
             }
         }
     }
+    if part == Part::Main {
+        hear(&mut own, body);
+    }
     record(&mut object, &target.diff, &own);
     others.push(target.clone());
     forget_vanished(&mut object, &others);
+    say(&mut object, &others)?;
     if part == Part::Main {
         add_finalizer(&mut object, &target.finalizer);
     }
     Ok(writes(upstream, object))
+}
+
+/// Takes what a target has to say about the object, or no longer has, into its report.
+fn hear(own: &mut Map<String, Value>, body: &Value) {
+    let message = meta(body).annotation(keys::MESSAGE_ANNOTATION);
+    own.remove(MESSAGE);
+    if let Some(text) = message.filter(|text| !text.is_empty()) {
+        let text: String = text.chars().take(MAX_MESSAGE).collect();
+        own.insert(MESSAGE.into(), text.into());
+    }
+}
+
+/// What the targets have to say, together, each thing once.
+fn say(object: &mut Value, assigned: &[TargetKeys]) -> Result<()> {
+    let mut said = BTreeSet::new();
+    for target in assigned {
+        let report = recorded(object, &target.diff)?;
+        let message = report.get(MESSAGE).and_then(Value::as_str);
+        said.extend(message.map(str::to_owned));
+    }
+    if said.is_empty() {
+        remove_annotation(object, keys::MESSAGE_ANNOTATION);
+    } else {
+        let said: Vec<String> = said.into_iter().collect();
+        set_annotation(object, keys::MESSAGE_ANNOTATION, &said.join("; "));
+    }
+    Ok(())
 }
 
 /// A second target arrived: the promoted values of the one that was alone are kept as its report,

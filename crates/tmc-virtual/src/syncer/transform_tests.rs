@@ -76,6 +76,61 @@ fn a_view_hides_foreign_finalizers_deletion_and_every_report() {
     );
 }
 
+fn said(upstream: &Value) -> Option<&str> {
+    meta(upstream).annotation(keys::MESSAGE_ANNOTATION)
+}
+
+/// The object after a target has written the view with these words, or none.
+fn with_words(upstream: &Value, target: &str, words: Option<&str>) -> Value {
+    let keys = TargetKeys::new(target);
+    let mut body = view(upstream, &keys, URL).expect("view");
+    match words {
+        Some(words) => set_annotation(&mut body, keys::MESSAGE_ANNOTATION, words),
+        None => drop(remove_annotation(&mut body, keys::MESSAGE_ANNOTATION)),
+    }
+    let writes = merge(upstream, &body, &keys, Part::Main, &deployments()).expect("merged");
+    applied(upstream, &writes)
+}
+
+#[test]
+fn an_object_says_what_its_targets_say_and_each_of_them_sees_its_own_words() {
+    let object = with_words(&upstream(&["k1", "k2"]), "k1", Some("too big"));
+    assert_eq!(said(&object), Some("too big"));
+    let object = with_words(&object, "k2", Some("not allowed"));
+    assert_eq!(said(&object), Some("not allowed; too big"));
+    let seen = view(&object, &TargetKeys::new("k1"), URL).expect("view");
+    assert_eq!(said(&seen), Some("too big"));
+    let object = with_words(&object, "k2", Some("too big"));
+    assert_eq!(said(&object), Some("too big"), "each thing is said once");
+    let object = with_words(&object, "k2", None);
+    assert_eq!(said(&object), Some("too big"));
+    let object = with_words(&object, "k1", None);
+    assert_eq!(object, upstream(&["k1", "k2"]), "nothing is left of it");
+}
+
+#[test]
+fn words_outlast_a_status_and_go_with_the_target_that_said_them() {
+    let object = with_words(&upstream(&["k1"]), "k1", Some("no"));
+    let writes = status_of(&object, "k1", json!({"replicas": 1})).expect("merged");
+    let mut object = applied(&object, &writes);
+    assert_eq!(said(&object), Some("no"));
+    let keys = TargetKeys::new("k1");
+    set_annotation(&mut object, &keys.deletion, "2026-01-01T00:00:00Z");
+    let mut body = view(&object, &keys, URL).expect("view");
+    remove_finalizer(&mut body, &keys.finalizer);
+    let writes = merge(&object, &body, &keys, Part::Main, &deployments()).expect("merged");
+    assert_eq!(said(&applied(&object, &writes)), None);
+}
+
+#[test]
+fn words_are_cut_where_they_get_long() {
+    let object = with_words(&upstream(&["k1"]), "k1", Some(&"ä".repeat(5000)));
+    assert_eq!(
+        said(&object).map(|said| said.chars().count()),
+        Some(MAX_MESSAGE)
+    );
+}
+
 #[test]
 fn a_status_that_no_target_vouches_for_is_not_shown() {
     let mut object = upstream(&["k1"]);

@@ -12,6 +12,7 @@ pub mod embedded;
 pub mod guards;
 pub mod hosted;
 pub mod kubernetes;
+pub mod limits;
 pub mod members;
 pub mod metrics;
 pub mod surroundings;

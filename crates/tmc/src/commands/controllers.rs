@@ -7,6 +7,7 @@ use super::start::{StopSignal, https_url};
 use crate::assembly::embedded::bind;
 use crate::assembly::kubernetes::serving::GivenCertificate;
 use crate::assembly::kubernetes::{KubernetesOptions, Replica};
+use crate::assembly::limits;
 use crate::cli::{ControllersArgs, HubKind};
 use crate::kubeconfig;
 
@@ -23,6 +24,7 @@ pub async fn run(args: &ControllersArgs) -> Result<()> {
             "--hub kcp: the controllers do not run on kcp yet; use --hub kubernetes, or `tmc start` for a hub with workspaces"
         );
     }
+    limits::raise_open_files();
     let mut signals = StopSignal::listen()?;
     let kubeconfig = kubeconfig::load("--hub-kubeconfig", &args.hub_kubeconfig)?;
     let url = view_url(args)?;

@@ -10,6 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::assembly::authority::Authority;
 use crate::assembly::data_dir::DataDir;
 use crate::assembly::embedded::{self, Embedded, EmbeddedOptions};
+use crate::assembly::limits;
 use crate::assembly::members::Members;
 use crate::cli::{StartArgs, StoreKind, Usage};
 use crate::kubeconfig;
@@ -20,6 +21,7 @@ use crate::kubeconfig;
 /// One sentence for the person who started it; nothing was changed then.
 pub async fn run(args: &StartArgs) -> Result<()> {
     let external_url = external_url(args.external_url.as_deref())?;
+    limits::raise_open_files();
     let mut signals = StopSignal::listen()?;
     let listener = embedded::bind(args.listen).await?;
     let directory = DataDir::open(&args.data_dir)?;

@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
+use tmc_api::keys;
 use tmc_apimachinery::meta::meta;
-use tmc_runtime::client::{DeleteParams, PatchKind};
+use tmc_runtime::client::{DeleteParams, ListParams, PatchKind};
 
 use crate::support::{World, copies, deployment, eventually, named};
 
@@ -182,6 +183,106 @@ async fn a_deleted_namespace_takes_its_copies_along_and_its_own_copy_goes_later(
         namespaces.get("", "extra").await.is_err()
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_member_refuses_is_said_on_the_object_until_the_member_has_it() {
+    let world = World::start().await;
+    let member = world.member("one").await;
+    let shop = world.bound_workspace("shop", "one").await;
+    let maps = shop.resource("", "v1", "configmaps");
+    let map =
+        |name: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}});
+    maps.create("default", &map("first")).await.unwrap();
+    let below = member.resource("", "v1", "configmaps");
+    eventually("it arrives", || async { !copies(&below).await.is_empty() }).await;
+    let namespace = meta(&copies(&below).await[0]).namespace().to_owned();
+
+    // Somebody takes the namespace for himself.
+    let taken = json!({"metadata": {
+        "labels": {keys::DOWNSTREAM_CLUSTER_LABEL: null},
+        "annotations": {keys::NAMESPACE_LOCATOR_ANNOTATION: null},
+    }});
+    let namespaces = member.resource("", "v1", "namespaces");
+    namespaces
+        .patch("", &namespace, "", PatchKind::Merge, &taken)
+        .await
+        .unwrap();
+    maps.create("default", &map("second")).await.unwrap();
+    let said = || async {
+        let second = maps.get("default", "second").await.unwrap();
+        meta(&second)
+            .annotation(keys::MESSAGE_ANNOTATION)
+            .map(str::to_owned)
+    };
+    eventually("the object says so", || async {
+        said()
+            .await
+            .is_some_and(|said| said.contains("refuses it") && said.contains(&namespace))
+    })
+    .await;
+    let events = shop.resource("", "v1", "events");
+    eventually("so does an Event", || async {
+        let events = events
+            .list("default", &ListParams::default())
+            .await
+            .unwrap();
+        let mut events = events["items"].as_array().unwrap().iter();
+        events.any(|event| {
+            event["reason"] == "RefusedByMember" && event["involvedObject"]["name"] == "second"
+        })
+    })
+    .await;
+
+    namespaces
+        .delete("", &namespace, &DeleteParams::default())
+        .await
+        .unwrap();
+    eventually("both are there in a new namespace", || async {
+        let copies = copies(&below).await;
+        named(&copies, "first").is_some() && named(&copies, "second").is_some()
+    })
+    .await;
+    eventually("there is nothing to say any more", || async {
+        said().await.is_none()
+    })
+    .await;
+    world.embedded.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_namespace_says_whether_its_objects_have_targets() {
+    let world = World::start().await;
+    let _member = world.member("one").await;
+    let shop = world.bound_workspace("shop", "one").await;
+    let namespaces = shop.resource("", "v1", "namespaces");
+    let scheduled = |wanted: &'static str| {
+        let namespaces = namespaces.clone();
+        move || {
+            let namespaces = namespaces.clone();
+            async move {
+                let namespace = namespaces.get("", "default").await.unwrap();
+                tmc::output::condition(&namespace, "NamespaceScheduled") == wanted
+            }
+        }
+    };
+    eventually("it has", scheduled("True")).await;
+    let placements = shop.resource("scheduling.kcp.io", "v1alpha1", "placements");
+    let list = placements.list("", &ListParams::default()).await.unwrap();
+    let name = meta(&list["items"][0]).name().to_owned();
+    let nowhere =
+        json!({"spec": {"locationSelectors": [{"matchLabels": {"location": "nowhere"}}]}});
+    placements
+        .patch("", &name, "", PatchKind::Merge, &nowhere)
+        .await
+        .unwrap();
+    eventually("it has not", scheduled("False")).await;
+    placements
+        .delete("", &name, &DeleteParams::default())
+        .await
+        .unwrap();
+    eventually("nobody asks for any", scheduled("Unknown")).await;
+    world.embedded.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -304,6 +304,7 @@ fn member<'a>(snapshot: &'a Snapshot, target: &Value) -> Option<&'a InMember> {
 /// Every member that an object is for has it as it should be, and its status is known.
 fn work_is_in_its_members(snapshot: &Snapshot, work: &Work) -> Vec<String> {
     let mut wrong = Vec::new();
+    let mut copies = Vec::new();
     let states = states(&work.object);
     for key in states.keys() {
         let Some((target, member)) = snapshot
@@ -331,6 +332,7 @@ fn work_is_in_its_members(snapshot: &Snapshot, work: &Work) -> Vec<String> {
         match copy {
             None => wrong.push(format!("{name} is missing")),
             Some(copy) => {
+                copies.push(&copy.object);
                 wrong.extend(differences(work, &copy.object).map(|what| format!("{name}: {what}")));
                 if states.len() == 1 {
                     wrong.extend(
@@ -341,7 +343,45 @@ fn work_is_in_its_members(snapshot: &Snapshot, work: &Work) -> Vec<String> {
             }
         }
     }
+    if copies.len() > 1 && work.resource == "deployments" {
+        wrong.extend(sums_differ(&work.object, &copies));
+    }
     wrong
+}
+
+/// What does not add up of a Deployment with several copies: the replicas of a divided one, and what
+/// the hub says is available.
+fn sums_differ(object: &Value, copies: &[&Value]) -> Vec<String> {
+    let count = |object: &Value, field: &str| object.pointer(field).and_then(Value::as_i64);
+    let sum = |field: &str| -> i64 {
+        let counts = copies.iter().map(|copy| count(copy, field).unwrap_or(0));
+        counts.sum()
+    };
+    let mut wrong = Vec::new();
+    let (asked, run) = (count(object, "/spec/replicas"), sum("/spec/replicas"));
+    if is_divided(object) && asked != Some(run) {
+        wrong.push(format!(
+            "{} of {asked:?} replicas is divided into {run}",
+            shown(object)
+        ));
+    }
+    let said = count(object, "/status/availableReplicas");
+    let available = sum("/status/availableReplicas");
+    if said != Some(available) {
+        wrong.push(format!(
+            "{} says that {said:?} replicas are available, there are {available}",
+            shown(object)
+        ));
+    }
+    wrong
+}
+
+/// Whether its targets are to have shares of the replicas.
+fn is_divided(object: &Value) -> bool {
+    let annotations = meta(object).annotations();
+    annotations
+        .keys()
+        .any(|key| key.starts_with(keys::SPEC_DIFF_PREFIX))
 }
 
 fn locator_of(target: &Value, object: &Value) -> Locator {
@@ -363,10 +403,7 @@ fn differences(work: &Work, copy: &Value) -> Option<String> {
         "deployments" => &["/spec/replicas", "/spec/template/spec/containers/0/image"],
         _ => &["/data"],
     };
-    let divided = meta(&work.object)
-        .annotations()
-        .keys()
-        .any(|key| key.starts_with(keys::SPEC_DIFF_PREFIX));
+    let divided = is_divided(&work.object);
     fields
         .iter()
         .filter(|field| !(divided && **field == "/spec/replicas"))
