@@ -37,6 +37,8 @@ pub mod reason {
     pub const LOCATION_NOT_FOUND: &str = "LocationNotFound";
     /// The selected Location, or a selector, is not valid.
     pub const LOCATION_INVALID: &str = "LocationInvalid";
+    /// The selector of namespaces is not valid, and selects none.
+    pub const NAMESPACE_SELECTOR_INVALID: &str = "NamespaceSelectorInvalid";
     /// No Location matches the selectors.
     pub const LOCATION_NO_MATCH: &str = "LocationNoMatch";
     /// The Location to schedule in does not exist (any more).

@@ -125,7 +125,11 @@ pub fn recorded_locations(placement: &Placement) -> BTreeSet<String> {
 /// Plans: a function of what is given alone.
 pub fn plan(placement: &Placement, observed: &Observed<'_>, now: Timestamp) -> Plan {
     let before = placement.status.clone().unwrap_or_default();
-    let verdict = decide(placement, observed, now);
+    let mut verdict = decide(placement, observed, now);
+    if let Err(error) = placement.spec.namespaces() {
+        // It selects nothing, which is not what its user meant.
+        verdict = verdict.not_ready(reason::NAMESPACE_SELECTOR_INVALID, error.message);
+    }
     let mut status = before.clone();
     status.observed_generation = placement.metadata.generation;
     status.selected_location = verdict.location.map(|location_name| LocationReference {

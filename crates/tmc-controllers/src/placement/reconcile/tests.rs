@@ -251,6 +251,25 @@ fn what_selects_nothing_is_a_condition_with_a_remedy(
 }
 
 #[test]
+fn an_invalid_selector_of_namespaces_is_a_condition_and_not_silence() {
+    let near = json!({"matchExpressions": [{"key": "a", "operator": "Near", "values": ["b"]}]});
+    let new = run(
+        &placement(json!({"locationSelectors": [{}], "namespaceSelector": near})),
+        &World {
+            bound: false,
+            ..two()
+        },
+    );
+    assert_eq!(view(&new).0, PlacementPhase::Unbound);
+    let ready = conditions::get(new.conditions(), READY).unwrap();
+    assert_eq!(
+        (ready.status, &*ready.reason),
+        (ConditionStatus::False, "NamespaceSelectorInvalid")
+    );
+    assert!(ready.message.contains("operator"), "{}", ready.message);
+}
+
+#[test]
 fn a_location_without_a_fit_target_is_selected_but_not_scheduled() {
     let observed = World {
         targets: vec![target("east", false)],
