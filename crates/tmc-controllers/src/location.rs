@@ -57,13 +57,11 @@ pub(crate) async fn run_first(ctx: Arc<Context>, cluster: ClusterName) -> Outcom
     let targets = stores
         .sync_targets
         .by_index(index::CLUSTER, cluster.as_str());
-    let living = targets
-        .iter()
-        .any(|(_, target)| target.metadata.deletion_timestamp.is_none());
+    let targets: Vec<_> = targets.into_iter().map(|(_, target)| target).collect();
     let locations = stores
         .locations
         .keys_by_index(index::CLUSTER, cluster.as_str());
-    if !living || !locations.is_empty() || skips(&ctx, &cluster) {
+    if !reconcile::needs_first(&targets, locations.len(), skips(&ctx, &cluster)) {
         return Ok(Flow::Done);
     }
     let client = ResourceClient::new(ctx.hub.cluster(&cluster), gvr());

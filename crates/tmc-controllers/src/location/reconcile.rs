@@ -46,6 +46,13 @@ pub fn status(location: &Location, targets: &[Arc<SyncTarget>], now: Timestamp) 
     status
 }
 
+/// Whether a workspace needs its first Location: it has a SyncTarget that stays, no Location of any
+/// name, and does not say that it wants none.
+pub fn needs_first(targets: &[Arc<SyncTarget>], locations: usize, skips: bool) -> bool {
+    let stays = |target: &Arc<SyncTarget>| target.metadata.deletion_timestamp.is_none();
+    !skips && locations == 0 && targets.iter().any(stays)
+}
+
 fn is_available(target: &SyncTarget, now: Timestamp) -> bool {
     conditions::is_true(target.conditions(), READY)
         && target.metadata.deletion_timestamp.is_none()
@@ -58,7 +65,10 @@ fn is_available(target: &SyncTarget, now: Timestamp) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use rstest::rstest;
     use serde_json::{Value, json};
+    use tmc_api::time::Time;
 
     use super::*;
 
@@ -97,6 +107,73 @@ mod tests {
         let mut bare = new;
         bare.metadata.labels = None;
         assert_eq!(metadata(&bare).metadata.annotations, None);
+    }
+
+    #[rstest]
+    #[case::first(&[false], 0, false, true)]
+    #[case::one_of_two_stays(&[true, false], 0, false, true)]
+    #[case::no_target(&[], 0, false, false)]
+    #[case::all_are_going(&[true], 0, false, false)]
+    #[case::there_is_one_already(&[false], 1, false, false)]
+    #[case::not_wanted(&[false], 0, true, false)]
+    fn a_workspace_gets_its_first_location_with_its_first_target_unless_it_says_no(
+        #[case] deleting: &[bool],
+        #[case] locations: usize,
+        #[case] skips: bool,
+        #[case] expected: bool,
+    ) {
+        let targets: Vec<_> = deleting
+            .iter()
+            .map(|deleting| {
+                let mut target = (*target(json!({}), "True")).clone();
+                if *deleting {
+                    target.metadata.deletion_timestamp =
+                        serde_json::from_value(json!("2029-01-01T00:00:00Z")).unwrap();
+                }
+                Arc::new(target)
+            })
+            .collect();
+        assert_eq!(needs_first(&targets, locations, skips), expected);
+    }
+
+    proptest! {
+        /// Whatever the targets are like: no more are available than there are, none that nobody may
+        /// be put on counts, and a second pass writes nothing.
+        #[test]
+        fn no_more_instances_are_available_than_there_are(
+            draws in prop::collection::vec((any::<[bool; 3]>(), 0_u8..3, -1_i64..2), 0..12),
+            all in any::<bool>(),
+        ) {
+            let make = |([cordoned, deleting, eu], ready, drain): &([bool; 3], u8, i64)| {
+                let ready = ["True", "False", "Unknown"][usize::from(*ready)];
+                let mut target = (*target(json!({"unschedulable": cordoned}), ready)).clone();
+                let at = now() + jiff::SignedDuration::from_secs(*drain);
+                if *drain < 1 {
+                    target.spec.evict_after = Some(Time::new(at));
+                }
+                if *deleting {
+                    target.metadata.deletion_timestamp = serde_json::from_value(json!(at.to_string())).unwrap();
+                }
+                if !eu {
+                    target.metadata.labels = None;
+                }
+                let fit = ready == "True" && !cordoned && !deleting && *drain == 1;
+                (Arc::new(target), all || *eu, fit)
+            };
+            let drawn: Vec<_> = draws.iter().map(make).collect();
+            let targets: Vec<_> = drawn.iter().map(|(target, ..)| Arc::clone(target)).collect();
+            let selector = if all { json!({}) } else { json!({"matchLabels": {"location": "eu"}}) };
+            let mut location = location(json!({}), selector);
+            let found = status(&location, &targets, now());
+            let count = |fits: fn(&(Arc<SyncTarget>, bool, bool)) -> bool| {
+                u32::try_from(drawn.iter().filter(|d| fits(d)).count()).ok()
+            };
+            prop_assert_eq!(found.instances, count(|(_, selected, _)| *selected));
+            prop_assert_eq!(found.available_instances, count(|(_, selected, fit)| *selected && *fit));
+            prop_assert!(found.available_instances <= found.instances);
+            location.status = Some(found.clone());
+            prop_assert_eq!(status(&location, &targets, now()), found);
+        }
     }
 
     #[test]
