@@ -42,6 +42,9 @@ fn gvr() -> GroupVersionResource {
 
 pub(crate) async fn run(ctx: Arc<Context>, key: ClusterKey) -> Outcome {
     let Some(placement) = ctx.stores.placements.get(&key) else {
+        // A pass that ran while it was taken out of the cache may have counted it again.
+        ctx.loads.set(&key, vec![]);
+        ctx.pace.lock().give_back(&key);
         return Ok(Flow::Done);
     };
     if placement.metadata.deletion_timestamp.is_some() {

@@ -125,16 +125,28 @@ pub(crate) struct Fleets(RwLock<HashMap<ClusterName, Fleet>>);
 impl Fleets {
     /// Notes a SyncTarget, or that it is gone.
     pub(crate) fn set_target(&self, key: &ClusterKey, facts: Option<TargetFacts>) -> Effect {
-        let mut fleets = self.0.write();
-        let fleet = fleets.entry(key.cluster.clone()).or_default();
-        fleet.set_target(&key.name, facts)
+        self.change(key, |fleet| fleet.set_target(&key.name, facts))
     }
 
     /// Notes a Location, or that it is gone.
     pub(crate) fn set_location(&self, key: &ClusterKey, location: Option<&Arc<Location>>) {
+        self.change(key, |fleet| fleet.set_location(&key.name, location));
+    }
+
+    /// Changes one workspace, of which nothing is kept once it has neither.
+    fn change<T>(&self, key: &ClusterKey, change: impl FnOnce(&mut Fleet) -> T) -> T {
         let mut fleets = self.0.write();
         let fleet = fleets.entry(key.cluster.clone()).or_default();
-        fleet.set_location(&key.name, location);
+        let result = change(fleet);
+        if fleet.members.is_empty() && fleet.locations.is_empty() {
+            fleets.remove(&key.cluster);
+        }
+        result
+    }
+
+    /// How many targets there are.
+    pub(crate) fn count(&self) -> usize {
+        self.0.read().values().map(|f| f.members.len()).sum()
     }
 
     /// Reads one workspace. Nothing changes meanwhile, so it must be quick.
@@ -178,6 +190,11 @@ impl Loads {
                 }
             }
         }
+    }
+
+    /// How many Placements have a target.
+    pub(crate) fn placements(&self) -> usize {
+        self.0.read().of.len()
     }
 
     /// Reads the counts: of each target by its key.
@@ -242,6 +259,20 @@ mod tests {
         fleets.read(&ClusterName::new("other"), |fleet| {
             assert_eq!(fleet.members().count(), 0);
         });
+    }
+
+    #[test]
+    fn of_a_workspace_without_targets_and_locations_nothing_is_kept() {
+        let fleets = Fleets::default();
+        fleets.set_location(&key("all"), Some(&location("all", json!({}))));
+        fleets.set_target(&key("t"), Some(facts("t", json!({}), true)));
+        fleets.set_location(&key("all"), None);
+        assert_eq!(fleets.count(), 1);
+        fleets.set_target(&key("t"), None);
+        assert!(fleets.0.read().is_empty());
+        // Nor of one that is gone twice.
+        fleets.set_target(&key("t"), None);
+        assert!(fleets.0.read().is_empty());
     }
 
     #[test]
