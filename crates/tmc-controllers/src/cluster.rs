@@ -75,12 +75,26 @@ pub(crate) async fn run(ctx: Arc<Context>, key: ClusterKey) -> Outcome {
             (Some(_), None) => Rbac::NotOurs,
             (Some(_), Some(_)) => Rbac::Ours(finding.arranged),
         },
-        nodes: target.and_then(|target| nodes(&ctx, &key, &target)),
+        nodes: target.as_ref().and_then(|target| nodes(&ctx, &key, target)),
     };
-    observed.derived = derived(&ctx, &key, &cluster, &observed).await?;
+    let failure = match derived(&ctx, &key, &cluster, &observed).await {
+        Ok(found) => {
+            observed.derived = found;
+            None
+        }
+        Err(error) => {
+            observed.derived = target.map_or(Derived::Missing, Derived::Owned);
+            Some(error)
+        }
+    };
     let mut new = (*cluster).clone();
     new.status = Some(reconcile::status(&cluster, &observed, now));
-    committer.status(&key, &*cluster, &new).await?;
+    // What is known is told, whatever else went wrong; what went wrong is what is tried again.
+    let told = committer.status(&key, &*cluster, &new).await;
+    if let Some(error) = failure {
+        return Err(error);
+    }
+    told?;
     tell_of_expiry(&ctx, &key, &cluster, &new).await;
     let waits = [
         finding.next,
@@ -147,7 +161,8 @@ fn arrangement(ctx: &Context, key: &ClusterKey, target: &SyncTarget) -> Option<A
         .lock()
         .get(&id)
         .is_some_and(|p| p.clearing_since.is_some());
-    (target.spec.mode() != SyncerMode::External && !clearing).then(|| Arrangement {
+    let ended = clearing || crate::synctarget::decide::is_over(target);
+    (target.spec.mode() != SyncerMode::External && !ended).then(|| Arrangement {
         namespace: agent.namespace(target.spec.syncer_config.as_ref()),
         synced: crate::synctarget::synced_by(target, &ctx.deps.sync_resources),
         agent,

@@ -92,6 +92,23 @@ impl Handle {
         self.ctx.queues.placements.additions()
     }
 
+    /// What is kept in memory of SyncTargets, Clusters and Placements: nothing once all of them are
+    /// gone. For tests that nothing is left behind.
+    pub fn remembered(&self) -> Vec<(&'static str, usize)> {
+        let ctx = &self.ctx;
+        let mut all = vec![
+            ("ways into members", ctx.members.count()),
+            ("credentials", ctx.credentials.count()),
+            ("probes", ctx.prober.count()),
+            ("installations", ctx.installer.count()),
+            ("removals", ctx.removals.lock().len()),
+            ("targets", ctx.fleets.count()),
+            ("placements with targets", ctx.loads.placements()),
+        ];
+        all.retain(|(_, count)| *count > 0);
+        all
+    }
+
     /// Resolves when the first lists of our own kinds are in and workers run.
     pub async fn ready(&self) {
         self.ctx.stores.synced().await;

@@ -83,6 +83,11 @@ impl Members {
         news
     }
 
+    /// Of how many Clusters something is known.
+    pub fn count(&self) -> usize {
+        self.0.lock().len()
+    }
+
     /// Forgets a Cluster that does not exist any more.
     pub fn forget(&self, cluster: &ClusterKey) {
         self.0.lock().remove(cluster);

@@ -1,5 +1,6 @@
 //! SyncTargets: key, URLs, what they sync, conditions, phase; and their syncers in each mode.
 
+pub mod decide;
 pub mod hosted;
 pub mod installer;
 pub mod mode;
@@ -10,8 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tmc_api::agent::AgentId;
-use tmc_api::keys::SYNC_TARGET_FINALIZER;
-use tmc_api::workload::{self, SyncState, SyncTarget, SyncerMode};
+use tmc_api::conditions;
+use tmc_api::workload::{self, SyncState, SyncTarget, condition};
 use tmc_apimachinery::GroupVersionResource;
 use tmc_runtime::ClusterKey;
 use tmc_runtime::Error;
@@ -20,6 +21,7 @@ use tmc_runtime::controller::{Flow, Outcome};
 use crate::context::Context;
 use crate::heartbeat::{TargetId, taints};
 use crate::members::Member;
+use decide::{Former, Install, Reach, Task};
 use hosted::HostedSyncer;
 use installer::{Installation, Removal};
 use reconcile::{Installing, Observed, Referenced};
@@ -88,6 +90,7 @@ struct Pass {
 
 pub(crate) async fn run(ctx: Arc<Context>, key: ClusterKey) -> Outcome {
     let Some(target) = ctx.stores.sync_targets.get(&key) else {
+        forget(&ctx, &key);
         return Ok(Flow::Done);
     };
     let mut pass = Pass {
@@ -109,6 +112,14 @@ pub(crate) async fn run(ctx: Arc<Context>, key: ClusterKey) -> Outcome {
     }
     let soonest = waits.into_iter().min();
     Ok(soonest.map_or(Flow::Done, Flow::RequeueAfter))
+}
+
+/// Drops what is remembered of a target that does not exist any more: a pass that ran while it was
+/// taken out of the cache may have noted something again.
+fn forget(ctx: &Context, key: &ClusterKey) {
+    let gone = |id: &TargetId| id.cluster == key.cluster && id.name == key.name;
+    ctx.removals.lock().retain(|id, _| !gone(id));
+    ctx.installer.forget_all(gone);
 }
 
 impl Pass {
@@ -134,15 +145,7 @@ impl Pass {
     }
 
     async fn finalizer(&mut self) -> Result<Step, Error> {
-        let has = self.target.metadata.finalizers.iter().flatten();
-        let has = has.into_iter().any(|name| name == SYNC_TARGET_FINALIZER);
-        if has || self.is_leaving() {
-            return Ok(Step::Continue);
-        }
-        let mut new = (*self.target).clone();
-        let finalizers = new.metadata.finalizers.get_or_insert_default();
-        finalizers.push(SYNC_TARGET_FINALIZER.into());
-        self.write(&new).await
+        self.write(&decide::finalized(&self.target)).await
     }
 
     async fn metadata(&mut self) -> Result<Step, Error> {
@@ -158,11 +161,7 @@ impl Pass {
     }
 
     async fn removal(&mut self) -> Result<Step, Error> {
-        let finalizers = self.target.metadata.finalizers.iter().flatten();
-        let ours = finalizers
-            .into_iter()
-            .any(|name| name == SYNC_TARGET_FINALIZER);
-        if !self.is_leaving() || !ours {
+        if !self.is_leaving() || !decide::is_held(&self.target) {
             return Ok(Step::Continue);
         }
         let cluster = match &self.cluster {
@@ -182,25 +181,29 @@ impl Pass {
     /// Removes what the former mode had and this one has not; then notes this one.
     async fn former_mode(&mut self) -> Result<Step, Error> {
         let wanted = self.target.spec.mode();
-        let Some(former) = mode::installed(&self.target).filter(|former| *former != wanted) else {
-            return Ok(Step::Continue);
-        };
-        if self.is_leaving() {
+        let member = member(&self.ctx, &self.key, &self.target);
+        let cluster = cluster_key(&self.key, &self.target);
+        let visited = |cluster| self.ctx.prober.is_visiting(cluster);
+        let former = decide::former(
+            mode::installed(&self.target),
+            wanted,
+            self.is_leaving(),
+            (cluster.is_some(), cluster.as_ref().is_some_and(visited)),
+            Reach::from(&member),
+        );
+        if former == Former::Nothing {
             return Ok(Step::Continue);
         }
         self.installing = Installing::Waiting("what the former mode had is being removed".into());
-        let parts = mode::obsolete(former, wanted);
+        let Former::Remove(parts) = former else {
+            return Ok(Step::RequeueAfter(Duration::from_secs(1)));
+        };
         if parts.contains(&mode::Part::Task) {
             self.ctx.deps.hosted.stop(&self.id);
         }
-        let member = match member(&self.ctx, &self.key, &self.target) {
+        let member = match member {
             Member::Usable { connection, .. } => Some(connection),
-            Member::Unusable => None,
-            // After a restart it is known in a moment.
-            Member::Unknown if self.target.spec.cluster_ref.is_some() => {
-                return Ok(Step::RequeueAfter(Duration::from_secs(1)));
-            }
-            Member::Unknown => None,
+            Member::Unusable | Member::Unknown => None,
         };
         let what = Removal {
             agent: agent(&self.id),
@@ -230,24 +233,29 @@ impl Pass {
             return Step::Continue;
         }
         look_after_task(ctx, id, target, &self.cluster);
-        if self.is_leaving() || target.spec.mode() == SyncerMode::Hosted {
-            return Step::Continue;
-        }
         let base = (ctx.deps.base_url)();
-        let member = match target.spec.mode() {
-            SyncerMode::Deployment if mode::is_loopback(&base) => {
+        let member = member(ctx, &self.key, target);
+        let reach = Reach::from(&member);
+        let member = match decide::install(target.spec.mode(), self.is_leaving(), &base, reach) {
+            Install::Nothing => return Step::Continue,
+            Install::Refused => {
                 self.installing = Installing::Refused(reconcile::LOOPBACK.into());
                 return Step::Continue;
             }
-            SyncerMode::Deployment => match self.usable_member() {
-                Some(member) => Some(member),
-                None => {
-                    let why = "the syncer waits for a Cluster with a valid credential";
-                    self.installing = Installing::Waiting(why.into());
-                    return Step::Continue;
-                }
+            Install::Waiting => {
+                let why = "the syncer waits for a Cluster with a valid credential";
+                self.installing = Installing::Waiting(why.into());
+                return Step::Continue;
+            }
+            Install::OnHub => None,
+            Install::InMember => match member {
+                Member::Usable {
+                    connection,
+                    fingerprint,
+                    ..
+                } => Some((connection, fingerprint)),
+                Member::Unusable | Member::Unknown => None,
             },
-            SyncerMode::Hosted | SyncerMode::External => None,
         };
         let agent = agent(id);
         let config = target.spec.syncer_config.clone().unwrap_or_default();
@@ -265,18 +273,6 @@ impl Pass {
             None => Installing::Waiting("the syncer is being installed".into()),
         };
         sight.next.map_or(Step::Continue, Step::RequeueAfter)
-    }
-
-    /// The way into the member of exactly the Cluster that was first resolved.
-    fn usable_member(&self) -> Option<(tmc_runtime::Connection, String)> {
-        match member(&self.ctx, &self.key, &self.target) {
-            Member::Usable {
-                connection,
-                fingerprint,
-                ..
-            } => Some((connection, fingerprint)),
-            Member::Unusable | Member::Unknown => None,
-        }
     }
 
     async fn status(&mut self) -> Result<Step, Error> {
@@ -297,7 +293,7 @@ impl Pass {
             &ctx.settings(),
             ctx.now(),
         );
-        if look_again.is_none() {
+        if !conditions::is_true(&status.conditions, condition::HEARTBEAT_HEALTHY) {
             ctx.deps.beats.wake_on_next(id);
         }
         let mut new = (**target).clone();
@@ -378,8 +374,7 @@ fn referenced(ctx: &Context, key: &ClusterKey, target: &SyncTarget) -> Reference
     }
 }
 
-/// Starts or stops the Hosted syncer. While the account was not looked at yet (after a restart),
-/// nothing is decided. On the way out it works on until its copies are gone.
+/// Starts or stops the Hosted syncer. On the way out it works on until its copies are gone.
 fn look_after_task(ctx: &Context, id: &TargetId, target: &SyncTarget, cluster: &Referenced) {
     let key = ClusterKey::new(&id.cluster, "", &id.name);
     let stopped = ctx
@@ -387,26 +382,31 @@ fn look_after_task(ctx: &Context, id: &TargetId, target: &SyncTarget, cluster: &
         .lock()
         .get(id)
         .is_some_and(|progress| progress.is_stopping());
-    let wanted = target.spec.mode() == SyncerMode::Hosted && !stopped;
-    if !wanted || !matches!(cluster, Referenced::Found(_)) {
-        return ctx.deps.hosted.stop(id);
-    }
+    let member = member(ctx, &key, target);
     let base = (ctx.deps.base_url)();
-    match member(ctx, &key, target) {
-        Member::Usable {
-            account: Some(way), ..
-        } if !base.is_empty() => {
-            ctx.deps.hosted.ensure(HostedSyncer {
-                syncer_url: workload::syncer_url(&base, id.cluster.as_str(), &id.name, &id.uid),
-                target: id.clone(),
-                member: way.connection,
-                fingerprint: way.fingerprint,
-                pod_security: target.spec.pod_security.as_str().to_owned(),
-                heartbeat_interval: target.spec.heartbeat_interval(),
-                resync_period: target.spec.resync_period(),
-            });
-        }
-        Member::Unusable => ctx.deps.hosted.stop(id),
-        Member::Usable { .. } | Member::Unknown => {}
+    let task = decide::task(
+        target.spec.mode(),
+        stopped || decide::is_over(target),
+        matches!(cluster, Referenced::Found(_)),
+        Reach::from(&member),
+        !base.is_empty(),
+    );
+    match (task, member) {
+        (
+            Task::Run,
+            Member::Usable {
+                account: Some(way), ..
+            },
+        ) => ctx.deps.hosted.ensure(HostedSyncer {
+            syncer_url: workload::syncer_url(&base, id.cluster.as_str(), &id.name, &id.uid),
+            target: id.clone(),
+            member: way.connection,
+            fingerprint: way.fingerprint,
+            pod_security: target.spec.pod_security.as_str().to_owned(),
+            heartbeat_interval: target.spec.heartbeat_interval(),
+            resync_period: target.spec.resync_period(),
+        }),
+        (Task::Stop, _) => ctx.deps.hosted.stop(id),
+        (Task::Run | Task::Leave, _) => {}
     }
 }

@@ -54,6 +54,11 @@ struct Read {
 pub(crate) struct CredentialCache(Mutex<HashMap<ClusterKey, Arc<Read>>>);
 
 impl CredentialCache {
+    /// Of how many Clusters a credential is kept.
+    pub(crate) fn count(&self) -> usize {
+        self.0.lock().len()
+    }
+
     pub(crate) fn forget(&self, cluster: &ClusterKey) {
         self.0.lock().remove(cluster);
     }

@@ -230,6 +230,11 @@ impl Prober {
             .is_some_and(|known| known.running)
     }
 
+    /// Of how many members something is known.
+    pub(crate) fn count(&self) -> usize {
+        self.known.lock().len() + self.unregistered.lock().len()
+    }
+
     /// Forgets a Cluster that does not exist any more.
     pub(crate) fn forget(&self, key: &ClusterKey) {
         self.known.lock().remove(key);

@@ -220,9 +220,19 @@ impl Installer {
         None
     }
 
+    /// Of how many targets something is known.
+    pub(crate) fn count(&self) -> usize {
+        self.jobs.lock().len()
+    }
+
     /// Forgets a target.
     pub(crate) fn forget(&self, id: &TargetId) {
         self.jobs.lock().remove(id);
+    }
+
+    /// Forgets every target of which this says so.
+    pub(crate) fn forget_all(&self, gone: impl Fn(&TargetId) -> bool) {
+        self.jobs.lock().retain(|id, _| !gone(id));
     }
 
     fn settle(&self, ctx: &Context, id: &TargetId, print: &str, found: Found) {
@@ -467,10 +477,68 @@ fn is_namespace_of(namespace: &Value, id: &TargetId) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use rstest::rstest;
     use serde_json::json;
+    use tmc_api::hashes::SyncTargetLocator;
 
     use super::*;
+
+    /// Everything that is made for an agent, in any mode.
+    fn everything(agent: &AgentId) -> Vec<Value> {
+        let workload = Workload {
+            agent,
+            namespace: "home",
+            hub: "https://hub",
+            hub_ca: b"CA",
+            token: "t",
+            config: &SyncerConfig::default(),
+            image: "tmc:1",
+            keeps_token: false,
+        };
+        let (mut all, in_member) = (hub::manifests(agent), member::manifests(agent, "home", &[]));
+        all.extend(in_member);
+        all.extend(workload.manifests());
+        all
+    }
+
+    proptest! {
+        /// What was made for the triple of workspace, name and uid is removed for no other, however
+        /// alike; nothing is owned by an object of another API server, whose absence there would be
+        /// taken for its end; objects without a namespace have names that other uids do not share.
+        #[test]
+        fn what_was_made_for_one_target_is_nobody_elses(
+            one in any::<[u8; 3]>(), other in any::<[u8; 3]>(),
+        ) {
+            let part = |n: u8| ["a", "ab", "a-b", "b"][usize::from(n % 4)];
+            let id = |[cluster, name, uid]: [u8; 3]| {
+                TargetId::new(&tmc_apimachinery::ClusterName::new(part(cluster)), part(name), part(uid))
+            };
+            let (one, other) = (id(one), id(other));
+            let agent = |id: &TargetId| AgentId::new(id.cluster.as_str(), &id.name, &id.uid);
+            let theirs = everything(&agent(&other));
+            for object in everything(&agent(&one)) {
+                prop_assert_eq!(agent(&other).owns(&object), one == other);
+                prop_assert!(object["metadata"].get("ownerReferences").is_none(), "{}", object);
+                let taken = |their: &Value| {
+                    (&their["kind"], meta(their).name()) == (&object["kind"], meta(&object).name())
+                };
+                let shared = meta(&object).namespace().is_empty() && theirs.iter().any(taken);
+                prop_assert!(!shared || one.uid == other.uid || meta(&object).name() == "home");
+            }
+            let locator = Locator {
+                sync_target: SyncTargetLocator {
+                    cluster: one.cluster.to_string(),
+                    name: one.name.clone(),
+                    uid: one.uid.clone(),
+                },
+                cluster: "tenant".into(),
+                namespace: "web".into(),
+            };
+            let namespace = json!({"metadata": {"annotations": {NAMESPACE_LOCATOR_ANNOTATION: locator.to_json()}}});
+            prop_assert_eq!(is_namespace_of(&namespace, &other), one == other);
+        }
+    }
 
     #[rstest]
     #[case::ready(1, json!({"observedGeneration": 2, "updatedReplicas": 1, "readyReplicas": 1}), true)]
