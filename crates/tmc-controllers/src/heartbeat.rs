@@ -242,6 +242,11 @@ impl Beats {
         }
     }
 
+    /// Whether nothing is known of any target.
+    pub fn is_empty(&self) -> bool {
+        self.last.lock().is_empty() && self.sessions.lock().is_empty()
+    }
+
     fn wake(&self, target: &TargetId) {
         let wake = self.wake.read().clone();
         if let Some(wake) = wake {
@@ -334,10 +339,13 @@ pub fn assess(signs: &Signs, now: Timestamp) -> Health {
     Health {
         condition: condition(expires.is_some(), last),
         persist: if due { last.map(Time::new) } else { persisted },
-        // One tick past the end, when it no longer counts.
-        look_again: expires
-            .map(|at| now.duration_until(at).unsigned_abs() + Duration::from_millis(1)),
+        look_again: expires.map(|at| until_past(now, at)),
     }
+}
+
+/// How long until something that counts to its end no longer does: one tick past it.
+pub(crate) fn until_past(now: Timestamp, end: Timestamp) -> Duration {
+    now.duration_until(end).unsigned_abs() + Duration::from_millis(1)
 }
 
 fn condition(healthy: bool, last: Option<Timestamp>) -> Condition {
@@ -354,6 +362,8 @@ fn condition(healthy: bool, last: Option<Timestamp>) -> Condition {
     )
 }
 
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod tests {
     use rstest::rstest;

@@ -10,7 +10,7 @@ use tmc_api::keys::{FORCE_DRAIN_ANNOTATION, TAINT_NOT_READY, TAINT_UNREACHABLE};
 use tmc_api::quantities::{Quantity, ResourceList};
 use tmc_api::scheduling::PickedTarget;
 use tmc_api::workload::{
-    Cell, EvictionStrategy, SyncState, SyncTarget, Taint, TaintEffect, condition,
+    Cell, EvictionStrategy, SyncState, SyncTarget, SyncedResource, Taint, TaintEffect, condition,
 };
 use tmc_apimachinery::quantity::Format;
 use tmc_apimachinery::{ClusterName, GroupResource};
@@ -83,7 +83,9 @@ pub struct TargetFacts {
     pub forced: bool,
     /// `spec.evictionStrategy` is Immediate.
     pub immediate: bool,
-    /// Condition APIAvailable is not False.
+    /// Something can be synced to it: condition APIAvailable is not False, and of what it is asked to
+    /// sync it accepts something. Of a target that never said what it serves nothing is shown to its
+    /// agent, so it is no place for workload, however Ready it is.
     pub apis: bool,
     /// The resources that it accepts of those it is asked to sync.
     pub accepted: BTreeSet<GroupResource>,
@@ -124,7 +126,8 @@ impl TargetFacts {
             evict_after: target.spec.evict_after.map(|at| at.timestamp()),
             forced: draining_by_force,
             immediate: target.spec.eviction_strategy == EvictionStrategy::Immediate,
-            apis: !conditions::is_false(target.conditions(), condition::API_AVAILABLE),
+            apis: !conditions::is_false(target.conditions(), condition::API_AVAILABLE)
+                && syncs_something(target),
             accepted: in_state(SyncState::Accepted),
             refused: in_state(SyncState::Incompatible),
             taints: target
@@ -195,6 +198,14 @@ fn coarse(list: &ResourceList) -> ResourceList {
         (name.clone(), Quantity::from_milli(milli, Format::DecimalSi))
     });
     rounded.collect()
+}
+
+/// Whether a target accepts anything of what it is asked to sync, if it is asked at all.
+fn syncs_something(target: &SyncTarget) -> bool {
+    let resources = target.status.as_ref().map(|s| &*s.synced_resources);
+    let resources = resources.unwrap_or_default();
+    let accepted = |r: &SyncedResource| r.state == SyncState::Accepted;
+    resources.is_empty() || resources.iter().any(accepted)
 }
 
 fn cell(cell: &Cell) -> CellFacts {

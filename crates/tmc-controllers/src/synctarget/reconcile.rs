@@ -9,11 +9,12 @@ use tmc_api::hashes::sync_target_key;
 use tmc_api::keys::SYNC_TARGET_KEY_LABEL;
 use tmc_api::workload::{
     self, Capabilities, Cluster, SyncState, SyncTarget, SyncTargetFacts, SyncTargetStatus,
-    SyncedResource, SyncerMode, SyncerStatus, TunnelWorkspace, VirtualWorkspace, condition, reason,
+    SyncedResource, SyncerMode, SyncerStatus, TunnelWorkspace, VirtualWorkspace, condition,
+    heartbeat, reason,
 };
 use tmc_apimachinery::{ClusterName, GroupVersionResource};
 
-use crate::heartbeat::{Beat, ServedApis, Signs, assess};
+use crate::heartbeat::{Beat, ServedApis, Signs, assess, until_past};
 use crate::synctarget::hosted::HostedState;
 use crate::synctarget::installer::{Installed, Rollout};
 
@@ -97,6 +98,7 @@ pub fn status(
     set_urls(&mut status, cluster, target, &settings.base_url);
     let mut components = vec![cluster_available(&mut status, &observed.cluster)];
     let look_again = set_heartbeat(&mut status, target, observed, now);
+    let look_again = [look_again, grace_ends(target, observed, now)];
     components.push(Some(set_syncer(&mut status, target, observed, now)));
     if let Some(totals) = observed.beat.as_ref().and_then(|beat| beat.totals.as_ref()) {
         status.capacity = Some(totals.capacity.clone());
@@ -108,7 +110,8 @@ pub fn status(
         served.as_deref(),
         &status.synced_resources,
     );
-    components.push(Some(api_available(&status.synced_resources)));
+    let asked = !target.spec.supported_api_exports.is_empty();
+    components.push(Some(api_available(&status.synced_resources, asked)));
     if target.spec.cluster_ref.is_none() {
         conditions::remove(&mut status.conditions, condition::CLUSTER_AVAILABLE);
     }
@@ -132,7 +135,7 @@ pub fn status(
     }
     conditions::set(&mut status.conditions, readiness.ready, now);
     status.phase = Some(readiness.phase);
-    (status, look_again)
+    (status, look_again.into_iter().flatten().min())
 }
 
 fn set_urls(status: &mut SyncTargetStatus, cluster: &ClusterName, target: &SyncTarget, base: &str) {
@@ -272,6 +275,8 @@ fn set_syncer(
     };
     let syncer: &mut SyncerStatus = status.syncer_status.get_or_insert_default();
     syncer.ready = condition.is_true();
+    // A former Deployment's.
+    syncer.observed_generation = None;
     syncer.replicas = Some(replicas);
     syncer.ready_replicas = Some(if syncer.ready { replicas } else { 0 });
     condition
@@ -328,10 +333,17 @@ fn deployment(
 
 /// Whether this process is so young that it may not have heard of everyone yet.
 fn has_fresh_grace(target: &SyncTarget, observed: &Observed, now: Timestamp) -> bool {
+    grace_ends(target, observed, now).is_some()
+}
+
+/// When this process is no longer that young: what was borne until then is judged again.
+fn grace_ends(target: &SyncTarget, observed: &Observed, now: Timestamp) -> Option<Duration> {
     let interval = target.spec.heartbeat_interval();
     let start = Some(observed.listening_since);
-    workload::heartbeat::health(now, start, interval, workload::heartbeat::DEFAULT_SKEW)
-        .is_healthy()
+    match heartbeat::health(now, start, interval, heartbeat::DEFAULT_SKEW) {
+        heartbeat::Health::Healthy { expires } => Some(until_past(now, expires)),
+        _ => None,
+    }
 }
 
 /// What the member serves: with a Cluster what the hub discovered, else what the agent reported.
@@ -401,12 +413,15 @@ fn synced_resources(
     list
 }
 
-fn api_available(resources: &[SyncedResource]) -> Condition {
+/// APIAvailable. `asked` says that the target names exports: then it has to be known what is served
+/// of them. Otherwise an agent that only beats, and never says what its member serves, will do.
+fn api_available(resources: &[SyncedResource], asked: bool) -> Condition {
     let kind = condition::API_AVAILABLE;
     let any = |state| resources.iter().any(|resource| resource.state == state);
-    if resources.is_empty() || any(SyncState::Accepted) {
+    let open = any(SyncState::Pending);
+    if resources.is_empty() || any(SyncState::Accepted) || open && !asked {
         Condition::yes(kind)
-    } else if any(SyncState::Pending) {
+    } else if open {
         Condition::unknown(
             kind,
             "NotEvaluated",
@@ -419,5 +434,7 @@ fn api_available(resources: &[SyncedResource]) -> Condition {
     }
 }
 
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,6 @@
 //! SyncTargets as tables: one situation, one outcome, and a second pass that writes nothing.
 
 use jiff::SignedDuration;
-use proptest::prelude::*;
 use rstest::rstest;
 use serde_json::json;
 use tmc_api::conditions::{ConditionStatus, READY};
@@ -10,26 +9,26 @@ use tmc_api::workload::SyncTargetPhase;
 
 use super::*;
 
-fn at(seconds: i64) -> Timestamp {
+pub(super) fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(2_000_000_000 + seconds).unwrap()
 }
 
-fn cluster() -> ClusterName {
+pub(super) fn cluster() -> ClusterName {
     ClusterName::new("2abc")
 }
 
-fn deployments() -> GroupVersionResource {
+pub(super) fn deployments() -> GroupVersionResource {
     GroupVersionResource::new("apps", "v1", "deployments")
 }
 
-fn settings() -> Settings {
+pub(super) fn settings() -> Settings {
     Settings {
         base_url: "https://hub:6443".into(),
         sync_resources: vec![deployments()],
     }
 }
 
-fn hosted_target() -> SyncTarget {
+pub(super) fn hosted_target() -> SyncTarget {
     serde_json::from_value(json!({
         "apiVersion": "workload.kcp.io/v1alpha1", "kind": "SyncTarget",
         "metadata": {"name": "east", "uid": "u1", "resourceVersion": "1", "generation": 3},
@@ -38,13 +37,13 @@ fn hosted_target() -> SyncTarget {
     .unwrap()
 }
 
-fn external_target() -> SyncTarget {
+pub(super) fn external_target() -> SyncTarget {
     let mut target = hosted_target();
     target.spec.cluster_ref = None;
     target
 }
 
-fn member(uid: &str, resources: &[&str]) -> Referenced {
+pub(super) fn member(uid: &str, resources: &[&str]) -> Referenced {
     Referenced::Found(Arc::new(
         serde_json::from_value(json!({
             "apiVersion": "workload.kcp.io/v1alpha1", "kind": "Cluster",
@@ -56,7 +55,7 @@ fn member(uid: &str, resources: &[&str]) -> Referenced {
     ))
 }
 
-fn beat(seconds: i64) -> Option<Beat> {
+pub(super) fn beat(seconds: i64) -> Option<Beat> {
     Some(Beat {
         at: at(seconds),
         identity: "r-0".into(),
@@ -66,7 +65,7 @@ fn beat(seconds: i64) -> Option<Beat> {
 }
 
 /// All is well with a Hosted target.
-fn well() -> Observed {
+pub(super) fn well() -> Observed {
     Observed {
         cluster: member("c1", &["deployments"]),
         hosted: HostedState::Running,
@@ -78,7 +77,7 @@ fn well() -> Observed {
     }
 }
 
-fn after(target: &SyncTarget, observed: &Observed, now: Timestamp) -> SyncTarget {
+pub(super) fn after(target: &SyncTarget, observed: &Observed, now: Timestamp) -> SyncTarget {
     let (status, _) = status(&cluster(), target, observed, &settings(), now);
     let mut new = target.clone();
     new.status = Some(status);
@@ -91,7 +90,7 @@ fn after(target: &SyncTarget, observed: &Observed, now: Timestamp) -> SyncTarget
     new
 }
 
-fn verdict(target: &SyncTarget) -> (SyncTargetPhase, ConditionStatus, String) {
+pub(super) fn verdict(target: &SyncTarget) -> (SyncTargetPhase, ConditionStatus, String) {
     let ready = conditions::get(target.conditions(), READY).unwrap();
     (
         target.status.as_ref().unwrap().phase.unwrap(),
@@ -231,13 +230,13 @@ fn each_failure_has_its_phase_and_reason(
     assert_eq!(verdict(&new), (phase, ready, reason.to_owned()));
 }
 
-fn deployed_target() -> SyncTarget {
+pub(super) fn deployed_target() -> SyncTarget {
     let mut target = hosted_target();
     target.spec.syncer_config.get_or_insert_default().mode = Some(SyncerMode::Deployment);
     target
 }
 
-fn rollout(replicas: i32, ready: i32) -> Rollout {
+pub(super) fn rollout(replicas: i32, ready: i32) -> Rollout {
     Rollout {
         replicas,
         ready_replicas: ready,
@@ -247,7 +246,7 @@ fn rollout(replicas: i32, ready: i32) -> Rollout {
     }
 }
 
-fn known(outcome: Result<Option<Rollout>, (bool, String)>) -> Installing {
+pub(super) fn known(outcome: Result<Option<Rollout>, (bool, String)>) -> Installing {
     Installing::Known(Arc::new(Installed { outcome }))
 }
 
@@ -347,19 +346,6 @@ fn an_external_target_lives_by_its_beats_and_reports() {
     let new = after(&external_target(), &silent, at(1));
     assert_eq!(verdict(&new).0, SyncTargetPhase::Pending);
     assert!(conditions::get(new.conditions(), condition::CLUSTER_AVAILABLE).is_none());
-    let unknown = Observed {
-        beat: beat(0),
-        ..silent.clone()
-    };
-    let new = after(&new, &unknown, at(1));
-    assert_eq!(
-        verdict(&new),
-        (
-            SyncTargetPhase::NotReady,
-            ConditionStatus::Unknown,
-            "NotEvaluated".into()
-        )
-    );
     let apis = Some(Arc::new(ServedApis::from([deployments()])));
     let reported = Observed {
         beat: Some(Beat {
@@ -371,6 +357,178 @@ fn an_external_target_lives_by_its_beats_and_reports() {
     let new = after(&new, &reported, at(1));
     assert_eq!(verdict(&new).0, SyncTargetPhase::Ready);
     assert_eq!(new.status.unwrap().syncer_status.unwrap().replicas, Some(1));
+}
+
+#[rstest]
+#[case::heard_and_nothing_asked(None, false, ConditionStatus::True, "", SyncState::Pending)]
+#[case::heard_and_exports_asked(
+    None,
+    true,
+    ConditionStatus::Unknown,
+    "NotEvaluated",
+    SyncState::Pending
+)]
+#[case::served(
+    Some(vec![deployments()]), true, ConditionStatus::True, "", SyncState::Accepted)]
+#[case::nothing_served(
+    Some(vec![]), false, ConditionStatus::False, "NoAcceptedAPIs", SyncState::Incompatible)]
+#[case::nothing_served_of_what_is_asked(
+    Some(vec![]), true, ConditionStatus::False, "NoAcceptedAPIs", SyncState::Incompatible)]
+fn an_agent_that_never_says_what_is_served_is_ready_unless_exports_are_asked_for(
+    #[case] reported: Option<Vec<GroupVersionResource>>,
+    #[case] asked: bool,
+    #[case] status: ConditionStatus,
+    #[case] reason: &str,
+    #[case] state: SyncState,
+) {
+    let mut target = external_target();
+    if asked {
+        target.spec.supported_api_exports =
+            serde_json::from_value(json!([{"export": "kubernetes"}])).unwrap();
+    }
+    let observed = Observed {
+        cluster: Referenced::Nothing,
+        hosted: HostedState::Absent,
+        beat: Some(Beat {
+            apis: reported.map(|list| Arc::new(list.into_iter().collect())),
+            ..beat(0).unwrap()
+        }),
+        ..well()
+    };
+    let new = after(&target, &observed, at(1));
+    let found = conditions::get(new.conditions(), condition::API_AVAILABLE).unwrap();
+    assert_eq!((found.status, &*found.reason), (status, reason));
+    let (_, ready, why) = verdict(&new);
+    assert_eq!((ready, &*why), (status, reason));
+    assert_eq!(new.status.unwrap().synced_resources[0].state, state);
+}
+
+#[test]
+fn a_beat_that_an_agent_patches_into_the_status_counts_as_any_other() {
+    let mut target = external_target();
+    target
+        .status
+        .get_or_insert_default()
+        .last_syncer_heartbeat_time = Some(Time::new(at(-20)));
+    let patched = Observed {
+        cluster: Referenced::Nothing,
+        hosted: HostedState::Absent,
+        beat: None,
+        ..well()
+    };
+    let new = after(&target, &patched, at(0));
+    assert_eq!(verdict(&new).0, SyncTargetPhase::Ready);
+    let status = new.status.as_ref().unwrap();
+    assert_eq!(status.last_heartbeat_time, Some(Time::new(at(-20))));
+    let (_, look_again) = super::status(&cluster(), &new, &patched, &settings(), at(0));
+    assert_eq!(look_again, Some(Duration::from_millis(10_001)));
+    assert_eq!(
+        verdict(&after(&new, &patched, at(11))).0,
+        SyncTargetPhase::NotReady
+    );
+}
+
+#[test]
+fn urls_follow_the_hub_in_every_pass_and_are_not_only_filled_in() {
+    let ready = after(&hosted_target(), &well(), at(1));
+    let moved = Settings {
+        base_url: "https://elsewhere".into(),
+        ..settings()
+    };
+    let (status, _) = status(&cluster(), &ready, &well(), &moved, at(2));
+    let url = "https://elsewhere/services/syncer/2abc/east/u1";
+    assert_eq!(status.virtual_workspace_url.as_deref(), Some(url));
+    assert_eq!(status.virtual_workspaces.len(), 1);
+    assert_eq!(status.virtual_workspaces[0].syncer_url, url);
+    assert_eq!(
+        status.tunnel_workspaces[0].url,
+        "https://elsewhere/clusters/2abc"
+    );
+}
+
+#[test]
+fn a_target_does_not_wait_for_its_cluster_to_be_ready() {
+    let Referenced::Found(found) = member("c1", &["deployments"]) else {
+        panic!("a Cluster");
+    };
+    let mut waiting = (*found).clone();
+    waiting.status.as_mut().unwrap().conditions = vec![
+        Condition::no(READY, Severity::Warning, reason::SYNC_TARGET_NOT_READY, ""),
+        Condition::unknown(condition::CONNECTED, "NotProbed", ""),
+    ];
+    let observed = Observed {
+        cluster: Referenced::Found(Arc::new(waiting)),
+        ..well()
+    };
+    let new = after(&hosted_target(), &observed, at(1));
+    assert_eq!(verdict(&new).0, SyncTargetPhase::Ready);
+}
+
+#[test]
+fn declared_capacity_is_never_shown_as_what_a_member_has() {
+    let mut target = hosted_target();
+    target.spec.cells =
+        serde_json::from_value(json!([{"name": "a", "capacity": {"cpu": "64"}}])).unwrap();
+    let status = after(&target, &well(), at(1)).status.unwrap();
+    assert_eq!(
+        (
+            &status.capacity,
+            &status.allocatable,
+            &status.available_resources
+        ),
+        (&None, &None, &None)
+    );
+    assert_eq!(status.capacity_basis, None, "nobody counts yet");
+    assert_eq!(status.syncer_status.unwrap().synced_resources, None);
+}
+
+#[test]
+fn what_a_deployment_was_is_not_said_of_a_task() {
+    let running = Observed {
+        installing: known(Ok(Some(rollout(2, 2)))),
+        hosted: HostedState::Absent,
+        ..well()
+    };
+    let mut target = after(&deployed_target(), &running, at(1));
+    target.spec.syncer_config = None;
+    let new = after(&target, &well(), at(2));
+    let syncer = new.status.unwrap().syncer_status.unwrap();
+    assert_eq!(
+        (syncer.observed_generation, syncer.replicas),
+        (None, Some(1))
+    );
+}
+
+#[rstest]
+#[case::hosted(hosted_target())]
+#[case::deployment(deployed_target())]
+fn a_syncer_that_a_young_hub_has_not_seen_yet_is_judged_again_when_its_grace_ends(
+    #[case] target: SyncTarget,
+) {
+    let running = Observed {
+        installing: known(Ok(Some(rollout(1, 1)))),
+        ..well()
+    };
+    let ready = after(&target, &running, at(1));
+    let restarted = Observed {
+        hosted: HostedState::Starting,
+        installing: Installing::Waiting("x".into()),
+        listening_since: at(2),
+        // Its beats go on: they would not end the grace for a long time.
+        beat: beat(20),
+        ..well()
+    };
+    let (status, look_again) = status(&cluster(), &ready, &restarted, &settings(), at(20));
+    assert!(conditions::is_true(
+        &status.conditions,
+        condition::SYNCER_READY
+    ));
+    assert_eq!(look_again, Some(Duration::from_millis(12_001)));
+    let then = at(20) + SignedDuration::try_from(look_again.unwrap()).unwrap();
+    assert_eq!(
+        verdict(&after(&ready, &restarted, then)).1,
+        ConditionStatus::Unknown
+    );
 }
 
 #[test]
@@ -507,51 +665,4 @@ fn nothing_to_sync_is_no_failure_and_no_url_is_no_guess() {
         ),
         (0, None)
     );
-}
-
-proptest! {
-    /// Whatever is observed in whatever order: Ready and phase agree, a missing Cluster forces both,
-    /// and a second pass writes nothing (checked by `after`).
-    #[test]
-    fn ready_and_phase_agree_after_any_history(
-        steps in prop::collection::vec((0_u8..3, 0_u8..4, prop::option::of(-60_i64..10), any::<bool>()), 1..12),
-    ) {
-        let mut target = hosted_target();
-        let mut now = 0;
-        for (lookup, hosted, age, apis) in steps {
-            now += 17;
-            let resources: &[&str] = if apis { &["deployments"] } else { &[] };
-            let observed = Observed {
-                cluster: match lookup {
-                    0 => Referenced::Missing,
-                    1 => member("other", resources),
-                    _ => member("c1", resources),
-                },
-                hosted: match hosted {
-                    0 => HostedState::Absent,
-                    1 => HostedState::Starting,
-                    2 => HostedState::Failed("broken".into()),
-                    _ => HostedState::Running,
-                },
-                installing: Installing::NotOurs,
-                beat: age.and_then(|age| beat(now + age)),
-                sessions: 0,
-                listening_since: at(-1000),
-                leaving: None,
-            };
-            target = after(&target, &observed, at(now));
-            let (phase, ready, reason) = verdict(&target);
-            prop_assert_eq!(phase == SyncTargetPhase::Ready, ready == ConditionStatus::True);
-            if lookup == 0 {
-                prop_assert_eq!((phase, reason.as_str()), (SyncTargetPhase::NotReady, "ClusterNotFound"));
-            }
-            if ready == ConditionStatus::True {
-                let components = [
-                    condition::CLUSTER_AVAILABLE, condition::SYNCER_READY,
-                    condition::HEARTBEAT_HEALTHY, condition::API_AVAILABLE,
-                ];
-                prop_assert!(components.iter().all(|c| conditions::is_true(target.conditions(), c)));
-            }
-        }
-    }
 }
