@@ -304,3 +304,43 @@ impl Stores {
         found.map(|(_, target)| target)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    /// The sources of this crate but for this file, where indexes are declared.
+    fn sources(at: &Path) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(at).unwrap();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        paths
+            .flat_map(|path| {
+                if path.is_dir() {
+                    sources(&path)
+                } else {
+                    vec![path]
+                }
+            })
+            .filter(|path| !path.ends_with("stores.rs"))
+            .collect()
+    }
+
+    #[test]
+    fn every_index_has_a_consumer() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let read = |path: &PathBuf| std::fs::read_to_string(path).unwrap();
+        let consumers: String = sources(&root).iter().map(read).collect();
+        // The lookups of this file, whose declarations do not count.
+        let own = include_str!("stores.rs").replace(".index(index::", "");
+        let names: Vec<&str> = own
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("pub(crate) const "))
+            .filter_map(|line| Some(line.split_once(": &str = ")?.0))
+            .collect();
+        assert!(names.len() >= 7, "{names:?}");
+        for name in names {
+            let used = format!("index::{name}");
+            assert!(consumers.contains(&used) || own.contains(&used), "{name}");
+        }
+    }
+}

@@ -412,4 +412,6 @@ fn summary(target: &SyncTarget, nodes: Option<NodeCounts>) -> Option<ResourceSum
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
