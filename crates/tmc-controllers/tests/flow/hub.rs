@@ -23,6 +23,8 @@ use tmc_controllers::clock::Clock;
 use tmc_runtime::{Connection, Hub};
 use tokio::sync::watch;
 
+use crate::faults::Faults;
+
 type Answer = Response<UnsyncBoxBody<Bytes, std::convert::Infallible>>;
 /// Resource, cluster, namespace, name.
 type Key = (String, String, String, String);
@@ -45,6 +47,7 @@ struct State {
 
 #[derive(Clone)]
 pub(crate) struct FakeHub {
+    pub(crate) faults: Arc<Faults>,
     state: Arc<Mutex<State>>,
     changed: Arc<watch::Sender<u64>>,
 }
@@ -112,6 +115,7 @@ fn parse(uri: &http::Uri) -> Target {
 impl FakeHub {
     pub(crate) fn new() -> Self {
         Self {
+            faults: Arc::default(),
             state: Arc::default(),
             changed: Arc::new(watch::Sender::new(0)),
         }
@@ -269,6 +273,12 @@ impl FakeHub {
     async fn serve(&self, request: Request<Body>) -> Answer {
         let target = parse(request.uri());
         let method = request.method().clone();
+        let about = (&*target.resource, &*target.name, &*target.subresource);
+        if let Some(code) = self.faults.meet(&method, about).await {
+            let body = json!({"kind": "Status", "code": code}).to_string();
+            let body = Full::new(Bytes::from(body)).boxed_unsync();
+            return Response::builder().status(code).body(body).unwrap();
+        }
         let kind = request.headers().get(http::header::CONTENT_TYPE).cloned();
         let applies = kind.is_some_and(|kind| kind == "application/apply-patch+yaml");
         let bytes = request.into_body().collect_bytes().await.unwrap();

@@ -6,10 +6,14 @@
 mod agents;
 mod coordination;
 mod eviction;
+mod faults;
+mod histories;
 mod hub;
 mod member;
+mod registration;
 mod removal;
 mod storms;
+mod targets;
 mod world;
 
 use serde_json::json;
@@ -282,7 +286,10 @@ async fn a_bad_kubeconfig_is_a_condition_and_a_good_one_heals_it() {
         ),
     ] {
         hub.patch("compute", SECRETS, "default/east-kubeconfig", data);
+        let start = tokio::time::Instant::now();
         hub.until(expected, |hub| reason(hub) == expected).await;
+        // Sooner than the next probe: the Secret is watched.
+        assert!(start.elapsed().as_secs() < 30, "{:?}", start.elapsed());
         let syncers = world.syncers.running.lock().len();
         assert_eq!(syncers, usize::from(expected.is_empty()), "{expected}");
     }

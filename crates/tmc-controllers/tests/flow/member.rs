@@ -10,6 +10,7 @@ use tmc_apimachinery::meta::meta;
 use tmc_controllers::clock::Clock;
 use tmc_controllers::connector::SimulatedMembers;
 use tmc_runtime::{Connection, Credential};
+use tokio::time::Instant;
 
 use crate::hub::FakeHub;
 
@@ -21,6 +22,10 @@ pub(crate) struct Members {
     by_host: Mutex<BTreeMap<String, FakeHub>>,
     /// Hosts that swallow what they are sent.
     silent: Mutex<BTreeSet<String>>,
+    /// Hosts that answer with an error whatever they are asked.
+    broken: Mutex<BTreeSet<String>>,
+    /// What was asked of whom, and when.
+    asked: Mutex<Vec<(String, String, Instant)>>,
     /// Hosts whose registered credential may write nothing.
     read_only: Mutex<BTreeSet<String>>,
     /// Groups of which no member gives any right to the syncer, whatever its rules say.
@@ -40,6 +45,8 @@ impl Members {
             clock: clock.clone(),
             by_host: Mutex::default(),
             silent: Mutex::default(),
+            broken: Mutex::default(),
+            asked: Mutex::default(),
             read_only: Mutex::default(),
             withheld: Mutex::default(),
         }
@@ -64,6 +71,19 @@ impl Members {
         } else {
             all.remove(name);
         }
+    }
+
+    pub(crate) fn break_down(&self, name: &str) {
+        self.broken.lock().insert(name.to_owned());
+    }
+
+    /// When a path of a member was asked for; any path if it is empty.
+    pub(crate) fn asked(&self, name: &str, path: &str) -> Vec<Instant> {
+        let asked = self.asked.lock();
+        let about = asked
+            .iter()
+            .filter(|(host, what, _)| host == name && (path.is_empty() || what == path));
+        about.map(|(_, _, at)| *at).collect()
     }
 
     pub(crate) fn withhold(&self, group: &str) {
@@ -91,6 +111,12 @@ impl SimulatedMembers for Reached {
         let service = tower::service_fn(move |request: http::Request<Body>| {
             let (members, name, caller) = (members.clone(), name.clone(), caller.clone());
             async move {
+                let path = request.uri().path().to_owned();
+                let asked = (name.clone(), path, Instant::now());
+                members.asked.lock().push(asked);
+                if members.broken.lock().contains(&name) {
+                    return Ok(answer(500, &json!({"kind": "Status", "code": 500})));
+                }
                 if members.silent.lock().contains(&name) {
                     std::future::pending::<()>().await;
                 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rstest::rstest;
 use serde_json::{Value, json};
 use tmc_api::agent::AgentId;
 
@@ -9,7 +10,8 @@ use crate::hub::FakeHub;
 use crate::member::HOME;
 use crate::world::{World, condition, deployment, namespace, placement};
 use crate::{
-    ACCOUNTS, CLUSTER_ROLES, CLUSTERS, DEPLOYMENTS, EVENTS, NAMESPACES, PLACEMENTS, TARGETS,
+    ACCOUNTS, CLUSTER_BINDINGS, CLUSTER_ROLES, CLUSTERS, DEPLOYMENTS, EVENTS, NAMESPACES,
+    PLACEMENTS, SECRETS, TARGETS,
 };
 
 /// `east` in `compute` with a Deployment of `demo` on it, of which its agent holds a copy: gives the
@@ -230,5 +232,129 @@ async fn what_a_stranger_has_in_the_member_is_never_removed() {
     let left: Vec<Value> = member.all(HOME, CLUSTER_ROLES);
     assert_eq!(left.len(), 1);
     assert_eq!(left[0]["metadata"]["name"], "theirs");
+    world.stop().await;
+}
+
+/// Nothing is left of what was made for a target or its Cluster: in `east`, in `compute`, in memory.
+pub(crate) async fn nothing_is_left(world: &World) {
+    let roles = [
+        "roles/rbac.authorization.k8s.io",
+        "rolebindings/rbac.authorization.k8s.io",
+    ];
+    let made = [
+        ACCOUNTS,
+        CLUSTER_ROLES,
+        CLUSTER_BINDINGS,
+        DEPLOYMENTS,
+        roles[0],
+        roles[1],
+    ];
+    let member = world.members.of("east");
+    for resource in made.iter().chain(&[SECRETS, NAMESPACES]) {
+        assert_eq!(
+            member.all(HOME, resource),
+            [] as [Value; 0],
+            "{resource} of the member"
+        );
+    }
+    for resource in made.iter().chain(&[TARGETS]) {
+        assert_eq!(
+            world.hub.all("compute", resource),
+            [] as [Value; 0],
+            "{resource} of the hub"
+        );
+    }
+    assert!(world.syncers.running.lock().is_empty());
+    // Visits under way end, and find nobody to tell.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(world.handle.remembered(), []);
+    assert!(world.beats.is_empty());
+}
+
+/// Whether the syncer of the only target is there, in its mode.
+pub(crate) fn is_made(world: &World, mode: &str) -> bool {
+    match mode {
+        "Hosted" => world.syncers.running.lock().len() == 1,
+        "Deployment" => !world.members.of("east").all(HOME, DEPLOYMENTS).is_empty(),
+        _ => !world.hub.all("compute", CLUSTER_BINDINGS).is_empty(),
+    }
+}
+
+#[rstest]
+#[tokio::test(start_paused = true)]
+async fn after_a_deletion_nothing_is_left_anywhere_in_any_mode(
+    #[values("Hosted", "Deployment", "External")] mode: &str,
+    #[values(json!({}), json!({"force": true}), json!({"keepWorkloads": true}))] deletion: Value,
+    #[values(true, false)] with_its_cluster: bool,
+) {
+    let world = World::start().await;
+    let hub = &world.hub;
+    let spec = json!({"syncTargetTemplate": {"syncerConfig": {"mode": mode}}});
+    world.register("compute", "east", &spec);
+    hub.until("a syncer", |_| is_made(&world, mode)).await;
+    let name = world.target()["metadata"]["name"].clone();
+    if with_its_cluster {
+        let how = json!({"spec": {"deletion": deletion}});
+        hub.patch("compute", CLUSTERS, "default/east", how);
+        hub.delete("compute", CLUSTERS, "default/east");
+    } else {
+        delete(hub, name.as_str().unwrap(), &deletion);
+    }
+    hub.until("no Cluster", |hub| {
+        hub.get("compute", CLUSTERS, "default/east").is_none()
+    })
+    .await;
+    assert!(events(hub, "LeftBehind").is_empty());
+    nothing_is_left(&world).await;
+    world.stop().await;
+}
+
+#[rstest]
+#[case::hosted("Hosted")]
+#[case::deployment("Deployment")]
+#[tokio::test(start_paused = true)]
+async fn a_target_that_somebody_else_holds_gets_nothing_anew(#[case] mode: &str) {
+    let world = World::start().await;
+    let hub = &world.hub;
+    let spec = json!({"syncTargetTemplate": {"syncerConfig": {"mode": mode}}});
+    world.register("compute", "east", &spec);
+    hub.until("a syncer", |_| is_made(&world, mode)).await;
+    let target = world.target();
+    let name = target["metadata"]["name"].as_str().unwrap();
+    let mut finalizers = target["metadata"]["finalizers"].clone();
+    finalizers.as_array_mut().unwrap().push("x/y".into());
+    let held = json!({"metadata": {"finalizers": finalizers}});
+    hub.patch("compute", TARGETS, name, held);
+    hub.delete("compute", TARGETS, name);
+    hub.until("the end of our part", |_| {
+        world.target()["metadata"]["finalizers"] == json!(["x/y"])
+    })
+    .await;
+    // Longer than anything is left as it is without being looked at again.
+    tokio::time::sleep(Duration::from_secs(800)).await;
+    assert!(world.syncers.running.lock().is_empty());
+    let member = world.members.of("east");
+    for resource in [
+        ACCOUNTS,
+        CLUSTER_ROLES,
+        CLUSTER_BINDINGS,
+        DEPLOYMENTS,
+        NAMESPACES,
+    ] {
+        assert_eq!(member.all(HOME, resource), [] as [Value; 0], "{resource}");
+    }
+    assert_eq!(world.target()["status"]["phase"], "Terminating");
+    hub.delete("compute", CLUSTERS, "default/east");
+    hub.patch(
+        "compute",
+        TARGETS,
+        name,
+        json!({"metadata": {"finalizers": null}}),
+    );
+    hub.until("no Cluster", |hub| {
+        hub.get("compute", CLUSTERS, "default/east").is_none()
+    })
+    .await;
+    nothing_is_left(&world).await;
     world.stop().await;
 }

@@ -1,0 +1,124 @@
+//! What is left of a target after any life: nothing.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
+use serde_json::json;
+
+use crate::member::HOME;
+use crate::removal::nothing_is_left;
+use crate::world::World;
+use crate::{CLUSTER_ROLES, CLUSTERS, TARGETS};
+
+/// What happens in the life of a target.
+#[derive(Clone, Debug)]
+enum Happening {
+    /// Its syncer is to run another way.
+    Mode(&'static str),
+    /// Its member answers, or does not.
+    Silence(bool),
+    /// Its agent beats although the hub does not run it, or does not.
+    Beats(bool),
+    /// The hub restarts.
+    Restart,
+    /// Rights of the syncer are taken away in the member.
+    Drift,
+    /// Time passes, in seconds.
+    Wait(u64),
+}
+
+fn any_happening() -> impl Strategy<Value = Happening> {
+    let modes = prop::sample::select(vec!["Hosted", "Deployment", "External"]);
+    prop_oneof![
+        3 => modes.prop_map(Happening::Mode),
+        1 => any::<bool>().prop_map(Happening::Silence),
+        1 => any::<bool>().prop_map(Happening::Beats),
+        1 => Just(Happening::Restart),
+        1 => Just(Happening::Drift),
+        3 => (0_u64..100).prop_map(Happening::Wait),
+    ]
+}
+
+async fn happens(world: World, what: &Happening) -> World {
+    let target = world.hub.all("compute", TARGETS).pop();
+    let name = target.map(|t| t["metadata"]["name"].as_str().unwrap().to_owned());
+    match (what, name) {
+        (Happening::Mode(mode), Some(name)) => {
+            let spec = json!({"spec": {"syncerConfig": {"mode": mode}}});
+            world.hub.patch("compute", TARGETS, &name, spec);
+        }
+        (Happening::Silence(silent), _) => world.members.silence("east", *silent),
+        (Happening::Beats(beats), Some(_)) => {
+            let target = world.target();
+            let id = tmc_controllers::heartbeat::TargetId::new(
+                &tmc_apimachinery::ClusterName::new("compute"),
+                target["metadata"]["name"].as_str().unwrap(),
+                target["metadata"]["uid"].as_str().unwrap(),
+            );
+            let mut elsewhere = world.syncers.elsewhere.lock();
+            elsewhere.clear();
+            elsewhere.extend(beats.then_some(id));
+        }
+        (Happening::Restart, _) => return world.restart().await,
+        (Happening::Drift, _) => {
+            let member = world.members.of("east");
+            for role in member.all(HOME, CLUSTER_ROLES) {
+                let name = role["metadata"]["name"].as_str().unwrap();
+                member.delete(HOME, CLUSTER_ROLES, name);
+            }
+        }
+        (Happening::Wait(seconds), _) => {
+            tokio::time::sleep(Duration::from_secs(*seconds)).await;
+        }
+        (Happening::Mode(_) | Happening::Beats(_), None) => {}
+    }
+    world
+}
+
+async fn live_and_go(life: Vec<Happening>, end: Vec<Happening>, deletion: serde_json::Value) {
+    let mut world = World::start().await;
+    world.register("compute", "east", &json!({}));
+    for what in &life {
+        world = happens(world, what).await;
+    }
+    let how = json!({"spec": {"deletion": deletion}});
+    world.hub.patch("compute", CLUSTERS, "default/east", how);
+    world.hub.delete("compute", CLUSTERS, "default/east");
+    // The hub may restart, and the agent go on, while it goes.
+    for what in &end {
+        world = happens(world, what).await;
+    }
+    world.members.silence("east", false);
+    world.syncers.elsewhere.lock().clear();
+    for _ in 0..10 {
+        if world.hub.get("compute", CLUSTERS, "default/east").is_none() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_secs(60)).await;
+    }
+    let left = world.hub.get("compute", CLUSTERS, "default/east");
+    assert_eq!(left, None, "it ends");
+    nothing_is_left(&world).await;
+    world.stop().await;
+}
+
+proptest! {
+    // Each is a life of minutes, in virtual time.
+    #![proptest_config(ProptestConfig {
+        cases: 32, rng_seed: RngSeed::Fixed(1), failure_persistence: None, ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn after_any_life_and_any_end_nothing_is_left_of_a_target(
+        life in prop::collection::vec(any_happening(), 0..10),
+        end in prop::collection::vec(
+            prop_oneof![Just(Happening::Restart), (0_u64..20).prop_map(Happening::Wait)], 0..3),
+        (force, keep) in (any::<bool>(), any::<bool>()),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all().start_paused(true).build().unwrap();
+        let deletion = json!({"force": force, "keepWorkloads": keep});
+        runtime.block_on(live_and_go(life, end, deletion));
+    }
+}

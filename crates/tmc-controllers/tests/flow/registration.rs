@@ -1,0 +1,213 @@
+//! Clusters and their credentials: what is read of them, and what is asked of whom.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::hub::FakeHub;
+use crate::world::{World, condition, kubeconfig_secret, ready};
+use crate::{CLUSTERS, SECRETS, TARGETS};
+
+async fn pass(seconds: u64) {
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+}
+
+fn cluster(hub: &FakeHub, name: &str) -> Value {
+    hub.get("compute", CLUSTERS, &format!("default/{name}"))
+        .unwrap()
+}
+
+/// The data of a Secret with a kubeconfig of `east` that is changed at a place.
+fn changed(at: &str, value: Value) -> Value {
+    let secret = kubeconfig_secret("s", "east", "right");
+    let text = STANDARD
+        .decode(secret["data"]["kubeconfig"].as_str().unwrap())
+        .unwrap();
+    let mut config: Value = serde_json::from_slice(&text).unwrap();
+    let (parent, field) = at.rsplit_once('/').unwrap();
+    config.pointer_mut(parent).unwrap()[field] = value;
+    json!({"kubeconfig": STANDARD.encode(config.to_string())})
+}
+
+const CLUSTER: &str = "/clusters/0/cluster";
+const USER: &str = "/users/0/user";
+
+#[tokio::test(start_paused = true)]
+async fn with_a_credential_that_is_refused_no_member_is_contacted() {
+    let world = World::start().await;
+    let hub = &world.hub;
+    let cases = [
+        (json!({"other": "YQ=="}), "InvalidCredentials"),
+        (json!({"kubeconfig": "*"}), "InvalidCredentials"),
+        (
+            changed("/current-context", json!("x")),
+            "InvalidCredentials",
+        ),
+        (
+            changed(
+                &format!("{CLUSTER}/certificate-authority-data"),
+                json!("YQ=="),
+            ),
+            "InvalidCredentials",
+        ),
+        (
+            changed(&format!("{USER}/exec"), json!({"command": "sh"})),
+            "CredentialsForbidden",
+        ),
+        (
+            changed(&format!("{CLUSTER}/insecure-skip-tls-verify"), json!(true)),
+            "CredentialsForbidden",
+        ),
+        (
+            changed(
+                &format!("{CLUSTER}/server"),
+                json!("http://east.sim.tmc.internal"),
+            ),
+            "CredentialsForbidden",
+        ),
+    ];
+    // What is refused from the beginning.
+    for (number, (data, _)) in cases.iter().enumerate() {
+        let name = format!("c{number}");
+        world.register("compute", &name, &json!({}));
+        let secret = format!("default/{name}-kubeconfig");
+        hub.patch("compute", SECRETS, &secret, json!({"data": null}));
+        hub.patch("compute", SECRETS, &secret, json!({"data": data}));
+    }
+    pass(100).await;
+    for (number, (_, reason)) in cases.iter().enumerate() {
+        let valid = condition(&cluster(hub, &format!("c{number}")), "CredentialsValid");
+        assert_eq!((&*valid.0, &*valid.1), ("False", *reason), "case {number}");
+    }
+    assert!(world.members.asked("east", "").is_empty());
+    assert!(hub.all("compute", TARGETS).is_empty());
+    // And what is refused later, though it was good.
+    world.register("compute", "east", &json!({}));
+    hub.until("a ready Cluster", |hub| ready(&cluster(hub, "east")))
+        .await;
+    for (data, reason) in cases {
+        let secret = "default/east-kubeconfig";
+        hub.patch("compute", SECRETS, secret, json!({"data": null}));
+        hub.patch("compute", SECRETS, secret, json!({"data": data}));
+        let refused = |hub: &FakeHub| condition(&cluster(hub, "east"), "CredentialsValid").1;
+        hub.until(reason, |hub| refused(hub) == reason).await;
+        pass(20).await;
+        let asked = world.members.asked("east", "").len();
+        pass(200).await;
+        assert_eq!(world.members.asked("east", "").len(), asked, "{reason}");
+        assert!(!ready(&cluster(hub, "east")));
+    }
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_of_another_namespace_is_nobodys_credential() {
+    let world = World::start().await;
+    let hub = &world.hub;
+    world.register("compute", "east", &json!({}));
+    hub.until("a ready Cluster", |hub| ready(&cluster(hub, "east")))
+        .await;
+    let mut elsewhere = kubeconfig_secret("east-kubeconfig", "east", "right");
+    elsewhere["metadata"]["namespace"] = "other".into();
+    hub.create("compute", SECRETS, elsewhere);
+    hub.delete("compute", SECRETS, "default/east-kubeconfig");
+    let missing = |hub: &FakeHub| condition(&cluster(hub, "east"), "Ready").1 == "SecretNotFound";
+    hub.until("no Secret", missing).await;
+    pass(100).await;
+    assert!(missing(hub));
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_that_cannot_be_read_is_not_a_missing_one() {
+    let world = World::start().await;
+    let hub = &world.hub;
+    world.register("compute", "east", &json!({}));
+    hub.until("a ready Cluster", |hub| ready(&cluster(hub, "east")))
+        .await;
+    hub.faults.refuse(Method::GET, SECRETS, "", 503);
+    let secret = "default/east-kubeconfig";
+    hub.patch(
+        "compute",
+        SECRETS,
+        secret,
+        json!({"data": {"more": "YQ=="}}),
+    );
+    pass(60).await;
+    assert!(ready(&cluster(hub, "east")), "the last verdict stands");
+    let tries = hub.faults.relent();
+    assert!((4..=24).contains(&tries.len()), "{tries:?}");
+    hub.delete("compute", SECRETS, secret);
+    hub.until("no Secret", |hub| {
+        condition(&cluster(hub, "east"), "Ready").1 == "SecretNotFound"
+    })
+    .await;
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_known_is_told_though_the_target_cannot_be_made_which_is_tried_again() {
+    let world = World::start().await;
+    let hub = &world.hub;
+    hub.faults.refuse(Method::POST, TARGETS, "", 422);
+    world.register("compute", "east", &json!({}));
+    hub.until("a connection", |hub| {
+        condition(&cluster(hub, "east"), "Connected").0 == "True"
+    })
+    .await;
+    pass(60).await;
+    assert_eq!(
+        condition(&cluster(hub, "east"), "Ready").1,
+        "NotArranged",
+        "{}",
+        cluster(hub, "east")
+    );
+    assert_eq!(cluster(hub, "east")["status"]["phase"], "Registered");
+    let tries = hub.faults.relent();
+    assert!((4..=24).contains(&tries.len()), "not hot: {tries:?}");
+    hub.until("a ready Cluster", |hub| ready(&cluster(hub, "east")))
+        .await;
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_that_answers_is_asked_each_minute_and_one_that_fails_ever_less_often() {
+    let world = World::start().await;
+    let hub = &world.hub;
+    world.members.break_down("west");
+    world.register("compute", "east", &json!({}));
+    world.register("compute", "west", &json!({}));
+    hub.until("a ready Cluster", |hub| ready(&cluster(hub, "east")))
+        .await;
+    let reason = condition(&cluster(hub, "west"), "Connected").1;
+    assert_eq!(reason, "ConnectionFailed");
+    pass(1200).await;
+    let gaps = |name: &str| -> Vec<u64> {
+        let asked = world.members.asked(name, "/version");
+        let pairs = asked.windows(2);
+        pairs.map(|pair| (pair[1] - pair[0]).as_secs()).collect()
+    };
+    let steady: Vec<u64> = gaps("east").into_iter().skip(3).collect();
+    assert!(
+        steady.len() > 10 && steady.iter().all(|gap| (60..=72).contains(gap)),
+        "{steady:?}"
+    );
+    let varied = steady.iter().any(|gap| *gap != steady[0]);
+    assert!(varied, "not all at once: {steady:?}");
+    let failing = gaps("west");
+    assert!(failing.len() < 30, "{failing:?}");
+    // Twice as long each time, up to a minute, and a little more by chance.
+    let (doubling, rest) = failing.split_at(6);
+    assert!(
+        doubling.is_sorted() && doubling[0] <= 1 && doubling[5] >= 32,
+        "{failing:?}"
+    );
+    assert!(
+        rest.iter().all(|gap| (60..=72).contains(gap)),
+        "{failing:?}"
+    );
+    world.stop().await;
+}
