@@ -440,6 +440,8 @@ fn provider_path(placement: &Placement, observed: &Observed<'_>) -> String {
 }
 
 #[cfg(test)]
+mod leaving_tests;
+#[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod tests;

@@ -435,6 +435,8 @@ fn api_available(resources: &[SyncedResource], asked: bool) -> Condition {
 }
 
 #[cfg(test)]
+mod deployment_tests;
+#[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod tests;

@@ -5,10 +5,12 @@ use std::time::Duration;
 use rstest::rstest;
 use serde_json::{Value, json};
 use tmc_api::agent::AgentId;
+use tmc_apimachinery::ClusterName;
+use tmc_controllers::heartbeat::TargetId;
 
 use crate::hub::FakeHub;
 use crate::member::HOME;
-use crate::world::{World, condition, deployment, namespace, placement};
+use crate::world::{World, beat, condition, deployment, namespace, placement};
 use crate::{
     ACCOUNTS, CLUSTER_BINDINGS, CLUSTER_ROLES, CLUSTERS, DEPLOYMENTS, EVENTS, NAMESPACES,
     PLACEMENTS, SECRETS, TARGETS,
@@ -292,13 +294,16 @@ async fn after_a_deletion_nothing_is_left_anywhere_in_any_mode(
     let spec = json!({"syncTargetTemplate": {"syncerConfig": {"mode": mode}}});
     world.register("compute", "east", &spec);
     hub.until("a syncer", |_| is_made(&world, mode)).await;
-    let name = world.target()["metadata"]["name"].clone();
+    let target = world.target();
+    let text = |field: &str| target["metadata"][field].as_str().unwrap().to_owned();
+    let id = TargetId::new(&ClusterName::new("compute"), &text("name"), &text("uid"));
+    world.beats.record(&id, beat(world.clock.now()));
     if with_its_cluster {
         let how = json!({"spec": {"deletion": deletion}});
         hub.patch("compute", CLUSTERS, "default/east", how);
         hub.delete("compute", CLUSTERS, "default/east");
     } else {
-        delete(hub, name.as_str().unwrap(), &deletion);
+        delete(hub, &id.name, &deletion);
     }
     hub.until("no Cluster", |hub| {
         hub.get("compute", CLUSTERS, "default/east").is_none()

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use serde_json::json;
 
+use super::leaving_tests::silent;
 use super::tests::*;
 use super::*;
 

@@ -9,6 +9,7 @@ use tmc_api::conditions::READY;
 use tmc_api::time::Time;
 use tmc_api::workload::SyncTargetPhase;
 
+use super::deployment_tests::{known, rollout};
 use super::tests::*;
 use super::*;
 use crate::heartbeat::{Beats, LiveBeats, TargetId};
