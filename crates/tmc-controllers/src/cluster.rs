@@ -31,6 +31,7 @@ use crate::events::News;
 use crate::heartbeat::TargetId;
 use crate::members::{Member, Way};
 use crate::stores::index;
+use crate::synctarget::decide;
 use account::{Account, Arrangement};
 use credentials::Credential;
 use reconcile::{Derived, Observed, Rbac};
@@ -61,7 +62,6 @@ pub(crate) async fn run(ctx: Arc<Context>, key: ClusterKey) -> Outcome {
     let Seen {
         credential,
         target,
-        wanted,
         finding,
     } = look(&ctx, &key, &cluster).await?;
     let now = ctx.now();
@@ -70,10 +70,10 @@ pub(crate) async fn run(ctx: Arc<Context>, key: ClusterKey) -> Outcome {
         probe: finding.probe,
         capabilities: finding.capabilities,
         derived: Derived::Missing,
-        rbac: match (&target, wanted) {
-            (None, _) => Rbac::NoTarget,
-            (Some(_), None) => Rbac::NotOurs,
-            (Some(_), Some(_)) => Rbac::Ours(finding.arranged),
+        rbac: match &target {
+            None => Rbac::NoTarget,
+            Some(target) if target.spec.mode() == SyncerMode::External => Rbac::NotOurs,
+            Some(_) => Rbac::Ours(finding.arranged),
         },
         nodes: target.as_ref().and_then(|target| nodes(&ctx, &key, target)),
     };
@@ -111,7 +111,6 @@ pub(crate) async fn run(ctx: Arc<Context>, key: ClusterKey) -> Outcome {
 struct Seen {
     credential: Result<Credential, (&'static str, String)>,
     target: Option<Arc<SyncTarget>>,
-    wanted: Option<Arrangement>,
     finding: prober::Finding,
 }
 
@@ -125,8 +124,7 @@ async fn look(ctx: &Arc<Context>, key: &ClusterKey, cluster: &Cluster) -> Result
     let finding = match &credential {
         Ok(credential) => {
             let was_connected = conditions::is_true(cluster.conditions(), condition::CONNECTED);
-            ctx.prober
-                .find(ctx, key, credential, wanted.clone(), was_connected)
+            ctx.prober.find(ctx, key, credential, wanted, was_connected)
         }
         Err(_) => {
             ctx.prober.close(key);
@@ -137,7 +135,6 @@ async fn look(ctx: &Arc<Context>, key: &ClusterKey, cluster: &Cluster) -> Result
     Ok(Seen {
         credential,
         target,
-        wanted,
         finding,
     })
 }
@@ -161,8 +158,7 @@ fn arrangement(ctx: &Context, key: &ClusterKey, target: &SyncTarget) -> Option<A
         .lock()
         .get(&id)
         .is_some_and(|p| p.clearing_since.is_some());
-    let ended = clearing || crate::synctarget::decide::is_over(target);
-    (target.spec.mode() != SyncerMode::External && !ended).then(|| Arrangement {
+    (!clearing && decide::has_member_account(target)).then(|| Arrangement {
         namespace: agent.namespace(target.spec.syncer_config.as_ref()),
         synced: crate::synctarget::synced_by(target, &ctx.deps.sync_resources),
         agent,

@@ -20,6 +20,7 @@ use crate::placement;
 use crate::placement::facts::TargetFacts;
 use crate::slim::Slim;
 use crate::stores::{Informers, index, is_built_in, marks, namespace_value, own_provider};
+use crate::synctarget::decide;
 
 /// Adds the handlers of all controllers to the informers.
 pub(crate) fn connect(informers: Informers, ctx: &Arc<Context>) -> Informers {
@@ -122,6 +123,7 @@ fn target(ctx: &Context, key: &ClusterKey, change: &Change<'_, SyncTarget>) {
         let status = target.status.as_ref();
         (
             ready,
+            decide::has_member_account(target),
             target.metadata.labels.clone(),
             status.map(|s| (s.capacity.clone(), s.allocatable.clone())),
         )

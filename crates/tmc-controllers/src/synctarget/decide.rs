@@ -54,6 +54,13 @@ pub fn is_over(target: &SyncTarget) -> bool {
     target.metadata.deletion_timestamp.is_some() && !is_held(target)
 }
 
+/// Whether the syncer is to have an account in the member now. Not before the mode is noted that has
+/// one: whoever removes what was made goes by that note.
+pub fn has_member_account(target: &SyncTarget) -> bool {
+    let has = |mode: SyncerMode| mode::parts(mode).contains(&Part::MemberAccount);
+    !is_over(target) && has(target.spec.mode()) && mode::installed(target).is_some_and(has)
+}
+
 /// What becomes of the Hosted syncer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Task {
@@ -170,6 +177,29 @@ mod tests {
             target
         };
         assert_eq!(rest(&new), rest(&target), "nothing else is in that write");
+    }
+
+    #[rstest]
+    #[case::hosted(SyncerMode::Hosted, Some("Hosted"), true)]
+    #[case::deployment(SyncerMode::Deployment, Some("Deployment"), true)]
+    #[case::from_one_to_the_other(SyncerMode::Deployment, Some("Hosted"), true)]
+    #[case::external(SyncerMode::External, Some("External"), false)]
+    #[case::not_any_more(SyncerMode::External, Some("Hosted"), false)]
+    #[case::not_yet(SyncerMode::Hosted, Some("External"), false)]
+    #[case::not_noted(SyncerMode::Hosted, None, false)]
+    fn an_account_in_the_member_is_made_once_the_mode_is_noted_that_has_one(
+        #[case] wanted: SyncerMode,
+        #[case] noted: Option<&str>,
+        #[case] expected: bool,
+    ) {
+        let mut target = SyncTarget::default();
+        target.spec.syncer_config.get_or_insert_default().mode = Some(wanted);
+        target.metadata.annotations =
+            noted.map(|noted| [(mode::MODE_ANNOTATION.to_owned(), noted.to_owned())].into());
+        assert_eq!(has_member_account(&target), expected);
+        target.metadata.deletion_timestamp =
+            serde_json::from_value(json!("2030-01-01T00:00:00Z")).unwrap();
+        assert!(!has_member_account(&target), "nothing holds it");
     }
 
     #[rstest]

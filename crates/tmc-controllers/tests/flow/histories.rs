@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::member::HOME;
 use crate::removal::nothing_is_left;
 use crate::world::World;
-use crate::{CLUSTER_ROLES, CLUSTERS, TARGETS};
+use crate::{CLUSTER_ROLES, CLUSTERS, EVENTS, TARGETS};
 
 /// What happens in the life of a target.
 #[derive(Clone, Debug)]
@@ -82,6 +82,7 @@ async fn live_and_go(life: Vec<Happening>, end: Vec<Happening>, deletion: serde_
     for what in &life {
         world = happens(world, what).await;
     }
+    let is_forced = deletion["force"] == true;
     let how = json!({"spec": {"deletion": deletion}});
     world.hub.patch("compute", CLUSTERS, "default/east", how);
     world.hub.delete("compute", CLUSTERS, "default/east");
@@ -99,6 +100,9 @@ async fn live_and_go(life: Vec<Happening>, end: Vec<Happening>, deletion: serde_
     }
     let left = world.hub.get("compute", CLUSTERS, "default/east");
     assert_eq!(left, None, "it ends");
+    let told = world.hub.all("compute", EVENTS);
+    let told = told.iter().any(|event| event["reason"] == "LeftBehind");
+    assert!(!told || is_forced, "the member came back in time");
     nothing_is_left(&world).await;
     world.stop().await;
 }

@@ -159,11 +159,17 @@ impl World {
 
     /// Every running syncer beats every ten seconds.
     fn beat_on(&self) {
-        let (beats, syncers, clock) = (
+        let (beats, syncers, clock, hub) = (
             self.beats.clone(),
             Arc::downgrade(&self.syncers),
             self.clock.clone(),
+            self.hub.clone(),
         );
+        // Beats for what is not there are refused where they come in.
+        let is_there = move |target: &TargetId| {
+            let found = hub.get(target.cluster.as_str(), TARGETS, &target.name);
+            found.is_some_and(|found| found["metadata"]["uid"] == *target.uid)
+        };
         tokio::spawn(async move {
             while let Some(syncers) = syncers.upgrade() {
                 let mut running = syncers.running.lock().clone();
@@ -171,7 +177,7 @@ impl World {
                 let silent = syncers.silent.lock().clone();
                 for target in running
                     .into_iter()
-                    .filter(|target| !silent.contains(&target.uid))
+                    .filter(|target| !silent.contains(&target.uid) && is_there(target))
                 {
                     beats.record(&target, beat(clock.now()));
                 }
