@@ -107,6 +107,15 @@ async fn live_and_go(life: Vec<Happening>, end: Vec<Happening>, deletion: serde_
     world.stop().await;
 }
 
+/// While what a mode had is being removed and another is asked for already, nobody knows yet what is
+/// made for that one.
+#[tokio::test(start_paused = true)]
+async fn a_mode_that_is_asked_for_before_the_last_change_is_done_leaves_nothing_either() {
+    use Happening::{Mode, Restart, Wait};
+    let life = vec![Wait(1), Mode("External"), Wait(1), Mode("Hosted")];
+    live_and_go(life, vec![Restart], json!({})).await;
+}
+
 proptest! {
     // Each is a life of minutes, in virtual time.
     #![proptest_config(ProptestConfig {
