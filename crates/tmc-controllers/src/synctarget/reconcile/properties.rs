@@ -449,15 +449,14 @@ proptest! {
         };
         set_mode(&mut target, mode);
         let mut world = World::new(target);
-        let (mut last, mut was_ready) = (None::<Timestamp>, false);
+        // A restart gives a fresh grace to those that were heard until then, and to no other.
+        let (mut last, mut heard) = (None::<Timestamp>, false);
         for (millis, what) in history {
             let then = world.now + SignedDuration::from_millis(millis);
             world.until(then);
             let counts = |last: Option<Timestamp>| last.is_some_and(|last| last.duration_until(then) <= THRESHOLD);
-            // A restart gives those that were Ready a fresh grace.
-            let graced = was_ready && counts(Some(world.listening_since));
-            prop_assert_eq!(world.is_ready(), counts(last) || graced, "at {}, last beat {:?}", then, last);
-            was_ready = world.is_ready();
+            heard = counts(last) || heard && counts(Some(world.listening_since));
+            prop_assert_eq!(world.is_ready(), heard, "at {}, last beat {:?}", then, last);
             let what = world.believable(what, last);
             world.happens(what);
             match what {
@@ -465,10 +464,8 @@ proptest! {
                 Happening::Patch(age) => last = world.patched(age).or(last),
                 Happening::Stranger | Happening::Restart | Happening::Silence => {}
             }
-            if matches!(what, Happening::Beat) {
-                prop_assert!(world.is_ready(), "the next beat brings it back: {:?}", world.target.conditions());
-            }
-            was_ready |= world.is_ready();
+            heard = counts(last) || heard && counts(Some(world.listening_since));
+            prop_assert_eq!(world.is_ready(), heard, "after {:?} at {}, last beat {:?}", what, then, last);
         }
     }
 }
