@@ -1,6 +1,9 @@
 //! The agent's sign of life: a `connect` session where the hub has one, POSTs of `heartbeat` where
 //! it has not (a hub in the same process has no socket; a hub of another make may refuse).
 //!
+//! A beat says that the member is looked after. An agent that cannot reach it does not beat: one
+//! that runs elsewhere, in the hub above all, would else keep a dead member alive.
+//!
 //! Either way it is told what to sync and delivers the report of the member, and ends only when the
 //! hub says that the agent has no business any more.
 
@@ -42,6 +45,9 @@ const LAST_RETRY: Duration = Duration::from_secs(30);
 const GOOD_SESSION: Duration = Duration::from_secs(60);
 /// Time for the hub's welcome, and for its list of resources.
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
+/// Time for the member to say that it is there, and how soon one that did not is asked again.
+const MEMBER_WITHIN: Duration = Duration::from_secs(5);
+const MEMBER_RETRY: Duration = Duration::from_secs(1);
 /// Time for the close frame after a revocation.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 /// Intervals without a word after which the hub counts as gone.
@@ -103,6 +109,16 @@ impl<L: Listener> Session<L> {
                 }
             };
             sleep(self.jitter.stretch(wait, 10)).await;
+        }
+    }
+
+    /// Whether the member answers, whatever it says: only a proxy before it has nobody to ask.
+    async fn is_member_there(&self) -> bool {
+        let client = self.downstream.base_client();
+        match timeout(MEMBER_WITHIN, get_path(&client, "/version")).await {
+            Ok(Ok(_)) => true,
+            Ok(Err(error)) => error.code().is_some_and(|code| code < 500),
+            Err(_) => false,
         }
     }
 
@@ -209,6 +225,7 @@ impl<L: Listener> Talk<'_, L> {
             leave_at: None,
             revoked: None,
             stale: true,
+            mute: false,
         };
         self.session.listener.configure(&welcome.config);
         let ended = self.talk(&mut held, link, reports, stop).await;
@@ -233,7 +250,9 @@ impl<L: Listener> Talk<'_, L> {
             if held.stale {
                 held.stale = !self.follow().await;
             }
-            let silent = held.heard_at + held.interval.saturating_mul(MISSED);
+            // Before the hub takes an agent that does not beat for one that is gone.
+            let missed = if held.mute { MISSED - 1 } else { MISSED };
+            let silent = held.heard_at + held.interval.saturating_mul(missed);
             let leave_at = held.leave_at.unwrap_or(silent);
             tokio::select! {
                 biased;
@@ -246,18 +265,24 @@ impl<L: Listener> Talk<'_, L> {
                     ping_at = Instant::now();
                 }
                 () = sleep_until(ping_at) => {
-                    self.ping(&mut link).await?;
-                    // Early rather than late, and not all agents at once.
-                    let wait = held.interval.mul_f64(0.8);
-                    ping_at = Instant::now() + self.session.jitter.stretch(wait, 20);
+                    held.mute = !self.session.is_member_there().await;
+                    let wait = if held.mute {
+                        MEMBER_RETRY
+                    } else {
+                        self.ping(&mut link).await?;
+                        // Early rather than late, and not all agents at once.
+                        self.session.jitter.stretch(held.interval.mul_f64(0.8), 20)
+                    };
+                    ping_at = Instant::now() + wait;
                 }
                 () = sleep_until(leave_at) => {
                     link.leave().await;
-                    return Err(Ended::lost(if held.leave_at.is_some() {
-                        "the hub asked to connect again"
-                    } else {
-                        "the hub said nothing for three intervals"
-                    }));
+                    return match held.leave_at {
+                        Some(_) => Err(Ended::lost("the hub asked to connect again")),
+                        // At once: that the target is gone is told at the door.
+                        None if held.mute => Ok(()),
+                        None => Err(Ended::lost("the hub said nothing for three intervals")),
+                    };
                 }
                 frame = link.next() => {
                     held.heard_at = Instant::now();
@@ -330,18 +355,23 @@ impl<L: Listener> Talk<'_, L> {
         loop {
             let latest = reports.borrow_and_update().clone();
             let latest = latest.filter(|_| undelivered);
-            let interval = match self.beat(latest.as_deref()).await {
-                Ok(interval) => {
-                    undelivered &= latest.is_none();
-                    interval
-                }
-                Err(error) if is_final(&error) => return Err(error),
-                Err(error) => {
-                    tracing::warn!(%error, "heartbeat not delivered");
-                    Duration::from_secs(1)
-                }
+            let wait = if self.session.is_member_there().await {
+                let interval = match self.beat(latest.as_deref()).await {
+                    Ok(interval) => {
+                        undelivered &= latest.is_none();
+                        interval
+                    }
+                    Err(error) if is_final(&error) => return Err(error),
+                    Err(error) => {
+                        tracing::warn!(%error, "heartbeat not delivered");
+                        Duration::from_secs(1)
+                    }
+                };
+                self.follow().await;
+                interval
+            } else {
+                MEMBER_RETRY
             };
-            self.follow().await;
             if Instant::now() >= until && self.session.upstream.can_upgrade() {
                 return Ok(());
             }
@@ -349,7 +379,7 @@ impl<L: Listener> Talk<'_, L> {
                 biased;
                 () = stop.cancelled() => return Ok(()),
                 Ok(()) = reports.changed() => undelivered = true,
-                () = sleep(interval) => {}
+                () = sleep(wait) => {}
             }
         }
     }
@@ -406,6 +436,8 @@ struct Held {
     revoked: Option<String>,
     /// The list of resources is to be asked for.
     stale: bool,
+    /// The member did not answer when it was last asked: nothing is to be said.
+    mute: bool,
 }
 
 /// An interval that is none is the default.
@@ -424,4 +456,110 @@ fn is_final(error: &Error) -> bool {
 
 pub(crate) fn millis(time: Timestamp) -> String {
     MilliTime::new(time).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use http::{Request, Response};
+    use kube::client::Body;
+    use parking_lot::Mutex;
+    use tmc_apimachinery::ClusterName;
+    use tower::BoxError;
+
+    use super::*;
+
+    /// What becomes of requests to the member.
+    #[derive(Clone, Copy, Debug)]
+    enum Member {
+        Answers(u16),
+        RefusesConnections,
+        SwallowsThem,
+    }
+
+    struct Nobody;
+
+    impl Listener for Nobody {
+        fn resources(&self, _: &[GroupVersionResource]) {}
+        fn configure(&self, _: &SessionConfig) {}
+    }
+
+    /// A hub in the same process, and the beats that it has taken.
+    fn hub() -> (Connection, Arc<AtomicU32>) {
+        let beats = Arc::new(AtomicU32::new(0));
+        let counter = Arc::clone(&beats);
+        let service = tower::service_fn(move |request: Request<Body>| {
+            if request.uri().path().ends_with("/heartbeat") {
+                counter.fetch_add(1, Ordering::Relaxed);
+            }
+            let answer = json!({"nextInterval": "10s", "items": []}).to_string();
+            async move { Ok::<_, BoxError>(Response::new(Body::from(answer.into_bytes()))) }
+        });
+        (Connection::in_process(service), beats)
+    }
+
+    fn member(state: Arc<Mutex<Member>>) -> Connection {
+        Connection::in_process(tower::service_fn(move |_: Request<Body>| {
+            let state = *state.lock();
+            async move {
+                match state {
+                    Member::Answers(code) => {
+                        let answer = Response::builder().status(code);
+                        Ok::<_, BoxError>(answer.body(Body::from(b"{}".to_vec()))?)
+                    }
+                    Member::RefusesConnections => Err("connection refused".into()),
+                    Member::SwallowsThem => std::future::pending().await,
+                }
+            }
+        }))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_agent_beats_while_its_member_answers_and_at_once_when_it_does_again() {
+        let (upstream, beats) = hub();
+        let state = Arc::new(Mutex::new(Member::Answers(200)));
+        let session = Session {
+            upstream,
+            downstream: member(Arc::clone(&state)),
+            target: Target {
+                cluster: ClusterName::new("c"),
+                name: "t".into(),
+                uid: "u".into(),
+            },
+            identity: "a".into(),
+            listener: Nobody,
+            clock: Clock::system(),
+            jitter: Jitter::seeded(1),
+        };
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let running = tokio::spawn(async move { session.run(&stopped).await });
+        let heard_in = |seconds| {
+            let beats = &beats;
+            async move {
+                let before = beats.load(Ordering::Relaxed);
+                sleep(Duration::from_secs(seconds)).await;
+                beats.load(Ordering::Relaxed) - before
+            }
+        };
+        assert!(heard_in(60).await >= 5, "it beats");
+        for silent in [
+            Member::RefusesConnections,
+            Member::SwallowsThem,
+            Member::Answers(503),
+        ] {
+            *state.lock() = silent;
+            assert_eq!(heard_in(60).await, 0, "{silent:?}");
+            *state.lock() = Member::Answers(200);
+            assert!(heard_in(7).await >= 1, "back from {silent:?}");
+        }
+        // Whoever refuses is there.
+        for answer in [401, 403, 429] {
+            *state.lock() = Member::Answers(answer);
+            assert!(heard_in(60).await >= 5, "{answer}");
+        }
+        stop.cancel();
+        running.await.unwrap().unwrap();
+    }
 }

@@ -1,5 +1,7 @@
 //! `connect` sessions over a real TLS listener.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -357,7 +359,7 @@ async fn an_agent_works_over_a_session_until_its_permission_is_taken() {
         ready_after: Duration::from_millis(20),
         ..Behaviour::default()
     };
-    let environment = std::sync::Arc::new(SystemEnvironment);
+    let environment = Arc::new(SystemEnvironment);
     let member = Member::start(environment, behaviour).await.unwrap();
     let stop = CancellationToken::new();
     let running = tokio::spawn(Agent::new(external.options(&member)).run(stop.clone()));
@@ -404,7 +406,7 @@ async fn an_agent_works_over_a_session_until_its_permission_is_taken() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_that_stops_takes_its_leave() {
     let external = External::start().await;
-    let environment = std::sync::Arc::new(SystemEnvironment);
+    let environment = Arc::new(SystemEnvironment);
     let member = Member::start(environment, Behaviour::default())
         .await
         .unwrap();
@@ -420,4 +422,48 @@ async fn an_agent_that_stops_takes_its_leave() {
         .unwrap()
         .unwrap()
         .unwrap();
+}
+
+/// A connection that can be cut.
+fn cuttable(connection: &Connection, cut: Arc<AtomicBool>) -> Connection {
+    let direct = connection.base_client();
+    Connection::in_process(tower::service_fn(move |request| {
+        let (direct, cut) = (direct.clone(), cut.load(Ordering::Relaxed));
+        async move {
+            if cut {
+                return Err("connection refused".into());
+            }
+            direct.send(request).await.map_err(tower::BoxError::from)
+        }
+    }))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_without_its_member_is_not_heard_until_the_member_is_back() {
+    let external = External::start().await;
+    let interval = json!({"spec": {"syncerConfig": {"heartbeatInterval": "1s"}}});
+    targets(&external.world)
+        .patch("", "far", "", PatchKind::Merge, &interval)
+        .await
+        .unwrap();
+    let environment = Arc::new(SystemEnvironment);
+    let member = Member::start(environment, Behaviour::default())
+        .await
+        .unwrap();
+    let cut = Arc::new(AtomicBool::new(false));
+    let options = AgentOptions {
+        downstream: cuttable(member.connection(), Arc::clone(&cut)),
+        ..external.options(&member)
+    };
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(Agent::new(options).run(stop.clone()));
+    for (lost, heard) in [(false, "True"), (true, "False"), (false, "True")] {
+        cut.store(lost, Ordering::Relaxed);
+        eventually("the heartbeat follows the member", || async {
+            external.condition("HeartbeatHealthy").await == heard
+        })
+        .await;
+    }
+    stop.cancel();
+    timeout(PATIENCE, running).await.unwrap().unwrap().unwrap();
 }
