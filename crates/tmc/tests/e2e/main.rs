@@ -21,3 +21,4 @@ mod main_job;
 mod quickstart;
 mod real_cluster;
 mod tokens;
+mod two_members;

@@ -1,7 +1,7 @@
 //! The first thing that anybody types.
 
 use crate::support::hub::tmc;
-use crate::support::process::{self, Server};
+use crate::support::process::{self, Output, Server};
 use crate::support::scratch::Scratch;
 use crate::support::wait::{seconds, until};
 
@@ -21,12 +21,7 @@ fn quickstart_once_shows_two_available_deployments_in_plain_lines() {
             "a pipe gets plain lines: {text:?}"
         );
     }
-    for cluster in ["cluster-1", "cluster-2"] {
-        let row = output.stdout.lines().find(|line| line.contains(cluster));
-        let row = row.unwrap_or_else(|| panic!("no row of {cluster}: {output}"));
-        let words: Vec<&str> = row.split_whitespace().collect();
-        assert!(words.contains(&"2/2") && words.contains(&"True"), "{row}");
-    }
+    shows_both_available(&output);
     for step in ["register", "place", "sync", "ready"] {
         let count = output
             .stderr
@@ -143,6 +138,16 @@ fn a_wrong_flag_is_a_usage_error_that_names_it() {
         assert_eq!(output.stdout, "", "{args:?}");
         let message = output.fails_with(2);
         assert!(message.contains(named), "{args:?}: {message}");
+    }
+}
+
+/// The table says that the samples of both clusters are available.
+pub(crate) fn shows_both_available(output: &Output) {
+    for cluster in ["cluster-1", "cluster-2"] {
+        let row = output.stdout.lines().find(|line| line.contains(cluster));
+        let row = row.unwrap_or_else(|| panic!("no row of {cluster}: {output}"));
+        let words: Vec<&str> = row.split_whitespace().collect();
+        assert!(words.contains(&"2/2") && words.contains(&"True"), "{row}");
     }
 }
 

@@ -27,6 +27,8 @@ pub(crate) struct Hub {
     port: u16,
     /// The URL that it gives to agents, if not its own address.
     external: Option<String>,
+    /// Kubeconfigs of the clusters of `tmc quickstart`; without any it is `tmc start`.
+    members: Vec<PathBuf>,
     server: Option<Server>,
 }
 
@@ -53,6 +55,14 @@ impl Hub {
         hub
     }
 
+    /// Starts one with `tmc quickstart` on clusters; its samples may not be there yet.
+    pub(crate) fn quickstart(members: &[PathBuf]) -> Self {
+        let mut hub = Self::new();
+        hub.members = members.to_vec();
+        hub.launch().unwrap_or_else(|why| panic!("no hub: {why}"));
+        hub
+    }
+
     fn try_start() -> Result<Self, String> {
         let mut hub = Self::new();
         hub.launch()?;
@@ -64,6 +74,7 @@ impl Hub {
             directory: Scratch::new("hub"),
             port: ports::free(),
             external: None,
+            members: Vec::new(),
             server: None,
         }
     }
@@ -80,7 +91,7 @@ impl Hub {
         let _ = std::fs::remove_file(self.kubeconfig_file());
         let mut command = self.start_command();
         let mut server = [Server::start(
-            "tmc start",
+            "the hub",
             &mut command,
             &self.directory.join("log"),
         )];
@@ -103,11 +114,21 @@ impl Hub {
         Ok(())
     }
 
-    /// `tmc start` on its data directory and port.
+    /// `tmc start` or `tmc quickstart` on its data directory and port.
     pub(crate) fn start_command(&self) -> Command {
         let mut command = tmc();
+        match &*self.members {
+            [] => {
+                command.arg("start");
+            }
+            members => {
+                command.arg("quickstart");
+                for member in members {
+                    command.arg("--member-kubeconfig").arg(member);
+                }
+            }
+        }
         command
-            .arg("start")
             .arg("--data-dir")
             .arg(self.data_directory())
             .args(["--listen", &format!("127.0.0.1:{}", self.port)]);

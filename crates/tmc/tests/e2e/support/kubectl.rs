@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::process::{self, Output};
+use super::process::{self, Output, Server};
 use super::real;
-use super::wait::seconds;
+use super::wait::{seconds, until};
 
 /// No command of a test takes longer.
 const LIMIT: Duration = seconds(60);
@@ -82,6 +82,23 @@ impl Kubectl {
         process::run(&mut self.command(args), b"", LIMIT)
     }
 
+    /// Starts `get … --watch`, and waits until it has shown what there is.
+    pub(crate) fn watch(&self, args: &[&str], log: &Path) -> Watched {
+        let flags = ["--watch", "--output-watch-events", "-o", "json"];
+        let mut command = self.command(&[&["get"], args, &flags].concat());
+        let mut watched = Watched {
+            log: log.to_owned(),
+            server: Server::start("kubectl get --watch", &mut command, log),
+        };
+        until("kubectl shows what there is", LIMIT, || {
+            match watched.events().len() {
+                0 => Err(args.join(" ")),
+                _ => Ok(()),
+            }
+        });
+        watched
+    }
+
     /// Runs it with input.
     pub(crate) fn feed(&self, args: &[&str], input: &str) -> Output {
         process::run(&mut self.command(args), input.as_bytes(), LIMIT)
@@ -103,5 +120,35 @@ impl Kubectl {
     #[track_caller]
     pub(crate) fn apply(&self, manifest: &str) -> String {
         self.feed(&["apply", "-f", "-"], manifest).ok()
+    }
+}
+
+/// Everything that happens to what a kubectl watches: no state in between is missed.
+pub(crate) struct Watched {
+    log: PathBuf,
+    server: Server,
+}
+
+impl Watched {
+    /// The events so far, oldest first: type and object. Panics if it does not watch any more.
+    #[track_caller]
+    pub(crate) fn events(&mut self) -> Vec<(String, Value)> {
+        if let Some(ended) = self.server.ended() {
+            panic!("{ended}");
+        }
+        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let mut events = Vec::new();
+        for event in serde_json::Deserializer::from_str(&text).into_iter::<Value>() {
+            match event {
+                Ok(mut event) => {
+                    let kind = event["type"].as_str().unwrap_or_default().to_owned();
+                    events.push((kind, event["object"].take()));
+                }
+                // The last one may be half written.
+                Err(error) if error.is_eof() => break,
+                Err(error) => panic!("kubectl says something else ({error}): {text}"),
+            }
+        }
+        events
     }
 }

@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use rustix::process::Signal;
 use serde_json::json;
 
 use super::http::Api;
@@ -145,9 +146,28 @@ pub(crate) struct Real {
     kubectl: Kubectl,
     authority: Authority,
     server: String,
-    // Ended with this value; until then only held.
-    _servers: Vec<Server>,
+    programs: Vec<Program>,
+    /// The running programs; ended with this value.
+    servers: Vec<Server>,
 }
+
+/// A program and its arguments: started again with the same, it serves the same data.
+struct Program {
+    name: String,
+    args: Vec<String>,
+}
+
+impl Program {
+    fn start(&self, directory: &Scratch) -> Server {
+        let log = directory.join(&format!("{}.log", self.name));
+        let mut command = Command::new(program(&self.name));
+        command.args(&self.args).current_dir(directory.path());
+        Server::start(&self.name, &mut command, &log)
+    }
+}
+
+/// How many programs the others need: etcd and the API server, which are started first.
+const FIRST: usize = 2;
 
 impl Real {
     /// Starts one and waits until its node can take pods.
@@ -199,6 +219,7 @@ impl Real {
         let server = cluster.server();
         let Starting {
             directory,
+            programs,
             servers,
             authority,
             ..
@@ -210,8 +231,37 @@ impl Real {
             kubectl,
             authority,
             server,
-            _servers: servers,
+            programs,
+            servers,
         }
+    }
+
+    /// Kills all its programs as `kill -9` does; its data stays.
+    pub(crate) fn kill(&mut self) {
+        // All at once, as a machine goes; then each is waited for.
+        for server in &self.servers {
+            server.signal(Signal::KILL);
+        }
+        self.servers.clear();
+    }
+
+    /// Starts it again on its data and addresses, after [`Real::kill`]; waits until it runs pods.
+    pub(crate) fn restart(&mut self) {
+        assert!(self.servers.is_empty(), "it is still running");
+        let (first, others) = self.programs.split_at(FIRST);
+        let (directory, api) = (&self.directory, &self.api);
+        let start = |program: &Program| program.start(directory);
+        self.servers.extend(first.iter().map(start));
+        until_served(&mut self.servers, seconds(120), || is_served(api))
+            .unwrap_or_else(|why| panic!("it does not serve again: {why}"));
+        self.servers.extend(others.iter().map(start));
+        until_served(&mut self.servers, seconds(120), || can_run_pods(api))
+            .unwrap_or_else(|why| panic!("it does not run pods again: {why}"));
+    }
+
+    /// If one of its programs has ended: which and how.
+    pub(crate) fn ended(&mut self) -> Option<String> {
+        self.servers.iter_mut().find_map(Server::ended)
     }
 
     /// The writes that it has answered so far, oldest first: audit events of a hub.
@@ -299,6 +349,16 @@ fn node() -> serde_json::Value {
     })
 }
 
+/// Whether the API server is ready.
+fn is_served(api: &Api) -> Result<(), String> {
+    let answer = api.try_send(&http::Method::GET, "/readyz", None)?;
+    if answer.code == 200 {
+        Ok(())
+    } else {
+        Err(answer.to_string())
+    }
+}
+
 /// Whether namespaces get a service account.
 fn has_accounts(api: &Api) -> Result<(), String> {
     let account = api.try_send(
@@ -341,6 +401,7 @@ struct Starting {
     authority: Authority,
     etcd: u16,
     secure: u16,
+    programs: Vec<Program>,
     servers: Vec<Server>,
 }
 
@@ -358,6 +419,7 @@ impl Starting {
             authority,
             etcd: ports::free(),
             secure: ports::free(),
+            programs: Vec::new(),
             servers: Vec::new(),
         }
     }
@@ -367,10 +429,12 @@ impl Starting {
     }
 
     fn start(&mut self, name: &str, args: &[String]) {
-        let log = self.directory.join(&format!("{name}.log"));
-        let mut command = Command::new(program(name));
-        command.args(args).current_dir(self.directory.path());
-        self.servers.push(Server::start(name, &mut command, &log));
+        let program = Program {
+            name: name.to_owned(),
+            args: args.to_vec(),
+        };
+        self.servers.push(program.start(&self.directory));
+        self.programs.push(program);
     }
 
     fn start_etcd(&mut self) {
@@ -394,14 +458,7 @@ impl Starting {
     fn until_ready(&mut self) -> Result<(String, Api), String> {
         let kubeconfig = self.kubeconfig("admin", &["system:masters"]);
         let api = Api::from_kubeconfig(&kubeconfig);
-        until_served(&mut self.servers, seconds(60), || {
-            let answer = api.try_send(&http::Method::GET, "/readyz", None)?;
-            if answer.code == 200 {
-                Ok(())
-            } else {
-                Err(answer.to_string())
-            }
-        })?;
+        until_served(&mut self.servers, seconds(60), || is_served(&api))?;
         Ok((kubeconfig, api))
     }
 
