@@ -334,12 +334,12 @@ fn work_is_in_its_members(snapshot: &Snapshot, work: &Work) -> Vec<String> {
             Some(copy) => {
                 copies.push(&copy.object);
                 wrong.extend(differences(work, &copy.object).map(|what| format!("{name}: {what}")));
-                if states.len() == 1 {
-                    wrong.extend(
-                        status_differs(&work.object, &copy.object)
-                            .map(|what| format!("{name}: {what}")),
-                    );
-                }
+                let differs = if states.len() == 1 {
+                    status_differs(&work.object, &copy.object)
+                } else {
+                    report_differs(&work.object, key, &copy.object)
+                };
+                wrong.extend(differs.map(|what| format!("{name}: {what}")));
             }
         }
     }
@@ -417,15 +417,25 @@ fn differences(work: &Work, copy: &Value) -> Option<String> {
         })
 }
 
+/// The status of an object but for the generation, which each side counts by itself.
+fn without_generation(object: &Value) -> Value {
+    let mut status = object["status"].clone();
+    if let Some(members) = status.as_object_mut() {
+        members.remove("observedGeneration");
+    }
+    status
+}
+
+/// What is kept beside an object of one of its copies.
+fn report_differs(object: &Value, key: &str, copy: &Value) -> Option<String> {
+    let report = meta(object).annotation(&keys::diff_annotation(key));
+    let report: Value = serde_json::from_str(report.unwrap_or("{}")).unwrap_or_default();
+    let (known, real) = (without_generation(&report), without_generation(copy));
+    (known != real).then(|| format!("its report is {known}, the member has {real}"))
+}
+
 /// What the hub shows of the only copy.
 fn status_differs(object: &Value, copy: &Value) -> Option<String> {
-    let without_generation = |object: &Value| {
-        let mut status = object["status"].clone();
-        if let Some(members) = status.as_object_mut() {
-            members.remove("observedGeneration");
-        }
-        status
-    };
     let (shown, real) = (without_generation(object), without_generation(copy));
     if shown != real {
         return Some(format!(

@@ -251,6 +251,9 @@ fn state() -> String {
     s.work[0].object["status"]["availableReplicas"] = 1.into();
     member_of(s).work[0].object["status"]["availableReplicas"] = 1.into();
 })]
+#[case::a_report_that_is_old("its report is null", |s: &mut Snapshot| {
+    s.work[0].object["metadata"]["labels"]["state.workload.kcp.io/other"] = json!("Sync");
+})]
 #[case::a_copy_without_owner("has no owner", |s: &mut Snapshot| s.work.clear())]
 #[case::a_namespace_without_owner("has no owner any more", |s: &mut Snapshot| s.namespaces.clear())]
 fn what_is_left_to_do_is_told(#[case] says: &str, #[case] break_it: fn(&mut Snapshot)) {
