@@ -225,25 +225,21 @@ impl Connection {
 
     /// The same server, for writes of one term of a leader: everything but GET and HEAD is refused once
     /// `fence` has ended, and dropped if it ends while the request is under way (as a dropped call,
-    /// such a write may still commit if the server had it by then).
+    /// such a write may still commit if the server had it by then). So is asking for another protocol;
+    /// a session that is open then is for its holder to end.
     #[must_use]
     pub fn fenced(&self, fence: &Fence) -> Self {
+        let upgrades = self.0.upgrades.as_ref().map(|inner| {
+            let (inner, fence) = (Arc::clone(inner), fence.clone());
+            let upgrades: Upgrades = Arc::new(move |request| within(&fence, || inner(request)));
+            upgrades
+        });
         let (inner, fence) = (Arc::clone(&self.0.transport), fence.clone());
-        // No session outlives a term, and none is part of one.
-        Self::over(self.0.base_path.clone(), move |request| {
+        Self::upgradable(self.0.base_path.clone(), upgrades, move |request| {
             if matches!(*request.method(), Method::GET | Method::HEAD) {
                 return inner(request);
             }
-            if !fence.holds() {
-                return Box::pin(std::future::ready(Err(ENDED.into())));
-            }
-            let (call, fence) = (inner(request), fence.clone());
-            Box::pin(async move {
-                tokio::select! {
-                    answer = call => answer,
-                    () = fence.ended() => Err(ENDED.into()),
-                }
-            })
+            within(&fence, || inner(request))
         })
     }
 
@@ -295,6 +291,23 @@ impl Connection {
     pub fn base_client(&self) -> kube::Client {
         self.client(&self.0.base_path)
     }
+}
+
+/// Makes a call while a fence holds, and drops it when the fence ends.
+fn within<T: Send + 'static>(
+    fence: &Fence,
+    call: impl FnOnce() -> BoxFuture<'static, Result<T, BoxError>>,
+) -> BoxFuture<'static, Result<T, BoxError>> {
+    if !fence.holds() {
+        return Box::pin(std::future::ready(Err(ENDED.into())));
+    }
+    let (call, fence) = (call(), fence.clone());
+    Box::pin(async move {
+        tokio::select! {
+            answer = call => answer,
+            () = fence.ended() => Err(ENDED.into()),
+        }
+    })
 }
 
 /// Puts a prefix before a request's path.
@@ -434,6 +447,24 @@ mod tests {
             assert_eq!(method_answered(&fenced, method).await, Err(ENDED.into()));
         }
         assert_eq!(method_answered(&fenced, Method::GET).await, Ok(200));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn behind_a_fence_that_has_ended_no_other_protocol_is_asked_for() {
+        let asked: Upgrades =
+            Arc::new(|_| Box::pin(std::future::ready(Err("it was asked".into()))));
+        let never = |_| -> BoxFuture<'static, _> { Box::pin(std::future::pending()) };
+        let fence = Fence::for_tests(Duration::from_secs(10));
+        let server = Connection::upgradable(String::new(), Some(asked), never);
+        let fenced = server.fenced(&fence);
+        assert!(fenced.can_upgrade() && !echo().fenced(&fence).can_upgrade());
+        let answer = async || match fenced.upgrade("/x", HeaderMap::new()).await {
+            Err(error) => error.to_string(),
+            Ok(_) => panic!("nobody agrees"),
+        };
+        assert!(answer().await.contains("it was asked"));
+        tokio::time::advance(Duration::from_secs(10)).await;
+        assert!(answer().await.contains(ENDED));
     }
 
     #[tokio::test(start_paused = true)]

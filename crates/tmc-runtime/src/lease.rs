@@ -31,7 +31,7 @@ const SPREAD: u32 = 20;
 /// What an election is about.
 #[derive(Clone)]
 pub struct ElectionOptions {
-    /// Namespace of the Lease, in the workspace `root`. It must exist.
+    /// Namespace of the Lease. It must exist.
     pub namespace: String,
     /// Name of the Lease.
     pub name: String,
@@ -63,28 +63,51 @@ pub struct Election {
     candidate: Candidate,
     clock: Moments,
     jitter: Jitter,
+    /// Labels and annotations of a Lease that is made.
+    marks: Value,
     /// The Lease as last read or written, to write without reading first.
     last: Option<Value>,
 }
 
 impl Election {
-    /// A candidate on a hub.
+    /// A candidate on a hub, for a Lease of its workspace `root`.
     ///
     /// # Errors
     /// A sentence if the times are not sound: see [`Times::check`].
     pub fn new(hub: &Hub, options: ElectionOptions) -> Result<Self, String> {
+        Self::over(hub.cluster(&ClusterName::new(ClusterName::ROOT)), options)
+    }
+
+    /// A candidate on any server.
+    ///
+    /// # Errors
+    /// As [`Election::new`].
+    pub fn over(client: kube::Client, options: ElectionOptions) -> Result<Self, String> {
         options.times.check()?;
         let gvr = GroupVersionResource::new("coordination.k8s.io", "v1", "leases");
-        let root = hub.cluster(&ClusterName::new(ClusterName::ROOT));
         Ok(Self {
-            client: ResourceClient::new(root, gvr),
+            client: ResourceClient::new(client, gvr),
             namespace: options.namespace,
             name: options.name,
             candidate: Candidate::new(&options.identity, options.times),
             clock: options.clock,
             jitter: options.jitter,
+            marks: Value::Null,
             last: None,
         })
+    }
+
+    /// Gives these labels and annotations (metadata without a name) to a Lease that it makes, by
+    /// which it is found when it is to be removed. One that is there already stays as it is.
+    #[must_use]
+    pub fn marked(mut self, metadata: Value) -> Self {
+        self.marks = metadata;
+        self
+    }
+
+    /// How this candidate calls itself in the Lease.
+    pub fn identity(&self) -> &str {
+        self.candidate.identity()
     }
 
     /// Stands until `stop`, and runs `lead` as a task in each term of this replica. The next term
@@ -244,11 +267,16 @@ impl Election {
     async fn write(&mut self, old: Option<&Value>) -> Result<Moment, Error> {
         let sent = self.clock.now();
         let (namespace, name) = (&self.namespace, &self.name);
-        let lease = self.candidate.desired(namespace, name, old, sent.wall);
+        let mut lease = self.candidate.desired(namespace, name, old, sent.wall);
         let written = if old.is_some() {
             self.within(self.client.replace(namespace, name, "", &lease))
                 .await?
         } else {
+            for mark in ["labels", "annotations"] {
+                if let Some(marks) = self.marks.get(mark) {
+                    lease["metadata"][mark] = marks.clone();
+                }
+            }
             self.within(self.client.create(namespace, &lease)).await?
         };
         self.candidate.wrote(Record::read(&written), sent);

@@ -105,7 +105,9 @@ impl Replica {
             clock: paused_clock(),
             jitter: Jitter::seeded(5),
         };
+        let marks = json!({"name": "ignored", "labels": {"of": "tests"}});
         let election = Election::new(&server.hub(&cut), options).unwrap();
+        let election = election.marked(marks);
         let terms = Arc::new(Mutex::new(Vec::new()));
         let stop = CancellationToken::new();
         let (seen, stopped) = (terms.clone(), stop.clone());
@@ -214,6 +216,24 @@ async fn a_graceful_stop_releases_the_lease_and_the_next_one_begins_at_once() {
     );
     let lease = server.lease.lock().clone().unwrap();
     assert_eq!(lease["spec"]["leaseTransitions"], json!(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_is_made_carries_the_marks_and_one_that_is_found_gets_none() {
+    let server = Arc::new(Server::default());
+    let one = Replica::start(&server, "one");
+    one.until_it_leads().await;
+    let made = server.lease.lock().clone().unwrap();
+    assert_eq!(made["metadata"]["labels"], json!({"of": "tests"}));
+    assert_eq!(made["metadata"]["name"], "tmc-controllers");
+    let found = Arc::new(Server::default());
+    let foreign = json!({"metadata": {"name": "tmc-controllers"}, "spec": {}});
+    found.put(foreign, true).unwrap();
+    let two = Replica::start(&found, "two");
+    two.until_it_leads().await;
+    let taken = found.lease.lock().clone().unwrap();
+    assert_eq!(taken["metadata"].get("labels"), None, "{taken}");
+    assert_eq!(found.holder(), "two");
 }
 
 #[tokio::test(start_paused = true)]
