@@ -155,9 +155,9 @@ fn ended(frame: Option<&CloseFrame>) -> Ended {
     };
     let code = u16::from(frame.code);
     let said = |code: CloseCode| code.code();
-    let reason = if code == said(CloseCode::NotAuthorized) {
-        Reason::Unauthorized
-    } else if code == said(CloseCode::TargetGone) {
+    // One that is not authorized comes again: its credential may have ended and be renewed by now. If
+    // not, the answer says so; a revocation comes before the close frame.
+    let reason = if code == said(CloseCode::TargetGone) {
         Reason::NotFound
     } else if code == said(CloseCode::Replaced) {
         Reason::Conflict
@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn only_a_hub_that_wants_no_more_of_the_agent_ends_it() {
-        for (code, http) in [(4401, 401), (4404, 404), (4409, 409)] {
+        for (code, http) in [(4404, 404), (4409, 409)] {
             match closed(code) {
                 Ended::Final(error) => {
                     assert_eq!(error.code(), Some(http));
@@ -205,7 +205,7 @@ mod tests {
                 other => panic!("{code}: {other:?}"),
             }
         }
-        for code in [1000, 1001, 1006, 1008, 1009, 4429, 4999] {
+        for code in [1000, 1001, 1006, 1008, 1009, 4401, 4429, 4999] {
             assert!(matches!(closed(code), Ended::Lost(_)), "{code}");
         }
         assert!(matches!(ended(None), Ended::Lost(_)));

@@ -229,13 +229,7 @@ impl<L: Listener> Talk<'_, L> {
         };
         self.session.listener.configure(&welcome.config);
         let ended = self.talk(&mut held, link, reports, stop).await;
-        match (ended, held.revoked) {
-            // The close code says it better, if it came.
-            (Err(Ended::Lost(_)), Some(reason)) => Err(Ended::Final(
-                ApiError::new(Reason::Unauthorized, reason).into(),
-            )),
-            (ended, _) => ended,
-        }
+        judged(ended, held.revoked)
     }
 
     async fn talk(
@@ -440,6 +434,17 @@ struct Held {
     mute: bool,
 }
 
+/// What the end of a session means, after a revocation if there was one.
+fn judged(ended: Result<(), Ended>, revoked: Option<String>) -> Result<(), Ended> {
+    match (ended, revoked) {
+        // The close code says it better, if it came and says so.
+        (Err(Ended::Lost(_)), Some(reason)) => Err(Ended::Final(
+            ApiError::new(Reason::Unauthorized, reason).into(),
+        )),
+        (ended, _) => ended,
+    }
+}
+
 /// An interval that is none is the default.
 fn some(interval: Duration) -> Duration {
     if interval.is_zero() {
@@ -561,5 +566,21 @@ mod tests {
         }
         stop.cancel();
         running.await.unwrap().unwrap();
+    }
+
+    #[test]
+    fn a_lost_session_is_opened_again_unless_the_hub_revoked_it() {
+        let lost = || Err(Ended::lost("why"));
+        assert!(matches!(judged(lost(), None), Err(Ended::Lost(_))));
+        match judged(lost(), Some("enough".into())) {
+            Err(Ended::Final(error)) => assert_eq!(error.code(), Some(401)),
+            other => panic!("{other:?}"),
+        }
+        let gone = Err(Ended::Final(ApiError::new(Reason::NotFound, "gone").into()));
+        match judged(gone, Some("enough".into())) {
+            Err(Ended::Final(error)) => assert_eq!(error.code(), Some(404)),
+            other => panic!("{other:?}"),
+        }
+        assert!(judged(Ok(()), None).is_ok());
     }
 }

@@ -10,12 +10,12 @@ use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, header};
 use serde_json::{Value, json};
 use tmc::kubeconfig::{Identity, hub_cluster, render};
-use tmc_apimachinery::ClusterName;
 use tmc_apimachinery::meta::meta;
+use tmc_apimachinery::{ClusterName, GroupVersionResource};
 use tmc_hub::environment::SystemEnvironment;
 use tmc_runtime::client::{DeleteParams, Error, PatchKind};
 use tmc_runtime::connection::Upgraded;
-use tmc_runtime::{Clock, Connection, Jitter, ResourceClient, Switch};
+use tmc_runtime::{Clock, Connection, Fence, Jitter, ResourceClient, Switch};
 use tmc_server::tls::{CertificateAuthority, PemPair, Validity};
 use tmc_sim::{Behaviour, Member};
 use tmc_syncer::{Agent, AgentOptions, Target};
@@ -27,20 +27,21 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{World, bind_args, deployment, eventually};
+use crate::tokens::{account, bearer, may_sync};
 use crate::view::agent as allow_agent;
 
 const SUBPROTOCOL: &str = "v1.syncer.kcp.io";
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A SyncTarget of mode External, and a user with a client certificate who may sync it.
-struct External {
-    world: World,
-    target: Target,
+pub(crate) struct External {
+    pub(crate) world: World,
+    pub(crate) target: Target,
     connection: Connection,
 }
 
 impl External {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let world = World::start().await;
         allow_agent(&world).await;
         let object = json!({
@@ -123,7 +124,23 @@ impl External {
         found.map_or_else(String::new, |c| c["status"].as_str().unwrap().to_owned())
     }
 
-    async fn take_permission(&self) {
+    /// A Location with the target.
+    pub(crate) async fn location(&self) {
+        let location = json!({
+            "apiVersion": "scheduling.kcp.io/v1alpha1", "kind": "Location",
+            "metadata": {"name": "far", "labels": {"location": "far"}},
+            "spec": {"resource": {"group": "workload.kcp.io", "version": "v1alpha1",
+                "resource": "synctargets"},
+                "instanceSelector": {"matchLabels": {"location": "far"}}},
+        });
+        let compute = self.world.context("root:compute");
+        let locations = compute.resource("scheduling.kcp.io", "v1alpha1", "locations");
+        tmc::context::ensure(&locations, "", &location)
+            .await
+            .unwrap();
+    }
+
+    pub(crate) async fn take_permission(&self) {
         let compute = self.world.context("root:compute");
         let bindings = compute.resource("rbac.authorization.k8s.io", "v1", "clusterrolebindings");
         bindings
@@ -132,7 +149,7 @@ impl External {
             .unwrap();
     }
 
-    fn options(&self, member: &Member) -> AgentOptions {
+    pub(crate) fn options(&self, member: &Member) -> AgentOptions {
         AgentOptions {
             target: self.target.clone(),
             upstream: self.connection.clone(),
@@ -147,7 +164,7 @@ impl External {
     }
 }
 
-fn targets(world: &World) -> ResourceClient {
+pub(crate) fn targets(world: &World) -> ResourceClient {
     let compute = world.context("root:compute");
     compute.resource("workload.kcp.io", "v1alpha1", "synctargets")
 }
@@ -208,10 +225,20 @@ impl Socket {
 
     /// The close code, after whatever frames come before it.
     async fn closed(&mut self) -> u16 {
+        self.last_words().await.1
+    }
+
+    /// The types of the frames before the close code, and that.
+    async fn last_words(&mut self) -> (Vec<String>, u16) {
+        let mut before = Vec::new();
         let closed = async {
             loop {
                 match self.0.next().await {
-                    Some(Ok(Message::Close(frame))) => return frame.unwrap().code.into(),
+                    Some(Ok(Message::Close(frame))) => return (before, frame.unwrap().code.into()),
+                    Some(Ok(Message::Text(text))) => {
+                        let frame: Value = serde_json::from_str(text.as_str()).unwrap();
+                        before.push(frame["type"].as_str().unwrap().to_owned());
+                    }
                     Some(Ok(_)) => {}
                     other => panic!("no close frame: {other:?}"),
                 }
@@ -291,6 +318,39 @@ async fn who_may_not_sync_any_more_is_sent_away() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_opens_behind_a_fence_that_holds() {
+    let mut external = External::start().await;
+    let fence = Fence::of_a_single_replica();
+    external.connection = external.connection.fenced(&fence);
+    let mut socket = external.session("a").await;
+    socket.ping(1).await;
+    assert_eq!(socket.frame("pong").await["sequence"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_ends_with_its_credential_and_says_so_without_revoking_the_agent() {
+    let mut external = External::start().await;
+    let admin = external.world.context("root:compute").connection;
+    let compute = format!("/clusters/{}", external.target.cluster);
+    let token = account(&admin, &compute, "syncer", may_sync()).await;
+    external.connection = bearer(&external.world, &token);
+    eventually("the account is let in", || async {
+        external.dial(HeaderMap::new(), "").await.is_ok()
+    })
+    .await;
+    let mut socket = external.session("a").await;
+    let gvr = GroupVersionResource::new("", "v1", "serviceaccounts");
+    ResourceClient::new(admin.client(&compute), gvr)
+        .delete("default", "syncer", &DeleteParams::default())
+        .await
+        .unwrap();
+    // An agent that has a new credential by now comes again with it.
+    assert_eq!(socket.last_words().await, (vec![], 4401));
+    let refused = external.dial(HeaderMap::new(), "").await.unwrap_err();
+    assert_eq!(refused.code(), Some(401), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_browser_a_token_in_the_query_and_another_protocol_are_refused() {
     let external = External::start().await;
     let with = |name: HeaderName, value: &'static str| {
@@ -367,21 +427,8 @@ async fn an_agent_works_over_a_session_until_its_permission_is_taken() {
         external.condition("Ready").await == "True"
     })
     .await;
-    let location = json!({
-        "apiVersion": "scheduling.kcp.io/v1alpha1", "kind": "Location",
-        "metadata": {"name": "far", "labels": {"location": "far"}},
-        "spec": {"resource": {"group": "workload.kcp.io", "version": "v1alpha1",
-            "resource": "synctargets"}, "instanceSelector": {"matchLabels": {"location": "far"}}},
-    });
-    let world = &external.world;
-    let locations =
-        world
-            .context("root:compute")
-            .resource("scheduling.kcp.io", "v1alpha1", "locations");
-    tmc::context::ensure(&locations, "", &location)
-        .await
-        .unwrap();
-    let shop = world.bound_workspace("shop", "far").await;
+    external.location().await;
+    let shop = external.world.bound_workspace("shop", "far").await;
     assert_eq!(bind_args("far").location_selectors, ["location=far"]);
     let deployments = shop.resource("apps", "v1", "deployments");
     deployments

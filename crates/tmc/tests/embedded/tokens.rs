@@ -12,7 +12,12 @@ use crate::support::{World, eventually};
 const RBAC: &str = "rbac.authorization.k8s.io";
 
 /// A token of a new ServiceAccount, which holds a new ClusterRole.
-async fn account(connection: &Connection, path: &str, name: &str, rules: Value) -> String {
+pub(crate) async fn account(
+    connection: &Connection,
+    path: &str,
+    name: &str,
+    rules: Value,
+) -> String {
     let client = |group: &str, resource: &str| {
         let gvr = GroupVersionResource::new(group, "v1", resource);
         ResourceClient::new(connection.client(path), gvr)
@@ -42,7 +47,7 @@ async fn account(connection: &Connection, path: &str, name: &str, rules: Value) 
 }
 
 /// The hub over TLS, by a token.
-fn bearer(world: &World, token: &str) -> Connection {
+pub(crate) fn bearer(world: &World, token: &str) -> Connection {
     use base64::Engine as _;
     let authority = world.authority.certificate();
     let authority = base64::engine::general_purpose::STANDARD.encode(authority);
@@ -62,7 +67,7 @@ fn configmaps(connection: &Connection, path: &str) -> ResourceClient {
     ResourceClient::new(connection.client(path), gvr)
 }
 
-fn may_sync() -> Value {
+pub(crate) fn may_sync() -> Value {
     json!([{"verbs": ["get", "sync"], "apiGroups": ["workload.kcp.io"], "resources": ["synctargets"]}])
 }
 

@@ -274,9 +274,7 @@ impl Open {
         if self.checks.is_multiple_of(CREDENTIALS_EVERY) {
             let user = session.credentials.user().await;
             if user.map_or(true, |user| user.name != session.user.name) {
-                // Agents renew theirs: one that has a new one comes again, any other is refused then.
-                let why = "the credential is not good any more: connect again with a new one";
-                return Err(Close::new(POLICY, why).into());
+                return Err(credential_ended());
             }
         }
         let asked = session.entitled.standing(&session.user, &session.target);
@@ -300,6 +298,16 @@ impl Open {
             // No answer is no refusal; the next check asks again.
             Err(_) => Ok(()),
         }
+    }
+}
+
+/// No revocation comes with it: agents renew their credential, and one that has a new one comes again.
+/// Any other is refused then.
+fn credential_ended() -> End {
+    let why = "the credential is not good any more: connect again with a new one";
+    End {
+        last_words: None,
+        close: Some(Close::because(CloseCode::NotAuthorized, why)),
     }
 }
 
