@@ -201,14 +201,18 @@ impl Beats {
         }
     }
 
-    /// Notes the counter of a replica's beat, which must rise.
+    /// Notes the counter of a replica's beat, which must rise. The first beat of a replica is news.
     ///
     /// # Errors
     /// The last counter, if this one is not above it; then nothing is noted.
     pub fn advance(&self, target: &TargetId, identity: &str, sequence: u64) -> Result<(), u64> {
         let mut last = self.last.lock();
-        let counters = &mut last.entry(target.clone()).or_default().counters;
+        let Known {
+            counters, quiet, ..
+        } = last.entry(target.clone()).or_default();
         let known = counters.iter().position(|(id, _)| id == identity);
+        // It may have taken over from another one.
+        *quiet &= known.is_some();
         match known.and_then(|at| counters.get(at)) {
             Some((_, last)) if sequence <= *last => return Err(*last),
             _ => {}
@@ -575,6 +579,29 @@ mod tests {
         assert_eq!(beats.last(&other), None, "another uid is another target");
         beats.forget(&target);
         assert_eq!(beats.last(&target), None);
+    }
+
+    #[test]
+    fn the_first_beat_of_a_replica_that_takes_over_is_news() {
+        let beats = Beats::new();
+        let woken = Arc::new(Mutex::new(0));
+        let count = Arc::clone(&woken);
+        beats.on_wake(Arc::new(move |_| *count.lock() += 1));
+        let target = TargetId::new(&ClusterName::new("c"), "t", "u");
+        let beat = |identity: &str, sequence: u64| {
+            beats.advance(&target, identity, sequence).unwrap();
+            let beat = Beat {
+                at: at(0),
+                identity: identity.into(),
+                apis: None,
+                totals: None,
+            };
+            beats.record(&target, beat);
+            *woken.lock()
+        };
+        assert_eq!((beat("a", 1), beat("a", 2)), (1, 1));
+        assert_eq!((beat("b", 1), beat("b", 2)), (2, 2));
+        assert_eq!(beat("a", 3), 2, "nor are two that beat in turn, ever again");
     }
 
     #[test]

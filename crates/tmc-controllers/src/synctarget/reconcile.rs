@@ -203,10 +203,14 @@ fn set_heartbeat(
         listening_since: observed.listening_since,
     };
     let health = assess(&signs, now);
-    if health.persist != status.last_syncer_heartbeat_time
-        && let Some(beat) = &observed.beat
-    {
-        status.syncer_identity = Some(beat.identity.clone()).filter(|id| !id.is_empty());
+    if let Some(beat) = &observed.beat {
+        let identity = Some(beat.identity.clone()).filter(|id| !id.is_empty());
+        let persisted = health.persist != status.last_syncer_heartbeat_time;
+        // Who takes over is told at once, but no restart of a hub rewrites all that it hosts.
+        let took_over = identity.is_some() && target.spec.mode() != SyncerMode::Hosted;
+        if persisted || took_over {
+            status.syncer_identity = identity;
+        }
     }
     status.last_syncer_heartbeat_time = health.persist;
     status.last_heartbeat_time = health.persist;

@@ -135,6 +135,27 @@ fn an_external_syncer_has_as_many_replicas_as_sessions_and_one_if_it_only_beats(
 }
 
 #[test]
+fn a_replica_that_takes_over_is_told_at_once_where_the_agent_is_no_part_of_the_hub() {
+    let taken_over = |target: SyncTarget| {
+        let before = after(&target, &well(), at(1));
+        let mut observed = well();
+        observed.beat = beat(2).map(|beat| Beat {
+            identity: "r-1".into(),
+            ..beat
+        });
+        let status = after(&before, &observed, at(3)).status.unwrap();
+        assert_eq!(
+            status.last_heartbeat_time,
+            Some(Time::new(at(0))),
+            "a beat as such is not"
+        );
+        status.syncer_identity
+    };
+    assert_eq!(taken_over(external_target()).as_deref(), Some("r-1"));
+    assert_eq!(taken_over(hosted_target()).as_deref(), Some("r-0"));
+}
+
+#[test]
 fn the_key_label_is_the_hash_of_cluster_and_name_and_the_rest_stays() {
     let mut target = hosted_target();
     target.metadata.name = Some("dp-8568db4".into());
