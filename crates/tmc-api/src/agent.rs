@@ -4,6 +4,7 @@
 //!
 //! * [`member`]: namespace, account and least-privilege rules in the member, every mode.
 //! * [`workload`]: credentials and Deployment in the member, modes `Deployment` and `External`.
+//! * [`election`]: the Lease of the workload's replicas, and the right to hold it.
 //! * [`hub`]: account and rules on the hub, modes `Deployment` and `External`.
 //! * [`registration`]: the account that `tmc cluster register` makes in the member for the hub.
 //! * [`rules`]: RBAC rules, and which rights are missing from a review of them.
@@ -11,6 +12,7 @@
 //! Every object carries [`AgentId::labels`] and the owner annotation, by which alone it may be
 //! changed or deleted later. Equal arguments render equal bytes.
 
+pub mod election;
 pub mod hub;
 pub mod kubeconfig;
 pub mod member;
@@ -130,7 +132,7 @@ pub fn resource_of(manifest: &Value) -> Option<GroupVersionResource> {
 
 /// The kinds of which an agent can have objects in a member or on a hub, in the order in which they
 /// are removed: what acts first, what it acts with after it.
-pub fn removal_order() -> [GroupVersionResource; 8] {
+pub fn removal_order() -> [GroupVersionResource; 9] {
     let rbac = |resource| GroupVersionResource::new(RBAC, "v1", resource);
     let core = |resource| GroupVersionResource::new("", "v1", resource);
     [
@@ -140,6 +142,8 @@ pub fn removal_order() -> [GroupVersionResource; 8] {
         rbac("rolebindings"),
         rbac("clusterroles"),
         rbac("roles"),
+        // After the right to make it: a pod that is still going would.
+        GroupVersionResource::new("coordination.k8s.io", "v1", "leases"),
         core("serviceaccounts"),
         core("namespaces"),
     ]

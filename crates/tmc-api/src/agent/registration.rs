@@ -2,14 +2,15 @@
 //! hub holds a token of it, which it renews, and makes the syncer's account with it.
 //!
 //! Its rights are what that takes: namespaces, accounts and their tokens, RBAC objects, and for mode
-//! `Deployment` Deployments and Secrets. It has neither `escalate` nor `bind`, so it can hand on no
-//! right that it does not have; that is why it holds the syncer's own rules too. Whoever may ask for
-//! tokens of every account may in the end do what any account may: the Secret that holds this
-//! credential is guarded accordingly.
+//! `Deployment` Deployments, Secrets and the Leases of agents. It has neither `escalate` nor `bind`,
+//! so it can hand on no right that it does not have; that is why it holds the syncer's own rules too.
+//! Whoever may ask for tokens of every account may in the end do what any account may: the Secret
+//! that holds this credential is guarded accordingly.
 
 use serde_json::{Value, json};
 use tmc_apimachinery::GroupVersionResource;
 
+use super::election::installers_rule;
 use super::kubeconfig::{TokenClaims, claims};
 use super::rules::{Rule, syncer_rules};
 use super::{MANAGED_BY, MANAGED_BY_LABEL, NAME_LABEL, account, binding, role};
@@ -91,6 +92,7 @@ pub fn rules(synced: &[GroupVersionResource]) -> Vec<Rule> {
         Rule::on("", &["namespaces", "secrets", "serviceaccounts"], &WRITE),
         Rule::on("", &["serviceaccounts/token"], &["create"]),
         Rule::on("apps", &["deployments"], &WRITE),
+        installers_rule(),
         Rule::on(
             super::RBAC,
             &[
@@ -139,8 +141,8 @@ pub fn is_account(namespace: &str, name: &str) -> bool {
 mod tests {
     use super::*;
     use crate::agent::kubeconfig::{fake_token, in_cluster, with_token};
-    use crate::agent::resource_of;
     use crate::agent::rules::missing;
+    use crate::agent::{AgentId, election, resource_of};
 
     const EAST: Registered<'static> = Registered {
         hub: "https://hub:6443",
@@ -177,6 +179,14 @@ mod tests {
         let synced = [GroupVersionResource::new("batch", "v1", "jobs")];
         let rules = rules(&synced);
         assert_eq!(missing(&syncer_rules(&synced), &rules), []);
+        let agent = AgentId::new("c", "east", "u");
+        let lease = election::manifests(&agent, "home").swap_remove(0);
+        let lease: Vec<Rule> = serde_json::from_value(lease["rules"].clone()).unwrap();
+        for mut rule in lease {
+            // Who may do it to all objects may hand on the right to do it to one.
+            rule.resource_names.clear();
+            assert_eq!(missing(&[rule], &rules), []);
+        }
         let text = serde_json::to_string(&rules).unwrap();
         for word in ["\"*\"", "escalate", "bind\"", "impersonate"] {
             assert!(!text.contains(word), "{word} in {text}");

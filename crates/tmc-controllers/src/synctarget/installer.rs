@@ -424,7 +424,10 @@ async fn remove(ctx: &Context, id: &TargetId, what: &Removal) -> Result<Vec<Stri
             given_namespace: None,
         };
         let none_of = |gvr: &GroupVersionResource| {
-            matches!(&*gvr.resource, "deployments" | "secrets" | "namespaces")
+            matches!(
+                &*gvr.resource,
+                "deployments" | "secrets" | "leases" | "namespaces"
+            )
         };
         let (order, selector) = (removal_order(), agent.selector());
         removed.extend(site.remove(&order, &selector, none_of).await?);
@@ -454,7 +457,8 @@ async fn remove(ctx: &Context, id: &TargetId, what: &Removal) -> Result<Vec<Stri
         given_namespace: None,
     };
     let keep = |gvr: &GroupVersionResource| match &*gvr.resource {
-        "deployments" | "secrets" => !workload,
+        // In a member, an agent has Roles for its workload alone.
+        "deployments" | "secrets" | "leases" | "roles" | "rolebindings" => !workload,
         _ => !account,
     };
     removed.extend(
