@@ -7,7 +7,8 @@
 //! member informers ┘   (pure: spec, status) └──▶ view: finalizer, /status
 //! ```
 //! The agent's sign of life is a WebSocket session with the hub ([`Agent::run`]); a Hosted agent,
-//! which runs in the hub's own process, posts heartbeats instead.
+//! which runs in the hub's own process, posts heartbeats instead. Of several replicas of an agent one
+//! does all this ([`replicas`]).
 //!
 //! Decisions are functions of what both sides look like now; every pass with the same inputs writes
 //! nothing. What was applied is recorded on the member's object itself, so a restart re-sends
@@ -21,6 +22,7 @@ pub mod mutate;
 pub mod namespaces;
 mod packed;
 mod places;
+pub mod replicas;
 mod report;
 mod session;
 pub mod spec;

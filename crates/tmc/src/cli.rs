@@ -313,6 +313,10 @@ pub struct SyncerArgs {
     /// How this replica calls itself [default: the host's name]
     #[arg(long, value_name = "NAME")]
     pub identity: Option<String>,
+    /// Namespace of the member with the Lease of this syncer's replicas: its holder syncs, the others
+    /// stand by [default: no Lease, and it must be the only one]
+    #[arg(long, value_name = "NAMESPACE")]
+    pub lease_namespace: Option<String>,
     /// Secret of the member that holds the hub's kubeconfig: a renewed token is put there
     #[arg(long, value_name = "NAMESPACE/NAME", value_parser = namespaced)]
     pub keep_token_in: Option<(String, String)>,

@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
+use tmc_api::agent::AgentId;
 use tmc_apimachinery::meta::meta;
 use tmc_apimachinery::{ClusterName, GroupVersionResource};
+use tmc_runtime::lease::{Election, ElectionOptions, Moments, Times};
 use tmc_runtime::{Clock, Connection, Endpoint, Jitter, ResourceClient, Switch, SystemDialer};
-use tmc_syncer::{Agent, AgentOptions, Target};
+use tmc_syncer::{Agent, AgentOptions, Target, replicas};
 use tokio_util::sync::CancellationToken;
 
 use self::renewal::{Kept, Renewal};
@@ -33,17 +35,22 @@ pub async fn run(args: &SyncerArgs) -> Result<()> {
     let (target, pod_security) = find_target(&upstream, args).await?;
     eprintln!("syncing SyncTarget {} ({})", target.name, target.cluster);
     let renewal = renewal(args, endpoint, &upstream, switch, &downstream)?;
-    let agent = Agent::new(AgentOptions {
+    let identity = identity(args.identity.as_deref());
+    let election = match &args.lease_namespace {
+        Some(namespace) => Some(election(namespace, &target, &identity, &downstream)?),
+        None => None,
+    };
+    let options = AgentOptions {
         target,
         upstream,
         downstream,
-        identity: identity(args.identity.as_deref()),
+        identity,
         pod_security,
         workers: usize::from(args.workers),
         namespace_delay: Duration::from_secs(args.downstream_namespace_clean_delay),
         clock: Clock::system(),
         jitter: Jitter::random(),
-    });
+    };
     let stop = CancellationToken::new();
     if let Some(renewal) = renewal {
         let (context, stop) = (args.from_context.clone(), stop.clone());
@@ -55,10 +62,32 @@ pub async fn run(args: &SyncerArgs) -> Result<()> {
         signals.received().await;
         ended.cancel();
     });
-    agent
-        .run(stop)
-        .await
-        .map_err(|error| anyhow!("the hub ended this syncer: {error}"))
+    let ended = match election {
+        Some(election) => replicas::run(options, election, stop).await,
+        None => Agent::new(options).run(stop).await,
+    };
+    ended.map_err(|error| anyhow!("the hub ended this syncer: {error}"))
+}
+
+/// The election of the one replica that syncs.
+fn election(
+    namespace: &str,
+    target: &Target,
+    identity: &str,
+    member: &Connection,
+) -> Result<Election> {
+    let agent = AgentId::new(target.cluster.as_str(), &target.name, &target.uid);
+    let options = ElectionOptions {
+        namespace: namespace.to_owned(),
+        name: agent.lease(),
+        identity: identity.to_owned(),
+        times: Times::default(),
+        clock: Moments::system(),
+        jitter: Jitter::random(),
+    };
+    eprintln!("standing for Lease {namespace}/{}", options.name);
+    let election = Election::over(member.base_client(), options).map_err(|why| anyhow!(why))?;
+    Ok(election.marked(agent.lease_marks()))
 }
 
 fn connection(flag: &str, file: &Path, context: Option<&str>) -> Result<Connection> {
@@ -131,15 +160,63 @@ async fn find_target(upstream: &Connection, args: &SyncerArgs) -> Result<(Target
     Ok((target, level.unwrap_or("baseline").to_owned()))
 }
 
+/// Longest part of an identity that is given: with the part that differs, a DNS subdomain.
+const MAX_NAME: usize = 253 - 9;
+
 /// The replica's name: what was given or the host's, with a part that differs at each start, because
-/// beats of one identity count upwards.
+/// beats of one identity count upwards, and a term belongs to one start.
 fn identity(given: Option<&str>) -> String {
     let host = given
         .map(str::to_owned)
         .or_else(|| std::env::var("HOSTNAME").ok());
-    let host = host
-        .filter(|h| !h.is_empty())
-        .unwrap_or_else(|| "syncer".into());
     let run = uuid::Uuid::new_v4().simple().to_string();
-    format!("{}-{}", host.to_lowercase(), &run[..8])
+    format!("{}-{}", subdomain(&host.unwrap_or_default()), &run[..8])
+}
+
+/// A name as (the beginning of) a DNS subdomain.
+fn subdomain(name: &str) -> String {
+    let lower = name.to_lowercase();
+    let labels = lower.split('.').map(|label| {
+        let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+        label.chars().map(plain).collect::<String>()
+    });
+    let labels: Vec<String> = labels
+        .map(|label| label.trim_matches('-').to_owned())
+        .filter(|label| !label.is_empty())
+        .collect();
+    let mut name = labels.join(".");
+    name.truncate(MAX_NAME);
+    match name.trim_end_matches(['-', '.']) {
+        "" => "syncer".to_owned(),
+        name => name.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("kcp-syncer-east-0-7d9f-abcde", "kcp-syncer-east-0-7d9f-abcde")]
+    #[case("Laptop.Example.ORG", "laptop.example.org")]
+    #[case("my_machine (2)", "my-machine--2")]
+    #[case("-a-..b.", "a.b")]
+    #[case("", "syncer")]
+    #[case("___", "syncer")]
+    fn a_replica_is_called_as_its_host_as_far_as_a_subdomain_can(
+        #[case] host: &str,
+        #[case] name: &str,
+    ) {
+        assert_eq!(subdomain(host), name);
+    }
+
+    #[test]
+    fn an_identity_differs_at_each_start_and_is_never_too_long() {
+        let (one, two) = (identity(Some("pod-a")), identity(Some("pod-a")));
+        assert!(one.starts_with("pod-a-") && one != two, "{one} {two}");
+        assert_eq!(identity(Some(&"x.".repeat(200))).len(), 252);
+        assert_eq!(identity(Some(&"x".repeat(300))).len(), 253);
+    }
 }

@@ -5,6 +5,7 @@ mod agents;
 mod commands;
 mod drain;
 mod flow;
+mod replicas;
 mod session;
 mod several;
 mod support;

@@ -86,6 +86,8 @@ impl Renewal {
         }
     }
 
+    /// Each replica renews for itself, whoever syncs: who takes over must be let in. Whichever token is
+    /// kept last is as good as the others.
     async fn renew(&self, context: Option<&str>) -> Result<Issued, String> {
         let claims = &self.claims;
         let life = claims.expires - claims.issued;
