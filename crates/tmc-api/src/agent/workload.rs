@@ -1,11 +1,12 @@
-//! The agent as a workload of its member: its credential for the hub and a Deployment.
+//! The agent as a workload of its member: its credential for the hub and a Deployment, of whose pods
+//! the holder of a Lease works while the others stand by.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::kubeconfig::{in_cluster, with_token};
-use super::{AgentId, NAME_LABEL, SYNCER};
+use super::{AgentId, NAME_LABEL, SYNCER, election};
 use crate::hashes::base36_sha224;
 use crate::keys::AGENT_UID_LABEL;
 use crate::workload::{ResourceRequirements, SyncerConfig};
@@ -16,6 +17,8 @@ pub const HUB_KEY: &str = "hub.kubeconfig";
 pub const MEMBER_KEY: &str = "member.kubeconfig";
 /// Annotation of the pods: a hash of the Secret's content, so that a new credential is taken up.
 pub const CREDENTIAL_ANNOTATION: &str = "tmc.kcp.io/credential";
+/// Environment variable with the pod's name, by which its agent calls itself.
+const POD_NAME: &str = "POD_NAME";
 /// Where the Secret is mounted.
 const CONFIG: &str = "/etc/tmc";
 /// Where the pod finds the account's token and the member's CA.
@@ -47,11 +50,13 @@ pub struct Workload<'a> {
 }
 
 impl Workload<'_> {
-    /// Secret and Deployment, in the order to apply them.
+    /// The right to the Lease, Secret and Deployment, in the order to apply them.
     pub fn manifests(&self) -> Vec<Value> {
+        let mut all = election::manifests(self.agent, self.namespace);
         let secret = self.secret();
         let deployment = self.deployment(&credential_hash(&secret));
-        vec![secret, deployment]
+        all.extend([secret, deployment]);
+        all
     }
 
     fn secret(&self) -> Value {
@@ -76,7 +81,7 @@ impl Workload<'_> {
             "apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata,
             "spec": {
                 "replicas": self.config.replicas.unwrap_or(1),
-                // Two agents of one target would undo each other's work for a moment.
+                // The Lease keeps replicas apart, but an older release may not know of it.
                 "strategy": {"type": "Recreate"},
                 "selector": {"matchLabels": selector},
                 "template": {
@@ -124,6 +129,8 @@ impl Workload<'_> {
             format!("--to-kubeconfig={CONFIG}/{MEMBER_KEY}"),
             format!("--sync-target-name={}", self.agent.target),
             format!("--sync-target-uid={}", self.agent.uid),
+            format!("--lease-namespace={}", self.namespace),
+            format!("--identity=$({POD_NAME})"),
         ];
         if self.keeps_token {
             let name = self.agent.name();
@@ -133,6 +140,7 @@ impl Workload<'_> {
             "name": "syncer",
             "image": image.unwrap_or(self.image),
             "args": args,
+            "env": [{"name": POD_NAME, "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
             "securityContext": {
                 "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true,
                 "capabilities": {"drop": ["ALL"]},
@@ -173,6 +181,7 @@ mod tests {
     use super::*;
     use crate::agent::resource_of;
 
+    /// Secret and Deployment.
     fn rendered(config: &SyncerConfig, token: &str) -> Vec<Value> {
         let agent = AgentId::new("c", "east", "u");
         Workload {
@@ -186,6 +195,7 @@ mod tests {
             keeps_token: false,
         }
         .manifests()
+        .split_off(2)
     }
 
     #[test]
@@ -242,9 +252,34 @@ mod tests {
             keeps_token: true,
         };
         let all = workload.manifests();
-        let args = &all[1]["spec"]["template"]["spec"]["containers"][0]["args"];
+        let args = &all[3]["spec"]["template"]["spec"]["containers"][0]["args"];
         let last = args.as_array().unwrap().last().unwrap();
         assert_eq!(*last, format!("--keep-token-in=home/{}", agent.name()));
+    }
+
+    #[test]
+    fn its_replicas_stand_for_a_lease_under_their_pods_names_and_are_ready_all_the_same() {
+        let config = SyncerConfig {
+            replicas: Some(2),
+            ..SyncerConfig::default()
+        };
+        for config in [SyncerConfig::default(), config] {
+            let deployment = rendered(&config, "t").swap_remove(1);
+            let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+            let args = container["args"].as_array().unwrap();
+            for arg in ["--lease-namespace=home", "--identity=$(POD_NAME)"] {
+                assert!(args.contains(&json!(arg)), "{args:?}");
+            }
+            assert_eq!(
+                container["env"],
+                json!([{"name": "POD_NAME",
+                        "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}])
+            );
+            // A probe of who works would keep those that stand by from ever being ready.
+            for probe in ["readinessProbe", "livenessProbe", "startupProbe"] {
+                assert_eq!(container.get(probe), None);
+            }
+        }
     }
 
     #[test]

@@ -12,8 +12,8 @@ use crate::hub::FakeHub;
 use crate::member::HOME;
 use crate::world::{World, condition, ready};
 use crate::{
-    ACCOUNTS, CLUSTER_BINDINGS, CLUSTER_ROLES, CLUSTERS, DEPLOYMENTS, EVENTS, NAMESPACES, SECRETS,
-    TARGETS,
+    ACCOUNTS, BINDINGS, CLUSTER_BINDINGS, CLUSTER_ROLES, CLUSTERS, DEPLOYMENTS, EVENTS, LEASES,
+    NAMESPACES, ROLES, SECRETS, TARGETS,
 };
 
 fn agent(target: &Value) -> AgentId {
@@ -360,6 +360,9 @@ async fn a_deployment_is_installed_followed_repaired_and_its_token_rotated() {
     let deployment = member.get(HOME, DEPLOYMENTS, &at).unwrap();
     let container = &deployment["spec"]["template"]["spec"]["containers"][0];
     assert_eq!(container["image"], "tmc:test");
+    let role = member.get(HOME, ROLES, &at).unwrap();
+    assert!(role["rules"].to_string().contains("leases"), "{role}");
+    assert!(member.get(HOME, BINDINGS, &at).is_some());
     let secret = member.get(HOME, SECRETS, &at).unwrap();
     let token = tmc_api::agent::workload::hub_token(&secret).unwrap();
     let account = hub.account_of(&token);
@@ -474,6 +477,16 @@ async fn a_change_of_mode_removes_what_the_former_had() {
     })
     .await;
     let agent = agent(&world.target());
+    // Its pods make it.
+    let lease = |name: &str, marks: Value| {
+        let mut lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+            "metadata": marks, "spec": {"holderIdentity": "a"}});
+        lease["metadata"]["name"] = name.into();
+        lease["metadata"]["namespace"] = agent.name().into();
+        member.create(HOME, LEASES, lease);
+    };
+    lease(&agent.lease(), agent.lease_marks());
+    lease("strangers", json!({}));
     let set = |mode: &str| {
         hub.patch(
             "compute",
@@ -487,6 +500,15 @@ async fn a_change_of_mode_removes_what_the_former_had() {
         .await;
     assert!(member.all(HOME, DEPLOYMENTS).is_empty());
     assert!(member.all(HOME, SECRETS).is_empty());
+    let leases = member.all(HOME, LEASES);
+    assert_eq!(leases.len(), 1, "{leases:?}");
+    assert_eq!(leases[0]["metadata"]["name"], "strangers");
+    for rights in [ROLES, BINDINGS] {
+        assert!(
+            member.all(HOME, rights).is_empty(),
+            "a Hosted syncer has no Lease"
+        );
+    }
     assert!(
         hub.all("compute", CLUSTER_ROLES).is_empty(),
         "nor an account on the hub"

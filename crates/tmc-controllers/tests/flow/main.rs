@@ -31,6 +31,9 @@ const SECRETS: &str = "secrets/";
 const EVENTS: &str = "events/";
 const ACCOUNTS: &str = "serviceaccounts/";
 const CLUSTER_ROLES: &str = "clusterroles/rbac.authorization.k8s.io";
+const ROLES: &str = "roles/rbac.authorization.k8s.io";
+const BINDINGS: &str = "rolebindings/rbac.authorization.k8s.io";
+const LEASES: &str = "leases/coordination.k8s.io";
 const CLUSTER_BINDINGS: &str = "clusterrolebindings/rbac.authorization.k8s.io";
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,6 @@
 //! Mode Deployment against a real cluster: registered with an account of its own, installed, rolled
-//! out by real controllers, run with the very credential that its pods mount, repaired, removed.
+//! out by real controllers, run as two replicas with the very credential that their pods mount,
+//! repaired, removed.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -42,6 +43,21 @@ fn a_deployment_is_rolled_out_serves_with_its_own_credential_and_goes_without_a_
         kubeconfig.to_str().unwrap(),
     ];
     hub.tmc(&workspace, &register).ok();
+    let target_name = until("a SyncTarget", SOON, || {
+        let list = user.json(&["get", "synctargets"]);
+        let name = list["items"][0]["metadata"]["name"].as_str();
+        name.map(str::to_owned).ok_or("none yet".to_owned())
+    });
+    let target_name = &*target_name;
+    let replicas = r#"{"spec": {"syncerConfig": {"replicas": 2}}}"#;
+    user.ok(&[
+        "patch",
+        "synctarget",
+        target_name,
+        "--type=merge",
+        "-p",
+        replicas,
+    ]);
 
     let of = "app.kubernetes.io/name=tmc-syncer,tmc.kcp.io/synctarget-uid";
     let deployment = until(
@@ -51,7 +67,7 @@ fn a_deployment_is_rolled_out_serves_with_its_own_credential_and_goes_without_a_
             let list = below.json(&["get", "deployments", "-A", "-l", of]);
             let items = list["items"].as_array().cloned().unwrap_or_default();
             let found = items.into_iter().next().ok_or("no Deployment")?;
-            if found["status"]["readyReplicas"] == 1 {
+            if found["status"]["readyReplicas"] == 2 {
                 Ok(found)
             } else {
                 Err(format!("{}", found["status"]))
@@ -64,17 +80,16 @@ fn a_deployment_is_rolled_out_serves_with_its_own_credential_and_goes_without_a_
         .unwrap()
         .to_owned();
     let target = until("the hub follows the rollout", SOON, || {
-        let list = user.json(&["get", "synctargets"]);
-        let target = list["items"][0].clone();
+        let target = user.json(&["get", "synctarget", target_name]);
+        let ready = &target["status"]["syncerStatus"]["readyReplicas"];
+        if *ready != 2 {
+            return Err(format!("{ready} replicas are ready"));
+        }
         is_true(&target, "SyncerReady").map(|()| target)
     });
-    assert_eq!(
-        target["status"]["syncerStatus"]["readyReplicas"], 1,
-        "{target}"
-    );
     assert_ne!(
         target["status"]["phase"], "Ready",
-        "nobody beats: the pod is none"
+        "nobody beats: the pods are none"
     );
 
     // What the pod would run, with what it would mount. Its own account there is the kubelet's part.
@@ -91,23 +106,68 @@ fn a_deployment_is_rolled_out_serves_with_its_own_credential_and_goes_without_a_
     let downstream = member.kubeconfig_with_token(token.trim());
     let downstream = hub.scratch().write("pod-member.kubeconfig", downstream);
     let uid = target["metadata"]["uid"].as_str().unwrap();
-    let target_name = target["metadata"]["name"].as_str().unwrap();
     let args = &deployment["spec"]["template"]["spec"]["containers"][0]["args"];
     assert_eq!(args[3], format!("--sync-target-name={target_name}"));
-    let mut command = tmc();
-    command
-        .arg("syncer")
-        .arg("--from-kubeconfig")
-        .arg(&upstream);
-    command.arg("--to-kubeconfig").arg(&downstream);
-    command.args(["--sync-target-name", target_name, "--sync-target-uid", uid]);
-    let mut syncer = Server::start("tmc syncer", &mut command, &hub.scratch().join("pod.log"));
-    until("the SyncTarget is Ready", SOON, || {
-        if let Some(ended) = syncer.ended() {
+    assert_eq!(args[5], format!("--lease-namespace={namespace}"));
+    let replica = |pod: &str| {
+        let mut command = tmc();
+        command.arg("syncer").arg("--identity").arg(pod);
+        command.arg("--from-kubeconfig").arg(&upstream);
+        command.arg("--to-kubeconfig").arg(&downstream);
+        command.args(["--sync-target-name", target_name, "--sync-target-uid", uid]);
+        command.args(["--lease-namespace", &namespace]);
+        let log = hub.scratch().join(&format!("{pod}.log"));
+        Server::start(pod, &mut command, &log)
+    };
+    // Who syncs, as the hub and the Lease say it.
+    let syncs = |syncer: &mut Server, pod: &str| {
+        until("it is Ready by this replica", SOON, || {
+            if let Some(ended) = syncer.ended() {
+                panic!("{ended}");
+            }
+            let target = user.json(&["get", "synctarget", target_name]);
+            let identity = target["status"]["syncerIdentity"].clone();
+            let lease = below.json(&["get", "lease", &name, "-n", &namespace]);
+            let both = lease["spec"]["holderIdentity"] == identity;
+            if both && identity.as_str().is_some_and(|id| id.starts_with(pod)) {
+                is_true(&target, "Ready")
+            } else {
+                Err(format!("{identity}, {lease}"))
+            }
+        });
+    };
+    let mut first = replica("pod-a");
+    until("a holder of the Lease", SOON, || {
+        if let Some(ended) = first.ended() {
             panic!("{ended}");
         }
-        is_true(&user.json(&["get", "synctarget", target_name]), "Ready")
+        let lease = below.run(&["get", "lease", &name, "-n", &namespace]);
+        lease.succeeded().then_some(()).ok_or(lease.stderr)
     });
+    let mut syncer = replica("pod-b");
+    syncs(&mut first, "pod-a");
+    hub.tmc(&workspace, &["bind", "compute"]).ok();
+    user.ok(&["create", "namespace", "shop"]);
+    let settings = |value: &str| {
+        let manifest = format!(
+            "{{apiVersion: v1, kind: ConfigMap, metadata: {{name: settings, namespace: shop}}, \
+             data: {{colour: {value}}}}}"
+        );
+        user.apply(&manifest);
+        until("it arrives in the member", SOON, || {
+            let label = "internal.workload.kcp.io/cluster";
+            let list = below.json(&["get", "configmaps", "-A", "-l", label]);
+            let mut items = list["items"].as_array().into_iter().flatten();
+            let arrived = items.any(|item| {
+                item["metadata"]["name"] == "settings" && item["data"]["colour"] == value
+            });
+            arrived.then_some(()).ok_or(list.to_string())
+        });
+    };
+    settings("blue");
+    first.kill();
+    settings("green");
+    syncs(&mut syncer, "pod-b");
     until("the Cluster is Ready", SOON, || {
         is_true(
             &user.json(&["get", "clusters.workload.kcp.io", "far", "-n", "default"]),
@@ -150,6 +210,9 @@ fn a_deployment_is_rolled_out_serves_with_its_own_credential_and_goes_without_a_
         "deployments",
         "clusterroles",
         "clusterrolebindings",
+        "roles",
+        "rolebindings",
+        "leases",
         "serviceaccounts",
     ] {
         let left = below.json(&["get", kind, "-A", "-l", &of]);
