@@ -180,6 +180,7 @@ mod tests {
 
     fn placed(targets: &[&str]) -> Placed {
         Placed {
+            asked_for: true,
             selected: true,
             targets: targets.iter().map(|t| (*t).to_owned()).collect(),
         }

@@ -15,7 +15,7 @@ pub fn raise_open_files() {
 
 /// The limit with all that is allowed; `None` if it is that already.
 fn raised(limit: &Rlimit) -> Option<Rlimit> {
-    (limit.current != limit.maximum).then(|| Rlimit {
+    (limit.current != limit.maximum).then_some(Rlimit {
         current: limit.maximum,
         maximum: limit.maximum,
     })

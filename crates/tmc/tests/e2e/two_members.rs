@@ -27,7 +27,7 @@ const SECOND: &str = "on-cluster-2";
 #[test]
 fn quickstart_on_two_real_clusters_runs_a_sample_in_each() {
     needs_real_programs!();
-    let members = [real::member(), real::reference()];
+    let members = [real::member(), real::second()];
     let scratch = Scratch::new("two-members");
     let mut command = tmc();
     command

@@ -270,18 +270,16 @@ async fn a_namespace_says_whether_its_objects_have_targets() {
     let placements = shop.resource("scheduling.kcp.io", "v1alpha1", "placements");
     let list = placements.list("", &ListParams::default()).await.unwrap();
     let name = meta(&list["items"][0]).name().to_owned();
-    let nowhere =
-        json!({"spec": {"locationSelectors": [{"matchLabels": {"location": "nowhere"}}]}});
-    placements
-        .patch("", &name, "", PatchKind::Merge, &nowhere)
-        .await
-        .unwrap();
-    eventually("it has not", scheduled("False")).await;
+    let mut nowhere = list["items"][0].clone();
     placements
         .delete("", &name, &DeleteParams::default())
         .await
         .unwrap();
     eventually("nobody asks for any", scheduled("Unknown")).await;
+    nowhere["metadata"] = json!({"name": "nowhere"});
+    nowhere["spec"]["locationSelectors"] = json!([{"matchLabels": {"location": "nowhere"}}]);
+    placements.create("", &nowhere).await.unwrap();
+    eventually("it has not", scheduled("False")).await;
     world.embedded.stop().await.unwrap();
 }
 

@@ -166,6 +166,11 @@ impl Ledger {
             Value::Array(list) => {
                 let element = |item: &Value| match item {
                     Value::String(text) => format!("{path}[]={text}"),
+                    // A condition goes by its type.
+                    Value::Object(map) if path.ends_with("conditions") => {
+                        let kind = map.get("type").and_then(Value::as_str);
+                        format!("{path}[]={}", kind.unwrap_or_default())
+                    }
                     _ => format!("{path}[]"),
                 };
                 list.retain(|item| {
