@@ -108,10 +108,8 @@ async fn targets(count: usize, window: Duration, report: &mut Report) {
     match fleet.quiet(window).await {
         Ok(quiet) => {
             let sharing = fleet.agents.sharing;
-            report.add(
-                of(count, topics::MEMORY),
-                Ok(memory(&quiet, count, sharing)),
-            );
+            let measured = memory(&quiet, &started, (count, sharing));
+            report.add(of(count, topics::MEMORY), Ok(measured));
             report.add(of(count, topics::WRITES), Ok(writes(&quiet)));
             report.add(of(count, topics::PROCESSOR), Ok(processor(&quiet)));
         }
@@ -147,10 +145,11 @@ fn start(started: &Started) -> Measured {
     }
 }
 
-fn memory(quiet: &Quiet, count: usize, sharing: usize) -> Measured {
+fn memory(quiet: &Quiet, started: &Started, (count, sharing): (usize, usize)) -> Measured {
     let each = |after: u64, before: u64| after.saturating_sub(before) as f64 / count as f64;
     let resident = each(quiet.memory.resident, quiet.before.resident);
-    let anonymous = each(quiet.memory.anonymous, quiet.before.anonymous);
+    let session = each(started.sessions.resident, quiet.before.resident);
+    let watches = started.watches;
     let shared = if sharing > 1 {
         format!("; watches of {sharing} share a connection, for want of files")
     } else {
@@ -158,13 +157,13 @@ fn memory(quiet: &Quiet, count: usize, sharing: usize) -> Measured {
     };
     Measured {
         shown: format!(
-            "{resident:.0} KiB ({anonymous:.0} anonymous; hub {:.0} MB{shared})",
+            "{resident:.0} KiB ({session:.0} without its {watches} watches; hub {:.0} MB{shared})",
             quiet.memory.mb()
         ),
         reached: Some(resident <= 100.0),
         raw: json!({
-            "before": quiet.before.to_json(), "with": quiet.memory.to_json(),
-            "kib_each": resident, "anonymous_kib_each": anonymous, "sharing": sharing,
+            "before": quiet.before.to_json(), "sessions": started.sessions.to_json(),
+            "with": quiet.memory.to_json(), "kib_each": resident, "sharing": sharing,
         }),
     }
 }

@@ -174,9 +174,8 @@ pub(crate) fn placement_changed(ctx: &Context, key: &ClusterKey, change: &Change
         .collect();
     // One that does not divide matters to one that does if both picked the same target.
     let divides = |cluster: &str| {
-        let all = ctx.stores.placements.by_index(index::CLUSTER, cluster);
-        all.iter()
-            .any(|(_, placement)| shares::is_divided(placement))
+        let placements = &ctx.stores.placements;
+        placements.count_by_index(index::DIVIDED, cluster) > 0
     };
     let matters = versions
         .iter()

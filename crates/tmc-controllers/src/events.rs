@@ -30,8 +30,9 @@ pub(crate) struct News<'a> {
     pub(crate) about: &'a str,
 }
 
-/// Makes the Event, once. That it could not be made is logged and holds nothing up.
-pub(crate) async fn tell(ctx: &Context, news: &News<'_>) {
+/// Makes the Event, once; says whether it is there. That it could not be made is logged, and holds
+/// nothing up unless the caller wants that.
+pub(crate) async fn tell(ctx: &Context, news: &News<'_>) -> bool {
     let events = GroupVersionResource::new("", "v1", "events");
     let client = ResourceClient::new(ctx.hub.cluster(&news.key.cluster), events);
     let event = event(news, Time::new(ctx.now()));
@@ -39,8 +40,9 @@ pub(crate) async fn tell(ctx: &Context, news: &News<'_>) {
     match client.create(&namespace, &event).await {
         Err(error) if !error.already_exists() => {
             tracing::warn!(key = %news.key, reason = news.reason, %error, "an Event was not made");
+            false
         }
-        _ => {}
+        _ => true,
     }
 }
 

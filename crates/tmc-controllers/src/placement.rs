@@ -11,7 +11,7 @@ pub mod schedule;
 mod score;
 mod words;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,13 +52,18 @@ pub(crate) async fn run(ctx: Arc<Context>, key: ClusterKey) -> Outcome {
     }
     let found = find(&ctx, &key, &placement).await?;
     let now = ctx.now();
-    let (plan, turn) = in_turn(&ctx, &key, &placement, &found, now);
+    // Decided one after the other, so that Placements spread; written side by side.
+    let (plan, turn) = ctx.loads.decide(&key, |load| {
+        let (plan, turn) = in_turn(&ctx, &key, &placement, &found, (load, now));
+        let keys = plan.status.sync_targets.iter().map(|t| t.key.clone());
+        let keys = keys.collect();
+        ((plan, turn), keys)
+    });
     let picked = plan.status.sync_targets.clone();
     let mut new = (*placement).clone();
     new.status = Some(plan.status);
     // Status first: it says uid and all; the annotation follows with the change this causes.
     let committer = ctx.committer(gvr());
-    ctx.loads.set(&key, keys(&new));
     let written = committer.status(&key, &*placement, &new).await;
     if written.is_err() {
         ctx.loads.set(&key, keys(&placement));
@@ -191,9 +196,10 @@ fn in_turn(
     key: &ClusterKey,
     placement: &Placement,
     found: &Found,
-    now: Timestamp,
+    (load, now): (&HashMap<String, u32>, Timestamp),
 ) -> (Plan, Option<Timestamp>) {
-    let planned = plan(ctx, placement, found, now, true);
+    let plan = |turn| plan(ctx, placement, found, (load, now), turn);
+    let planned = plan(true);
     if !planned.used_turn {
         ctx.pace.lock().give_back(key);
         return (planned, None);
@@ -201,33 +207,37 @@ fn in_turn(
     let turn = ctx.pace.lock().ask(key, now);
     match turn {
         Turn::Now => (planned, None),
-        Turn::At(at) => (plan(ctx, placement, found, now, false), Some(at)),
+        Turn::At(at) => (plan(false), Some(at)),
     }
 }
 
-fn plan(ctx: &Context, placement: &Placement, found: &Found, now: Timestamp, turn: bool) -> Plan {
+fn plan(
+    ctx: &Context,
+    placement: &Placement,
+    found: &Found,
+    (load, now): (&HashMap<String, u32>, Timestamp),
+    turn: bool,
+) -> Plan {
     let nowhere = ClusterName::new("");
     let cluster = match &found.provider {
         Provider::Own(cluster) | Provider::Foreign(cluster) => cluster,
         Provider::Unknown => &nowhere,
     };
     ctx.fleets.read(cluster, |fleet| {
-        ctx.loads.read(|load| {
-            let observed = Observed {
-                own_path: &found.own_path,
-                provider: &found.provider,
-                permission: &found.permission,
-                fleet,
-                load,
-                bound: found.bound,
-                in_use: &found.in_use,
-                quota: &*ctx.deps.quota,
-                rules: ctx.deps.eviction,
-                listening_since: ctx.listening_since,
-                turn,
-            };
-            reconcile::plan(placement, &observed, now)
-        })
+        let observed = Observed {
+            own_path: &found.own_path,
+            provider: &found.provider,
+            permission: &found.permission,
+            fleet,
+            load,
+            bound: found.bound,
+            in_use: &found.in_use,
+            quota: &*ctx.deps.quota,
+            rules: ctx.deps.eviction,
+            listening_since: ctx.listening_since,
+            turn,
+        };
+        reconcile::plan(placement, &observed, now)
     })
 }
 

@@ -12,6 +12,7 @@ use tmc_api::workload::{self, Cluster, SyncTarget};
 use tmc_apimachinery::{ClusterName, GroupVersionResource};
 use tmc_runtime::{ClusterKey, Hub, Informer, Jitter, ResourceClient, Store};
 
+use crate::coordination::shares;
 use crate::namespace::reconcile::Namespace;
 use crate::placement;
 use crate::slim::Slim;
@@ -29,6 +30,8 @@ pub(crate) mod index {
     pub(crate) const PROVIDER: &str = "provider";
     /// Likewise, but only those to which targets matter that they do not have.
     pub(crate) const LOOKING: &str = "looking";
+    /// Placements that divide replicas: their logical cluster.
+    pub(crate) const DIVIDED: &str = "divided";
     /// LogicalClusters by path.
     pub(crate) const PATH: &str = "path";
     /// Objects by `<cluster>/<namespace>`.
@@ -116,6 +119,13 @@ impl Informers {
                     let looking = placement::is_looking(placement);
                     looking
                         .then(|| provider_value(key, placement))
+                        .into_iter()
+                        .collect()
+                })
+                .index(index::DIVIDED, |key, placement: &Placement| {
+                    let divided = shares::is_divided(placement);
+                    divided
+                        .then(|| key.cluster.to_string())
                         .into_iter()
                         .collect()
                 })

@@ -197,8 +197,13 @@ impl Agent {
     async fn watch(&self, stop: &CancellationToken) -> Result<usize> {
         let name = &self.target.name;
         let root = self.connection.client(&self.target.view_path());
-        let list = get_path(&root, &format!("{ENDPOINTS}/resources")).await;
-        let list = list.with_context(|| format!("{name}: no list of resources"))?;
+        let list = loop {
+            match get_path(&root, &format!("{ENDPOINTS}/resources")).await {
+                // It takes no more at once; all agents of a fleet are asking.
+                Err(error) if error.code() == Some(429) => tokio::time::sleep(RETRY).await,
+                list => break list.with_context(|| format!("{name}: no list of resources"))?,
+            }
+        };
         let mut wanted = accepted(&serde_json::from_slice(&list)?);
         wanted.push(GroupVersionResource::new("", "v1", "namespaces"));
         let view = self

@@ -49,6 +49,8 @@ pub(super) struct Started {
     pub(super) ready: Duration,
     /// Watches of each agent.
     pub(super) watches: usize,
+    /// Memory of the hub with sessions, before the watches.
+    pub(super) sessions: Memory,
 }
 
 /// What the targets cost while nothing happens.
@@ -83,6 +85,8 @@ impl Fleet {
         let agents = Agents::start(&hub.endpoint, made_targets, report)?;
         ready.until(true, targets).await?;
         let ready_in = start.elapsed();
+        tokio::time::sleep(SETTLE).await;
+        let sessions = hub.memory()?;
         let watches = agents.watch().await? / targets.max(1);
         let fleet = Self {
             hub,
@@ -95,6 +99,7 @@ impl Fleet {
             made,
             ready: ready_in,
             watches,
+            sessions,
         };
         Ok((fleet, started))
     }

@@ -1,6 +1,6 @@
 //! Everything that invariants are about, read at one time past all wires.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use jiff::Timestamp;
@@ -42,6 +42,8 @@ pub(crate) struct Snapshot {
     pub(crate) work: Vec<Work>,
     /// Names of user workspaces by logical cluster.
     pub(crate) teams: BTreeMap<String, String>,
+    /// The uids of SyncTargets that went without their member, as an Event says.
+    pub(crate) left_behind: BTreeSet<String>,
     /// By the name of the member.
     pub(crate) members: BTreeMap<String, InMember>,
 }
@@ -63,8 +65,10 @@ impl Snapshot {
         for site in fleet.sites() {
             members.insert(site.name.to_owned(), in_member(site).await?);
         }
+        let left_behind = left_behind(&all(kinds::EVENTS).await?);
         Ok(Self {
             now,
+            left_behind,
             targets: all(kinds::SYNC_TARGETS).await?,
             clusters: all(kinds::CLUSTERS).await?,
             locations: all(kinds::LOCATIONS).await?,
@@ -85,6 +89,14 @@ impl Snapshot {
 /// The SyncTargetKey of a SyncTarget.
 pub(crate) fn target_key(target: &Value) -> String {
     sync_target_key(meta(target).cluster(), meta(target).name())
+}
+
+fn left_behind(events: &[Value]) -> BTreeSet<String> {
+    let told = events
+        .iter()
+        .filter(|event| event["reason"] == "LeftBehind");
+    let uids = told.filter_map(|event| event.pointer("/involvedObject/uid")?.as_str());
+    uids.map(str::to_owned).collect()
 }
 
 async fn items(client: ResourceClient) -> Result<Vec<Value>> {

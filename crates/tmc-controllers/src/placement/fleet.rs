@@ -169,37 +169,50 @@ struct Counted {
     of: HashMap<ClusterKey, Vec<String>>,
 }
 
-impl Loads {
-    /// Notes the keys of the targets that a Placement has.
-    pub(crate) fn set(&self, placement: &ClusterKey, targets: Vec<String>) {
-        let mut guard = self.0.write();
-        let counted = &mut *guard;
+impl Counted {
+    fn set(&mut self, placement: &ClusterKey, targets: Vec<String>) {
         let before = if targets.is_empty() {
-            counted.of.remove(placement)
+            self.of.remove(placement)
         } else {
-            counted.of.insert(placement.clone(), targets.clone())
+            self.of.insert(placement.clone(), targets.clone())
         };
         for target in targets {
-            *counted.count.entry(target).or_default() += 1;
+            *self.count.entry(target).or_default() += 1;
         }
         for target in before.into_iter().flatten() {
-            if let Some(count) = counted.count.get_mut(&target) {
+            if let Some(count) = self.count.get_mut(&target) {
                 *count = count.saturating_sub(1);
                 if *count == 0 {
-                    counted.count.remove(&target);
+                    self.count.remove(&target);
                 }
             }
         }
+    }
+}
+
+impl Loads {
+    /// Notes the keys of the targets that a Placement has.
+    pub(crate) fn set(&self, placement: &ClusterKey, targets: Vec<String>) {
+        self.0.write().set(placement, targets);
+    }
+
+    /// Decides on a Placement while nobody decides on another: `decide` sees how many Placements have
+    /// each target (by its key), every decision before it included, and gives the keys of those that
+    /// this one has from now on. It must be quick, and must not come back here.
+    pub(crate) fn decide<T>(
+        &self,
+        placement: &ClusterKey,
+        decide: impl FnOnce(&HashMap<String, u32>) -> (T, Vec<String>),
+    ) -> T {
+        let mut counted = self.0.write();
+        let (result, targets) = decide(&counted.count);
+        counted.set(placement, targets);
+        result
     }
 
     /// How many Placements have a target.
     pub(crate) fn placements(&self) -> usize {
         self.0.read().of.len()
-    }
-
-    /// Reads the counts: of each target by its key.
-    pub(crate) fn read<T>(&self, read: impl FnOnce(&HashMap<String, u32>) -> T) -> T {
-        read(&self.0.read().count)
     }
 }
 
@@ -294,9 +307,26 @@ mod tests {
     }
 
     #[test]
+    fn a_decision_sees_those_before_it() {
+        let loads = Loads::default();
+        let seen: Vec<u32> = ["p", "q", "p"]
+            .into_iter()
+            .map(|placement| {
+                loads.decide(&key(placement), |count| {
+                    (count.get("a").copied().unwrap_or(0), vec!["a".into()])
+                })
+            })
+            .collect();
+        // The third is about the first's Placement again, which keeps what it has.
+        assert_eq!(seen, [0, 1, 2]);
+        assert_eq!(loads.decide(&key("q"), |count| (count["a"], vec![])), 2);
+        assert_eq!(loads.0.read().count["a"], 1);
+    }
+
+    #[test]
     fn a_load_counts_what_each_placement_has_now() {
         let loads = Loads::default();
-        let count = |target: &str| loads.read(|count| count.get(target).copied());
+        let count = |target: &str| loads.0.read().count.get(target).copied();
         loads.set(&key("p"), vec!["a".into(), "b".into()]);
         loads.set(&key("q"), vec!["a".into()]);
         assert_eq!((count("a"), count("b")), (Some(2), Some(1)));

@@ -383,7 +383,10 @@ async fn clear(ctx: &Arc<Context>, key: &ClusterKey, id: &TargetId, target: &Syn
         ),
         about: "member",
     };
-    crate::events::tell(ctx, &news).await;
+    // Nobody else will know of it once the SyncTarget is gone.
+    if !crate::events::tell(ctx, &news).await {
+        return step("what is left in the member is not noted yet");
+    }
     cleared(ctx, id)
 }
 

@@ -344,14 +344,30 @@ fn work_is_in_its_members(snapshot: &Snapshot, work: &Work) -> Vec<String> {
         }
     }
     if copies.len() > 1 && work.resource == "deployments" {
-        wrong.extend(sums_differ(&work.object, &copies));
+        let alone = placements_of(snapshot, &work.object) == 1;
+        wrong.extend(sums_differ(&work.object, &copies, alone));
     }
     wrong
 }
 
-/// What does not add up of a Deployment with several copies: the replicas of a divided one, and what
-/// the hub says is available.
-fn sums_differ(object: &Value, copies: &[&Value]) -> Vec<String> {
+/// How many Placements have targets for an object: each divides for itself.
+fn placements_of(snapshot: &Snapshot, object: &Value) -> usize {
+    let at = meta(object);
+    let namespace = snapshot.namespaces.iter().find(|namespace| {
+        meta(namespace).cluster() == at.cluster() && meta(namespace).name() == at.namespace()
+    });
+    let selects = |placement: &&Value| {
+        let here = meta(placement).cluster() == at.cluster() && !picked(placement).is_empty();
+        let read = typed::<Placement>(placement).filter(|_| here);
+        let labels = namespace.map(labels).unwrap_or_default();
+        read.is_some_and(|p| p.spec.selects_namespace(&labels).unwrap_or(false))
+    };
+    snapshot.placements.iter().filter(selects).count()
+}
+
+/// What does not add up of a Deployment with several copies: the replicas of a divided one (if one
+/// Placement alone divides them), and what the hub says is available.
+fn sums_differ(object: &Value, copies: &[&Value], alone: bool) -> Vec<String> {
     let count = |object: &Value, field: &str| object.pointer(field).and_then(Value::as_i64);
     let sum = |field: &str| -> i64 {
         let counts = copies.iter().map(|copy| count(copy, field).unwrap_or(0));
@@ -359,7 +375,7 @@ fn sums_differ(object: &Value, copies: &[&Value]) -> Vec<String> {
     };
     let mut wrong = Vec::new();
     let (asked, run) = (count(object, "/spec/replicas"), sum("/spec/replicas"));
-    if is_divided(object) && asked != Some(run) {
+    if alone && is_divided(object) && asked != Some(run) {
         wrong.push(format!(
             "{} of {asked:?} replicas is divided into {run}",
             shown(object)
@@ -453,11 +469,16 @@ fn status_differs(object: &Value, copy: &Value) -> Option<String> {
         .then(|| format!("{available:?} of {replicas:?} replicas are available"))
 }
 
-/// Whatever of ours is in a member has an owner on the hub.
+/// Whether its SyncTarget went while the member did not answer, which somebody was told.
+fn is_left_behind(snapshot: &Snapshot, locator: &Locator) -> bool {
+    snapshot.left_behind.contains(&locator.sync_target.uid)
+}
+
+/// Whatever of ours is in a member has an owner on the hub, or somebody knows of it.
 fn member_holds_nothing_else(snapshot: &Snapshot, name: &str, member: &InMember) -> Vec<String> {
     let mut wrong = Vec::new();
     for namespace in &member.namespaces {
-        let Some(locator) = locator(namespace) else {
+        let Some(locator) = locator(namespace).filter(|at| !is_left_behind(snapshot, at)) else {
             continue;
         };
         let owner = snapshot.namespaces.iter().find(|owner| {
@@ -486,7 +507,8 @@ fn member_holds_nothing_else(snapshot: &Snapshot, name: &str, member: &InMember)
             .namespaces
             .iter()
             .find(|home| meta(home).name() == at.namespace());
-        let Some(locator) = home.and_then(super::locator) else {
+        let locator = home.and_then(super::locator);
+        let Some(locator) = locator.filter(|at| !is_left_behind(snapshot, at)) else {
             continue;
         };
         let owned = snapshot.work.iter().any(|owner| {
