@@ -341,14 +341,17 @@ async fn delete(ctx: &Arc<Context>, key: &ClusterKey, cluster: &Cluster) -> Outc
             Some(Err(why)) => tell_of_account(ctx, key, cluster, &why).await,
         }
     }
-    forget(ctx, key);
     let mut new = cluster.clone();
     if let Some(finalizers) = &mut new.metadata.finalizers {
         finalizers.retain(|name| name != CLUSTER_FINALIZER);
     }
     match committer.main(key, cluster, &new).await {
+        // What is known is kept for the next try: without it the member would be visited at once.
         Err(error) if !error.is_not_found() => Err(error),
-        _ => Ok(Flow::Done),
+        _ => {
+            forget(ctx, key);
+            Ok(Flow::Done)
+        }
     }
 }
 

@@ -127,11 +127,21 @@ struct Removed {
     /// There was a way into the member: without one, nothing was removed there.
     visited: bool,
     result: Result<Vec<String>, String>,
+    /// How often it failed in a row.
+    failures: u32,
+    /// When it may be tried again after a failure.
+    again: Instant,
 }
 
 impl Removed {
     fn answers(&self, what: &Removal) -> bool {
         self.parts == what.parts && self.visited == what.member.is_some()
+    }
+
+    /// Whether nothing else is to be found out now: what is done stays done, and a failure stands for
+    /// a while, because whoever asks comes again as soon as it has written of it.
+    fn stands(&self, now: Instant) -> bool {
+        self.result.is_ok() || now < self.again
     }
 }
 
@@ -193,7 +203,7 @@ impl Installer {
     }
 
     /// Removes parts, once; `None` while that runs. The error says what is wrong. Calling it again
-    /// after an error tries again; after success it says so again.
+    /// says the same, and some time after an error tries again.
     pub(crate) fn remove(
         &self,
         ctx: &Arc<Context>,
@@ -205,11 +215,9 @@ impl Installer {
         if job.running {
             return None;
         }
-        if let Some(removed) = job.removed.take_if(|removed| removed.answers(&what)) {
-            let result = removed.result.clone();
-            // A failure is told once, and tried again; what is done stays done.
-            job.removed = Some(removed).filter(|removed| removed.result.is_ok());
-            return Some(result);
+        let last = job.removed.as_ref().filter(|last| last.answers(&what));
+        if let Some(last) = last.filter(|last| last.stands(Instant::now())) {
+            return Some(last.result.clone());
         }
         // An installation that is asked for later starts anew.
         job.print.clear();
@@ -403,10 +411,16 @@ async fn clear(ctx: Arc<Context>, id: TargetId, what: Removal) {
         if let Some(job) = jobs.get_mut(&id) {
             job.running = false;
             job.due = None;
+            let failed = job.removed.as_ref().filter(|last| last.answers(&what));
+            let failures = failed.map_or(0, |last| last.failures);
+            // Somebody waits for it, though not for ever.
+            let wait = exponential(FIRST_RETRY, INTERVAL / 4, failures);
             job.removed = Some(Removed {
                 visited: what.member.is_some(),
                 parts: what.parts,
                 result: result.map_err(|problem| problem.to_string()),
+                failures: failures.saturating_add(1),
+                again: Instant::now() + ctx.deps.jitter.stretch(wait, 20),
             });
         }
     }
@@ -584,9 +598,26 @@ mod tests {
             parts: vec![Part::MemberAccount],
             visited: false,
             result: Ok(vec![]),
+            failures: 0,
+            again: Instant::now(),
         };
         assert!(removed.answers(&removal(false, &[Part::MemberAccount])));
         assert!(!removed.answers(&removal(true, &[Part::MemberAccount])));
         assert!(!removed.answers(&removal(false, &[Part::Workload])));
+    }
+
+    #[test]
+    fn a_failed_removal_stands_for_a_while_and_a_done_one_for_good() {
+        let now = Instant::now();
+        let removed = |result| Removed {
+            parts: vec![],
+            visited: true,
+            result,
+            failures: 1,
+            again: now + FIRST_RETRY,
+        };
+        let failed = removed(Err("refused".to_owned()));
+        assert!(failed.stands(now) && !failed.stands(now + FIRST_RETRY));
+        assert!(removed(Ok(vec![])).stands(now + FIRST_RETRY));
     }
 }
