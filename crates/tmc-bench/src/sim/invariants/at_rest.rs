@@ -130,8 +130,8 @@ fn is_draining(snapshot: &Snapshot, target: &Value) -> bool {
     at.is_some_and(|at| at <= snapshot.now)
 }
 
-/// Whether a Placement's Locations have a target that is open.
-fn has_choice(snapshot: &Snapshot, placement: &Placement) -> bool {
+/// Whether a Placement's Locations have a target that is open, other than these.
+fn has_choice(snapshot: &Snapshot, placement: &Placement, but: &BTreeSet<String>) -> bool {
     let chosen = snapshot.locations.iter().filter(|location| {
         placement
             .spec
@@ -143,7 +143,7 @@ fn has_choice(snapshot: &Snapshot, placement: &Placement) -> bool {
         let targets = snapshot
             .targets
             .iter()
-            .filter(|target| is_open(snapshot, target));
+            .filter(|target| is_open(snapshot, target) && !but.contains(&target_key(target)));
         targets
             .into_iter()
             .any(|target| location.spec.selects(&labels(target)).unwrap_or(false))
@@ -165,7 +165,8 @@ fn placement_is_settled(snapshot: &Snapshot, placement: &Value) -> Vec<String> {
             "Placement {name} has {picked:?} and names {annotation:?}"
         ));
     }
-    let choice = has_choice(snapshot, &read);
+    // Nothing leaves a target without another to go to.
+    let choice = has_choice(snapshot, &read, &picked);
     if choice && picked.is_empty() {
         wrong.push(format!("Placement {name} has no target though one is open"));
     }
