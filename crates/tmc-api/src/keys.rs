@@ -64,6 +64,11 @@ pub const ADVANCED_SCHEDULING_ANNOTATION: &str =
 pub const API_VERSION_ANNOTATION: &str = "apiresource.kcp.io/apiVersion";
 /// Annotation of any placed object: what its targets have to say about it, in one sentence.
 pub const MESSAGE_ANNOTATION: &str = "status.workload.kcp.io/message";
+/// Where [`MESSAGE_ANNOTATION`] has it from: the member of a target's report ([`diff_annotation`]) with
+/// what that target has to say. No path of a summarised field is called so.
+pub const REPORTED_MESSAGE: &str = "message";
+/// Most characters that one target has to say in [`MESSAGE_ANNOTATION`].
+pub const MAX_MESSAGE: usize = 1024;
 /// Annotation of a SyncTarget derived from a Cluster: `<namespace>/<name>/<uid>` of that Cluster.
 pub const OWNER_CLUSTER_ANNOTATION: &str = "tmc.kcp.io/owner-cluster";
 /// Label of what an agent has in its member and on the hub: the uid of its SyncTarget.

@@ -115,6 +115,8 @@ pub(crate) struct Context {
     pub(crate) fleets: Fleets,
     /// How many Placements have each target.
     pub(crate) loads: Loads,
+    /// Held by whoever decides on a Placement, so that those who wait for it leave the thread to others.
+    pub(crate) deciding: tokio::sync::Mutex<()>,
     /// Whose turn it is to move.
     pub(crate) pace: Mutex<Pace<ClusterKey>>,
     /// Since when beats could be heard.

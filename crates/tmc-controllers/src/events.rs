@@ -30,8 +30,9 @@ pub(crate) struct News<'a> {
     pub(crate) about: &'a str,
 }
 
-/// Makes the Event, once; says whether it is there. That it could not be made is logged, and holds
-/// nothing up unless the caller wants that.
+/// Makes the Event, once; says whether that is settled: it is there, or the hub will not have it (its
+/// namespace or workspace is on its way out). That it could not be made is logged, and holds nothing
+/// up unless the caller wants that.
 pub(crate) async fn tell(ctx: &Context, news: &News<'_>) -> bool {
     let events = GroupVersionResource::new("", "v1", "events");
     let client = ResourceClient::new(ctx.hub.cluster(&news.key.cluster), events);
@@ -40,7 +41,8 @@ pub(crate) async fn tell(ctx: &Context, news: &News<'_>) -> bool {
     match client.create(&namespace, &event).await {
         Err(error) if !error.already_exists() => {
             tracing::warn!(key = %news.key, reason = news.reason, %error, "an Event was not made");
-            false
+            let code = error.code().unwrap_or(500);
+            code < 500 && code != 429
         }
         _ => true,
     }

@@ -49,6 +49,7 @@ impl Manager {
             removals: Default::default(),
             fleets: Fleets::default(),
             loads: Loads::default(),
+            deciding: Default::default(),
             pace: Mutex::new(Pace::new(deps.eviction.pace)),
             listening_since: deps.clock.now(),
             hub,

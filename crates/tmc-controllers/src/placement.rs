@@ -53,12 +53,14 @@ pub(crate) async fn run(ctx: Arc<Context>, key: ClusterKey) -> Outcome {
     let found = find(&ctx, &key, &placement).await?;
     let now = ctx.now();
     // Decided one after the other, so that Placements spread; written side by side.
+    let deciding = ctx.deciding.lock().await;
     let (plan, turn) = ctx.loads.decide(&key, |load| {
         let (plan, turn) = in_turn(&ctx, &key, &placement, &found, (load, now));
         let keys = plan.status.sync_targets.iter().map(|t| t.key.clone());
         let keys = keys.collect();
         ((plan, turn), keys)
     });
+    drop(deciding);
     let picked = plan.status.sync_targets.clone();
     let mut new = (*placement).clone();
     new.status = Some(plan.status);

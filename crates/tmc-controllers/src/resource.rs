@@ -94,13 +94,16 @@ impl<'a> News<'a> {
         }
     }
 
-    /// Its targets cannot have it as it is; said once a text.
+    /// Its targets cannot have it as it is; said once a text, whatever times and numbers are in it: a
+    /// member that has a new one in each answer makes no new Event of each.
     fn refused(object: &'a Slim, said: &'a str) -> Self {
+        let words = said.split_whitespace();
+        let lasting = words.filter(|word| !word.contains(|c: char| c.is_ascii_digit()));
         Self {
             object,
             reason: "RefusedByMember",
             message: said,
-            about: format!("refused/{said}"),
+            about: format!("refused/{}", lasting.collect::<Vec<_>>().join(" ")),
         }
     }
 }
@@ -129,6 +132,11 @@ async fn tell(
         .create(&key.namespace, &event(gvr, news, ctx.now()))
         .await
     {
+        // Where nothing can be made any more nobody reads it either.
+        Err(error) if matches!(error.code(), Some(403 | 404)) => {
+            tracing::debug!(%key, reason = news.reason, %error, "an Event was not made");
+            Ok(())
+        }
         Err(error) if !error.already_exists() => Err(error),
         _ => Ok(()),
     }
@@ -207,6 +215,10 @@ mod tests {
         let refused = event(&gvr, &News::refused(&object, "no"), now);
         assert_eq!(refused["reason"], "RefusedByMember");
         assert_ne!(refused["metadata"]["name"], first["metadata"]["name"]);
+        let told =
+            |said| event(&gvr, &News::refused(&object, said), now)["metadata"]["name"].clone();
+        assert_eq!(told("no, request 1a2"), told("no, request 3b4"));
+        assert_ne!(told("no, request 1a2"), told("not now, request 1a2"));
         object.metadata.uid = "v".into();
         let other = event(&gvr, &News::homeless(&object), now);
         assert_ne!(other["metadata"]["name"], first["metadata"]["name"]);

@@ -38,6 +38,8 @@ const UNSYNCED_RETRY: Duration = Duration::from_millis(50);
 const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 /// Objects listed at once: what a page costs in memory while it is read.
 const PAGE: u32 = 100;
+/// How soon the hub is told other words of a member that refuses an object.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
 /// While the member's namespace of the same name is going away.
 const NAMESPACE_RETRY: Duration = Duration::from_millis(500);
 
@@ -99,6 +101,8 @@ struct Shared {
     pod_security: RwLock<String>,
     /// Since when namespaces of the member have been without anything of either side.
     unused_since: Mutex<HashMap<String, Instant>>,
+    /// When the hub was told last that the member refuses an object.
+    refused_at: Mutex<HashMap<(GroupVersionResource, ClusterKey), Instant>>,
 }
 
 impl Agent {
@@ -211,6 +215,7 @@ impl Shared {
             namespaces,
             places,
             unused_since: Mutex::default(),
+            refused_at: Mutex::default(),
         }
     }
 
@@ -297,6 +302,9 @@ impl Shared {
         }
         let target = &self.options.target;
         let mut view = synced.upstream.get(key).map(|view| view.read());
+        if view.is_none() {
+            self.taken(gvr, key);
+        }
         let at = downstream_key(target, &gvr.resource, key);
         self.places.learn(&at.namespace, key);
         let copy = synced.downstream.get(&at).map(|copy| copy.read());
@@ -402,7 +410,8 @@ impl Shared {
         Ok(Flow::Done)
     }
 
-    /// Tells the hub that the member refuses an object, unless it knows.
+    /// Tells the hub that the member refuses an object, unless it knows; and not often: what is told
+    /// comes back as an event, with which the member is asked again, and may have other words each time.
     async fn complain(
         &self,
         gvr: &GroupVersionResource,
@@ -416,11 +425,28 @@ impl Shared {
         if meta(&view).annotation(keys::MESSAGE_ANNOTATION) == Some(&said) {
             return;
         }
+        {
+            let mut refused = self.refused_at.lock();
+            let object = (gvr.clone(), key.clone());
+            let last = refused.get(&object).map(Instant::elapsed);
+            if last.is_some_and(|ago| ago < SAY_AGAIN) {
+                return;
+            }
+            refused.insert(object, Instant::now());
+        }
         set_annotation(&mut view, keys::MESSAGE_ANNOTATION, &said);
         let client = self.view(gvr, &key.cluster);
         let told = client.replace(&key.namespace, &key.name, "", &view).await;
         if let Err(error) = settled(told) {
             tracing::warn!(%key, %error, "the hub was not told that the member refuses an object");
+        }
+    }
+
+    /// The member has nothing against an object any more.
+    fn taken(&self, gvr: &GroupVersionResource, key: &ClusterKey) {
+        let mut refused = self.refused_at.lock();
+        if !refused.is_empty() {
+            refused.remove(&(gvr.clone(), key.clone()));
         }
     }
 
@@ -438,6 +464,7 @@ impl Shared {
             return Ok(Flow::Done);
         }
         let client = self.view(gvr, &key.cluster);
+        self.taken(gvr, key);
         if meta(&body).annotation(keys::MESSAGE_ANNOTATION).is_some() {
             // The member has it now. The answer comes back here as an event, with its status.
             remove_annotation(&mut body, keys::MESSAGE_ANNOTATION);

@@ -269,6 +269,13 @@ impl<L: Listener> Talk<'_, L> {
                     };
                     ping_at = Instant::now() + wait;
                 }
+                // Before its silence is judged: it may have spoken while the member was asked.
+                frame = link.next() => {
+                    held.heard_at = Instant::now();
+                    if let Some(frame) = frame? {
+                        self.hear(held, frame);
+                    }
+                }
                 () = sleep_until(leave_at) => {
                     link.leave().await;
                     return match held.leave_at {
@@ -277,12 +284,6 @@ impl<L: Listener> Talk<'_, L> {
                         None if held.mute => Ok(()),
                         None => Err(Ended::lost("the hub said nothing for three intervals")),
                     };
-                }
-                frame = link.next() => {
-                    held.heard_at = Instant::now();
-                    if let Some(frame) = frame? {
-                        self.hear(held, frame);
-                    }
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! What the hub should hear of a copy's status.
 
 use serde_json::Value;
+use tmc_api::keys;
 use tmc_apimachinery::meta::meta;
 use tmc_runtime::client::Error;
 
@@ -31,14 +32,19 @@ pub fn report(view: &Value, downstream: &Value) -> Option<Value> {
 }
 
 /// What a user should hear of an error with which the member answered an apply; `None` if it says
-/// nothing about the object: a conflict, a busy or silent member, an agent who may not speak to it.
+/// nothing about the object: a conflict, a busy or silent member, an agent who may not speak to it (that
+/// is the provider's business, with names that are nobody else's).
 pub fn refusal(error: &Error) -> Option<String> {
     let Error::Api(error) = error else {
         return None;
     };
-    let about_the_object =
-        (400..500).contains(&error.code) && !matches!(error.code, 401 | 408 | 409 | 429);
-    about_the_object.then(|| format!("a member cluster refuses it: {}", error.message))
+    // As an API server words a refusal by RBAC.
+    let no_right = error.code == 403 && error.message.contains("is forbidden: User \"");
+    let about_the_object = matches!(error.code, 400 | 403 | 413 | 422) && !no_right;
+    about_the_object.then(|| {
+        let text = format!("a member cluster refuses it: {}", error.message);
+        text.chars().take(keys::MAX_MESSAGE).collect()
+    })
 }
 
 #[cfg(test)]
@@ -99,6 +105,14 @@ mod tests {
         ] {
             assert_eq!(refusal(&api(reason)), None, "{reason:?}");
         }
+        let rbac = "pods is forbidden: User \"agent\" cannot create resource \"pods\"";
+        let rbac = Error::Api(ApiError::new(Reason::Forbidden, rbac));
+        assert_eq!(refusal(&rbac), None);
+        let long = Error::Api(ApiError::new(Reason::Invalid, "x".repeat(5000)));
+        assert_eq!(
+            refusal(&long).map(|said| said.len()),
+            Some(keys::MAX_MESSAGE)
+        );
         assert_eq!(refusal(&Error::Transport("lost".into())), None);
     }
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::collections::btree_map::Entry;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Value, json};
 
 use tmc_api::conditions::{self, Condition, Severity};
 use tmc_api::keys::{PLACEMENT_ANNOTATION, STATE_SYNC, deletion_annotation, state_label};
@@ -18,16 +19,26 @@ pub struct Namespace {
     /// Metadata.
     pub metadata: k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
     /// Status, of which the conditions are looked at.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "conditions_of")]
     pub status: NamespaceStatus,
 }
 
 /// Conditions of a [`Namespace`], ours among others'.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct NamespaceStatus {
-    /// In no order.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub conditions: Vec<Condition>,
+    /// In no order, and as they are: those of others are none of our business, and whoever may write
+    /// them must not be able to hide a namespace from us.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Value>,
+}
+
+fn conditions_of<'de, D: Deserializer<'de>>(de: D) -> Result<NamespaceStatus, D::Error> {
+    let mut status = Value::deserialize(de)?;
+    let conditions = match status.get_mut("conditions").map(Value::take) {
+        Some(Value::Array(conditions)) => conditions,
+        _ => Vec::new(),
+    };
+    Ok(NamespaceStatus { conditions })
 }
 
 /// Condition of a namespace: whether its objects have targets (as kcp's namespace controller has it).
@@ -143,13 +154,23 @@ pub fn reconcile(
 
 /// The conditions that the namespace should have. A namespace that no placement was made for is nobody's
 /// business here: it has none of ours.
-pub fn conditions(namespace: &Namespace, placed: &Placed, now: Timestamp) -> Vec<Condition> {
+///
+/// Of a namespace that is on its way out nothing is said: others write its conditions then.
+pub fn conditions(namespace: &Namespace, placed: &Placed, now: Timestamp) -> Vec<Value> {
     let mut all = namespace.status.conditions.clone();
-    let name = namespace.metadata.name.as_deref().unwrap_or_default();
-    if !placed.asked_for || is_system_namespace(name) {
-        conditions::remove(&mut all, SCHEDULED);
+    if namespace.is_deleting() {
         return all;
     }
+    let name = namespace.metadata.name.as_deref().unwrap_or_default();
+    let at = all
+        .iter()
+        .position(|condition| condition["type"] == SCHEDULED);
+    if !placed.asked_for || is_system_namespace(name) {
+        at.map(|at| all.remove(at));
+        return all;
+    }
+    let known = at.and_then(|at| serde_json::from_value(all[at].clone()).ok());
+    let mut ours: Vec<Condition> = known.into_iter().collect();
     // Conditions of Kubernetes' own kinds have no severity.
     let no = |message| Condition::no(SCHEDULED, Severity::None, "Unschedulable", message);
     let condition = if !placed.selected {
@@ -159,14 +180,17 @@ pub fn conditions(namespace: &Namespace, placed: &Placed, now: Timestamp) -> Vec
     } else {
         Condition::yes(SCHEDULED)
     };
-    conditions::set(&mut all, condition, now);
+    conditions::set(&mut ours, condition, now);
+    let ours = ours.iter().map(|condition| json!(condition));
+    match at {
+        Some(at) => drop(all.splice(at..=at, ours)),
+        None => all.extend(ours),
+    }
     all
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
-
     use super::*;
 
     const NOW: &str = "2030-01-01T00:00:00Z";
@@ -345,7 +369,7 @@ mod tests {
     fn a_namespace_that_placements_select_says_whether_it_has_targets() {
         let now: Timestamp = NOW.parse().unwrap();
         let mut namespace = namespace("shop", json!({}), json!({}));
-        let others = Condition::yes("NamespaceContentRemaining");
+        let others = json!({"type": "Strange", "status": "Perhaps", "more": 1});
         namespace.status.conditions = vec![others.clone()];
         let placed = |selected, targets: &[&str]| Placed {
             asked_for: true,
@@ -366,21 +390,36 @@ mod tests {
             (placed(true, &["k"]), "", ""),
         ] {
             namespace.status.conditions = conditions(&namespace, &placed, now);
-            let found = conditions::get(&namespace.status.conditions, SCHEDULED).unwrap();
+            assert_eq!(namespace.status.conditions[0], others);
+            let found = namespace.status.conditions[1].clone();
+            let found: Condition = serde_json::from_value(found).unwrap();
             assert_eq!((&*found.reason, &*found.message), (reason, message));
             assert_eq!(found.is_true(), reason.is_empty());
             assert_eq!(found.severity, Severity::None);
             let again = conditions(&namespace, &placed, "2031-01-01T00:00:00Z".parse().unwrap());
             assert_eq!(again, namespace.status.conditions, "said once");
         }
-        assert_eq!(conditions(&namespace, &Placed::default(), now), [others]);
+        let nobody_asks = conditions(&namespace, &Placed::default(), now);
+        assert_eq!(nobody_asks, std::slice::from_ref(&others));
+        let mut leaving = namespace.clone();
+        leaving.metadata.deletion_timestamp = serde_json::from_value(json!(NOW)).unwrap();
+        let said = conditions(&leaving, &placed(false, &[]), now);
+        assert_eq!(said, leaving.status.conditions);
         namespace.metadata.name = Some("kube-system".into());
-        assert!(
-            conditions::get(
-                &conditions(&namespace, &placed(true, &["k"]), now),
-                SCHEDULED
-            )
-            .is_none()
-        );
+        assert_eq!(conditions(&namespace, &placed(true, &["k"]), now), [others]);
+    }
+
+    #[test]
+    fn whatever_is_in_a_status_a_namespace_can_be_read() {
+        for status in [
+            json!(null),
+            json!(3),
+            json!({"conditions": null}),
+            json!({"conditions": [7]}),
+        ] {
+            let object = json!({"metadata": {"name": "shop"}, "status": status});
+            let namespace: Namespace = serde_json::from_value(object).unwrap();
+            assert!(namespace.status.conditions.len() < 2);
+        }
     }
 }

@@ -1,8 +1,9 @@
 //! The labels, annotations and finalizers that a namespaced object should have.
 
+use serde_json::Value;
 use tmc_api::keys::{
-    KUBECONFIG_SECRET_TYPE, PLACEMENT_ANNOTATION, STATE_UPSYNC, deletion_annotation, state_label,
-    syncer_finalizer,
+    KUBECONFIG_SECRET_TYPE, MESSAGE_ANNOTATION, PLACEMENT_ANNOTATION, REPORTED_MESSAGE,
+    STATE_UPSYNC, deletion_annotation, diff_annotation, state_label, syncer_finalizer,
 };
 
 use crate::namespace::reconcile::Namespace;
@@ -65,6 +66,7 @@ pub fn reconcile(
             }
         }
     }
+    forget_words(&mut new);
     if stays || namespace.is_deleting() {
         return new;
     }
@@ -77,6 +79,22 @@ pub fn reconcile(
         }
     }
     new
+}
+
+/// Takes back what only targets had to say that do not have the object any more.
+fn forget_words(object: &mut Slim) {
+    let annotations = &object.metadata.annotations;
+    if !annotations.contains_key(MESSAGE_ANNOTATION) {
+        return;
+    }
+    let speaks = |key: &str| {
+        let report = annotations.get(&diff_annotation(key));
+        let report = report.and_then(|text| serde_json::from_str::<Value>(text).ok());
+        report.is_some_and(|report| report.get(REPORTED_MESSAGE).is_some())
+    };
+    if !object.states().any(|(key, _)| speaks(key)) {
+        object.metadata.annotations.remove(MESSAGE_ANNOTATION);
+    }
 }
 
 fn mark(object: &mut Slim, key: &str, time: &str) {
@@ -140,7 +158,7 @@ pub fn is_excluded(group: &str, resource: &str, object: &Slim, referenced: bool)
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 
@@ -328,5 +346,25 @@ mod tests {
         let keys: Vec<_> = object.metadata.labels.keys().map(String::as_str).collect();
         assert_eq!(keys, ["kcp.io/y", L1]);
         assert!(object.metadata.annotations.is_empty());
+    }
+
+    #[test]
+    fn words_go_with_the_last_target_that_says_them() {
+        let said = json!({MESSAGE_ANNOTATION: "no", diff_annotation("K1"): r#"{"message":"no"}"#});
+        let silent =
+            json!({MESSAGE_ANNOTATION: "no", diff_annotation("K1"): r#"{"status":{"message":1}}"#});
+        let here = namespace(json!({L1: "Sync"}), json!({}));
+        let kept = run(
+            &object(json!({L1: "Sync"}), said, json!([F1])),
+            &here,
+            false,
+        );
+        assert_eq!(kept[1][MESSAGE_ANNOTATION], "no");
+        let gone = run(
+            &object(json!({L1: "Sync"}), silent, json!([F1])),
+            &here,
+            false,
+        );
+        assert_eq!(gone[1].get(MESSAGE_ANNOTATION), None);
     }
 }

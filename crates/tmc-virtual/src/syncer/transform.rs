@@ -14,11 +14,6 @@ use tmc_apimachinery::status::{ApiError, Reason, Result};
 
 /// Value of a recorded field that lives in the object itself.
 const PROMOTED: &str = "##promoted##";
-/// Among the recorded fields: what the target has to say about the object. No path of a summarised
-/// field is called so.
-const MESSAGE: &str = "message";
-/// Most characters of it.
-const MAX_MESSAGE: usize = 1024;
 /// Value of a state label for objects to be run.
 const SYNC: &str = "Sync";
 
@@ -114,7 +109,7 @@ pub fn view(upstream: &Value, target: &TargetKeys, workspace_url: &str) -> Resul
         }
     }
     // Its own words only: what it leaves out it has taken back.
-    match recorded.get(MESSAGE).and_then(Value::as_str) {
+    match recorded.get(keys::REPORTED_MESSAGE).and_then(Value::as_str) {
         Some(own) => set_annotation(&mut object, keys::MESSAGE_ANNOTATION, own),
         None => drop(remove_annotation(&mut object, keys::MESSAGE_ANNOTATION)),
     }
@@ -262,7 +257,8 @@ fn set_path(object: &mut Value, path: &str, value: Option<Value>) {
 }
 
 /// The writes that a target's answer comes to. The target can change the summarised fields, its own
-/// finalizer and what it has to say ([`keys::MESSAGE_ANNOTATION`]); every other difference between `body` and the view is dropped.
+/// finalizer and what it has to say ([`keys::MESSAGE_ANNOTATION`]); every other difference between
+/// `body` and the view is dropped.
 ///
 /// # Errors
 /// 409 for a stale version, 404 if the object is no longer the target's, 403 for a body that gives
@@ -428,10 +424,10 @@ fn report(upstream: &Value, body: &Value, target: &TargetKeys, part: Part) -> Re
 /// Takes what a target has to say about the object, or no longer has, into its report.
 fn hear(own: &mut Map<String, Value>, body: &Value) {
     let message = meta(body).annotation(keys::MESSAGE_ANNOTATION);
-    own.remove(MESSAGE);
+    own.remove(keys::REPORTED_MESSAGE);
     if let Some(text) = message.filter(|text| !text.is_empty()) {
-        let text: String = text.chars().take(MAX_MESSAGE).collect();
-        own.insert(MESSAGE.into(), text.into());
+        let text: String = text.chars().take(keys::MAX_MESSAGE).collect();
+        own.insert(keys::REPORTED_MESSAGE.into(), text.into());
     }
 }
 
@@ -440,7 +436,7 @@ fn say(object: &mut Value, assigned: &[TargetKeys]) -> Result<()> {
     let mut said = BTreeSet::new();
     for target in assigned {
         let report = recorded(object, &target.diff)?;
-        let message = report.get(MESSAGE).and_then(Value::as_str);
+        let message = report.get(keys::REPORTED_MESSAGE).and_then(Value::as_str);
         said.extend(message.map(str::to_owned));
     }
     if said.is_empty() {

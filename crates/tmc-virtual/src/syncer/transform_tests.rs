@@ -127,7 +127,7 @@ fn words_are_cut_where_they_get_long() {
     let object = with_words(&upstream(&["k1"]), "k1", Some(&"ä".repeat(5000)));
     assert_eq!(
         said(&object).map(|said| said.chars().count()),
-        Some(MAX_MESSAGE)
+        Some(keys::MAX_MESSAGE)
     );
 }
 
