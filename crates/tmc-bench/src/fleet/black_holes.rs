@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use futures::StreamExt as _;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 use tmc::commands::cluster::{Registration, register};
 use tmc_server::tls::{CertificateAuthority, Validity};
@@ -16,8 +17,6 @@ use crate::member::Cluster;
 
 /// Clusters that answer.
 const HEALTHY: usize = 5;
-/// Registrations under way at once.
-const CONCURRENT: usize = 16;
 
 /// The longest times for which clusters that answer were not looked at.
 pub(super) struct Gaps {
@@ -131,14 +130,26 @@ impl BlackHole {
         })
     }
 
+    /// Registers it under so many names. `register` would wait for SyncTargets, which a cluster that
+    /// never answered has not.
     async fn register(&self, hub: &OwnHub, count: usize) -> Result<()> {
-        let names: Vec<String> = (0..count).map(|index| format!("hole-{index}")).collect();
-        let requests = names
-            .iter()
-            .map(|name| register_at(hub, name, &self.kubeconfig));
-        let mut answers = futures::stream::iter(requests).buffer_unordered(CONCURRENT);
-        while let Some(answer) = answers.next().await {
-            answer?;
+        let context = hub.context("root:compute");
+        let secrets = context.resource("", "v1", "secrets");
+        let clusters = context.resource("workload.kcp.io", "v1alpha1", "clusters");
+        for index in 0..count {
+            let (name, secret_name) = (format!("hole-{index}"), format!("hole-{index}-kubeconfig"));
+            let secret = json!({
+                "apiVersion": "v1", "kind": "Secret", "type": "tmc.kcp.io/kubeconfig",
+                "metadata": {"name": secret_name},
+                "data": {"kubeconfig": STANDARD.encode(&self.kubeconfig)},
+            });
+            let cluster = json!({
+                "apiVersion": "workload.kcp.io/v1alpha1", "kind": "Cluster",
+                "metadata": {"name": name},
+                "spec": {"kubeconfigSecretRef": {"name": secret_name}},
+            });
+            secrets.create("default", &secret).await?;
+            clusters.create("default", &cluster).await?;
         }
         Ok(())
     }
