@@ -17,6 +17,7 @@ use tmc_server::surface::{
 use crate::catalog::Catalog;
 use crate::custom_resources;
 use crate::environment::SharedEnvironment;
+use crate::expiry;
 use crate::garbage;
 use crate::identities::Signer;
 use crate::lifecycle;
@@ -87,6 +88,7 @@ impl Hub {
         core.bootstrap().await?;
         tokio::spawn(garbage::run(Arc::downgrade(&core), core.alive.subscribe()));
         tokio::spawn(lifecycle::run(Arc::downgrade(&core), receiver));
+        tokio::spawn(expiry::run(Arc::downgrade(&core), core.alive.subscribe()));
         Ok(Self {
             store: HubStore(core.clone()),
             core,

@@ -11,6 +11,7 @@
 mod catalog;
 pub mod custom_resources;
 pub mod environment;
+mod expiry;
 mod garbage;
 mod hub;
 mod identities;

@@ -3,6 +3,7 @@
 
 mod access;
 mod certificates;
+mod events;
 mod garbage;
 mod lifecycle;
 mod objects;

@@ -65,6 +65,15 @@ impl Environment for AheadClock {
 pub(crate) async fn start_at(layout: Layout, environment: Arc<dyn Environment>) -> TestHub {
     let engine = Box::new(tmc_store::engine::Memory::default());
     let store = Store::open(engine, |_, value| Extracted::of(value), Default::default()).unwrap();
+    start_on(store, layout, environment).await
+}
+
+/// A hub on what another one may have left.
+pub(crate) async fn start_on(
+    store: Store,
+    layout: Layout,
+    environment: Arc<dyn Environment>,
+) -> TestHub {
     let ca =
         CertificateAuthority::generate("ca", Validity::starting_now(Duration::from_secs(9999)));
     let hub = Hub::start(HubOptions {
