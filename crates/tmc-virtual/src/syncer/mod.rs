@@ -3,10 +3,12 @@
 mod api_set;
 mod endpoints;
 mod session;
+mod shares;
 mod storage;
 mod surface;
 mod targets;
 pub mod transform;
+mod vigil;
 
 pub use api_set::Definitions;
 pub use endpoints::{Beat, BeatSink};

@@ -11,7 +11,6 @@ use tmc_api::keys::CLUSTER_ANNOTATION;
 use tmc_apimachinery::meta::{meta, set_annotation};
 use tmc_apimachinery::options::{DeleteOptions, ListOptions, WriteOptions};
 use tmc_apimachinery::status::{ApiError, Result};
-use tmc_apimachinery::user::UserInfo;
 use tmc_apimachinery::{ClusterName, ClusterScope};
 use tmc_runtime::client::{self, ListParams, WatchParams};
 use tmc_runtime::{Hub, ResourceClient};
@@ -20,8 +19,9 @@ use tmc_server::resource::{
     Written,
 };
 
-use super::targets::{Domain, TargetId};
+use super::targets::Domain;
 use super::transform::{Part, Write, is_race, merge, view};
+use super::vigil::Vigils;
 
 /// Tries of an unconditional write.
 const TRIES: usize = 5;
@@ -37,35 +37,8 @@ pub(super) struct SyncerStore {
     pub hub: Hub,
     pub hidden: Arc<dyn Hidden>,
     pub workspace_url: Arc<dyn Fn(&ClusterName) -> String + Send + Sync>,
-    pub entitled: Arc<dyn Entitled>,
-}
-
-/// How somebody stands to a target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
-    /// May sync it.
-    Entitled,
-    /// May not, or nobody could say.
-    Refused,
-    /// There is no such target any more, or another one has its name.
-    Gone,
-}
-
-/// Whether somebody may still look at a target's view.
-#[async_trait]
-pub(super) trait Entitled: Send + Sync {
-    /// How the user stands to the target now.
-    async fn standing(&self, user: &UserInfo, target: &TargetId) -> Standing;
-}
-
-/// How often a running watch asks whether it may go on.
-const ENTITLEMENT_CHECK: Duration = Duration::from_secs(2);
-
-/// Resolves when the watcher has lost the view.
-async fn lost(entitled: Arc<dyn Entitled>, user: UserInfo, target: TargetId) {
-    while entitled.standing(&user, &target).await == Standing::Entitled {
-        tokio::time::sleep(ENTITLEMENT_CHECK).await;
-    }
+    /// Whether those who watch still may.
+    pub vigils: Arc<Vigils>,
 }
 
 fn domain(request: &ResourceRequest) -> Result<&Domain> {
@@ -253,12 +226,11 @@ impl ResourceStore for SyncerStore {
             hub: self.hub.clone(),
             hidden: self.hidden.clone(),
             workspace_url: self.workspace_url.clone(),
-            entitled: self.entitled.clone(),
+            vigils: self.vigils.clone(),
         };
-        let target = domain(request)?.target.clone();
-        let lost = lost(self.entitled.clone(), request.user.clone(), target);
+        let lost = self.vigils.keep(&request.user, &domain(request)?.target);
         let (request, bookmarks) = (request.clone(), options.bookmarks);
-        let events = events.take_until(Box::pin(lost));
+        let events = events.take_until(lost);
         Ok(Box::pin(events.filter_map(move |event| {
             let event = match event {
                 Ok(event) => shower.translate(&request, event, bookmarks),

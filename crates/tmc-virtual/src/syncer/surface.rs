@@ -1,11 +1,12 @@
 //! The workspace as an API surface: paths, authorization, endpoints.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use http::StatusCode;
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tmc_api::syncer::{MAX_FRAME, SUBPROTOCOL, SessionConfig};
@@ -27,9 +28,11 @@ use tmc_server::websocket;
 use super::api_set::{ApiSets, Definitions, resources};
 use super::endpoints::{BeatSink, beat_answer, read_beat, resource_row};
 use super::session::{Configured, Session, Sessions};
-use super::storage::{Entitled, Hidden, Standing, SyncerStore};
+use super::shares::Shares;
+use super::storage::{Hidden, SyncerStore};
 use super::targets::{Domain, TargetId, TargetView, is_hosted};
 use super::transform::TargetKeys;
+use super::vigil::{Entitled, Standing, Vigils};
 use crate::url;
 
 /// Beat interval until it is decided what a target syncs.
@@ -103,8 +106,10 @@ pub struct SyncerDependencies {
 /// The syncer virtual workspace.
 pub struct SyncerWorkspace {
     store: SyncerStore,
+    entitled: Arc<dyn Entitled>,
     targets: Store<TargetView>,
     clusters: Store<ClusterView>,
+    domains: Mutex<Shares<TargetId, Weak<Domain>>>,
     sets: ApiSets,
     access: Arc<dyn SyncAccess>,
     beats: Arc<dyn BeatSink>,
@@ -200,18 +205,21 @@ impl SyncerWorkspace {
             workspace_url,
         } = dependencies;
         let hidden = Arc::new(NeverSynced(clusters.clone()));
+        let entitled: Arc<dyn Entitled> = Arc::new(Entitlements {
+            targets: targets.clone(),
+            access: access.clone(),
+        });
         Self {
             store: SyncerStore {
                 hub,
                 hidden,
                 workspace_url,
-                entitled: Arc::new(Entitlements {
-                    targets: targets.clone(),
-                    access: access.clone(),
-                }),
+                vigils: Arc::new(Vigils::new(entitled.clone())),
             },
+            entitled,
             targets,
             clusters,
+            domains: Mutex::default(),
             sets: ApiSets::new(definitions),
             access,
             beats,
@@ -220,7 +228,7 @@ impl SyncerWorkspace {
         }
     }
 
-    fn domain(&self, path: &url::SyncerPath) -> Option<Domain> {
+    fn domain(&self, path: &url::SyncerPath) -> Option<Arc<Domain>> {
         let id = TargetId {
             cluster: path.cluster.clone(),
             name: path.name.clone(),
@@ -230,20 +238,14 @@ impl SyncerWorkspace {
             tracing::info!(target = %path.name, cluster = %path.cluster, "a syncer asked for a SyncTarget that is not there, or has another uid");
             return None;
         };
-        let keys = TargetKeys::new(&tmc_api::hashes::sync_target_key(
-            id.cluster.as_str(),
-            &id.name,
-        ));
-        let resources = resources(accepted(&target));
-        let undecided = |r: &SyncedResource| r.state == SyncState::Pending;
-        let evaluated = !target.synced().is_empty() && !target.synced().iter().any(undecided);
-        Some(Domain {
-            target: id,
-            keys,
-            resources,
-            evaluated,
-            interval: target.config().heartbeat_interval.map(Span::duration),
-        })
+        let mut domains = self.domains.lock();
+        let known = domains.get(&id).and_then(Weak::upgrade);
+        if let Some(known) = known.filter(|known| Arc::ptr_eq(&known.made_of, &target)) {
+            return Some(known);
+        }
+        let domain = Arc::new(domain_of_target(id.clone(), target));
+        domains.insert(id, Arc::downgrade(&domain), |weak| weak.strong_count() > 0);
+        Some(domain)
     }
 
     fn answer_resources(&self, domain: &Domain) -> Value {
@@ -279,7 +281,7 @@ impl SyncerWorkspace {
             credentials: accepted.credentials(),
             slot,
             beats: self.beats.clone(),
-            entitled: self.store.entitled.clone(),
+            entitled: self.entitled.clone(),
             configured: Arc::new(FromTargets(self.targets.clone())),
             clock: self.clock.clone(),
             stop: accepted.stop(),
@@ -311,6 +313,19 @@ impl SyncerWorkspace {
     }
 }
 
+fn domain_of_target(id: TargetId, target: Arc<TargetView>) -> Domain {
+    let key = tmc_api::hashes::sync_target_key(id.cluster.as_str(), &id.name);
+    let undecided = |r: &SyncedResource| r.state == SyncState::Pending;
+    Domain {
+        target: id,
+        keys: TargetKeys::new(&key),
+        resources: resources(accepted(&target)),
+        evaluated: !target.synced().is_empty() && !target.synced().iter().any(undecided),
+        interval: target.config().heartbeat_interval.map(Span::duration),
+        made_of: target,
+    }
+}
+
 fn domain_of(context: &RequestContext) -> Option<&Domain> {
     context.resolved.domain.as_ref()?.downcast_ref::<Domain>()
 }
@@ -337,7 +352,7 @@ impl ApiSurface for SyncerWorkspace {
             return Resolution::NotMine;
         };
         let scope = parsed.scope.unwrap_or(ClusterScope::One(parsed.cluster));
-        let domain: Arc<dyn std::any::Any + Send + Sync> = Arc::new(domain);
+        let domain: Arc<dyn std::any::Any + Send + Sync> = domain;
         Resolution::Accepted(Resolved {
             scope,
             path: parsed.rest,

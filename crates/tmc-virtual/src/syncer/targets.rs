@@ -1,5 +1,7 @@
 //! Which SyncTargets there are, and who speaks for them.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 use tmc_api::syncer::SessionConfig;
 use tmc_api::time::Span;
@@ -23,12 +25,16 @@ pub struct TargetId {
     pub uid: String,
 }
 
-/// What an accepted path carries to authorization and storage.
-#[derive(Clone, Debug)]
+/// What an accepted path carries to authorization and storage; shared by all requests while the
+/// SyncTarget stays as it is.
+#[derive(Debug)]
 pub(super) struct Domain {
     pub target: TargetId,
     pub keys: TargetKeys,
+    /// What is to be synced, sorted, with what every view has.
     pub resources: Vec<GroupVersionResource>,
+    /// The version of the SyncTarget that this was made of.
+    pub made_of: Arc<TargetView>,
     /// Whether it has been decided what the target syncs.
     pub evaluated: bool,
     /// Time between beats, if the target has one of its own.

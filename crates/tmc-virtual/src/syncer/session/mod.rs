@@ -22,8 +22,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::endpoints::{Beat, BeatSink};
-use super::storage::{Entitled, Standing};
 use super::targets::TargetId;
+use super::vigil::{Entitled, Standing};
 pub use registry::Sessions;
 use registry::Slot;
 use talk::{Close, GOING_AWAY, Heard, NORMAL, POLICY, TOO_LONG, Talk, UNSUPPORTED};
