@@ -62,7 +62,8 @@ impl InTls {
         })
     }
 
-    /// When it was asked for its version, which is how a hub looks whether a member is there.
+    /// When it was asked for its version with the token of the kubeconfig, which is how a hub looks
+    /// whether a member is there. (Its agent asks with one that the member has issued.)
     pub(crate) fn asked_for_version(&self) -> Vec<Instant> {
         self.door.asked.lock().clone()
     }
@@ -105,11 +106,13 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, door: Arc<Door>) {
 }
 
 async fn answer(door: Arc<Door>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-    if request.uri().path() == "/version" {
-        door.asked.lock().push(Instant::now());
-    }
     let passed = match request.headers().get(AUTHORIZATION) {
-        Some(own) if own == &door.authorization => pass(&door.connection, request, false).await,
+        Some(own) if own == &door.authorization => {
+            if request.uri().path() == "/version" {
+                door.asked.lock().push(Instant::now());
+            }
+            pass(&door.connection, request, false).await
+        }
         // A token that the member may have issued is the member's to judge.
         Some(_) => pass(&door.connection, request, true).await,
         None => Some(refused(StatusCode::UNAUTHORIZED)),
