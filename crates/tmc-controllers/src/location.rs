@@ -14,7 +14,7 @@ use tmc_runtime::controller::{Flow, Outcome};
 use tmc_runtime::{ClusterKey, ResourceClient};
 
 use crate::context::Context;
-use crate::stores::index;
+use crate::placement::fleet::Fleet;
 
 /// Name of the Location that a workspace's first SyncTarget makes.
 const DEFAULT_LOCATION: &str = "default";
@@ -34,34 +34,22 @@ pub(crate) async fn run(ctx: Arc<Context>, key: ClusterKey) -> Outcome {
     {
         return Ok(Flow::Done);
     }
-    let targets = ctx
-        .stores
-        .sync_targets
-        .by_index(index::CLUSTER, key.cluster.as_str());
-    let targets: Vec<_> = targets.into_iter().map(|(_, target)| target).collect();
     let now = ctx.now();
+    let instances = ctx
+        .fleets
+        .read(&key.cluster, |fleet| fleet.instances(&key.name, now));
     let mut new = (*location).clone();
-    new.status = Some(reconcile::status(&location, &targets, now));
+    new.status = Some(reconcile::status(&location, instances));
     committer.status(&key, &*location, &new).await?;
-    // A drain that begins later changes the number of those available.
-    let drains = targets.iter().filter_map(|target| target.spec.evict_after);
-    let next = drains.map(|at| at.timestamp()).filter(|at| *at > now).min();
-    Ok(next.map_or(Flow::Done, |at| {
+    Ok(instances.next_drain.map_or(Flow::Done, |at| {
         Flow::RequeueAfter(now.duration_until(at).unsigned_abs() + Duration::from_millis(1))
     }))
 }
 
 /// Makes the first Location of a workspace that has a SyncTarget, unless it has one or says not to.
 pub(crate) async fn run_first(ctx: Arc<Context>, cluster: ClusterName) -> Outcome {
-    let stores = &ctx.stores;
-    let targets = stores
-        .sync_targets
-        .by_index(index::CLUSTER, cluster.as_str());
-    let targets: Vec<_> = targets.into_iter().map(|(_, target)| target).collect();
-    let locations = stores
-        .locations
-        .keys_by_index(index::CLUSTER, cluster.as_str());
-    if !reconcile::needs_first(&targets, locations.len(), skips(&ctx, &cluster)) {
+    let needs = ctx.fleets.read(&cluster, Fleet::needs_location);
+    if !needs || skips(&ctx, &cluster) {
         return Ok(Flow::Done);
     }
     let client = ResourceClient::new(ctx.hub.cluster(&cluster), gvr());

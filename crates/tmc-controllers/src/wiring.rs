@@ -2,6 +2,7 @@
 //! heartbeat touches no Placement, a new status of a workload no namespace.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tmc_api::conditions::{self, READY};
 use tmc_api::hashes::sync_target_key;
@@ -21,6 +22,10 @@ use crate::placement::facts::TargetFacts;
 use crate::slim::Slim;
 use crate::stores::{Informers, index, is_built_in, marks, namespace_value, own_provider};
 use crate::synctarget::decide;
+
+/// How long changes of targets are gathered before their Locations count them: of a thousand that come
+/// back at once not each is worth a write.
+const COUNTED_AFTER: Duration = Duration::from_millis(100);
 
 /// Adds the handlers of all controllers to the informers.
 pub(crate) fn connect(informers: Informers, ctx: &Arc<Context>) -> Informers {
@@ -185,9 +190,8 @@ fn schedulability(
     }
     enqueue_choosers(ctx, &key.cluster, index::LOOKING);
     for location in effect.locations {
-        ctx.queues
-            .locations
-            .add(ClusterKey::new(&key.cluster, "", &location));
+        let location = ClusterKey::new(&key.cluster, "", &location);
+        ctx.queues.locations.add_after(location, COUNTED_AFTER);
     }
     ctx.queues.first_locations.add(key.cluster.clone());
 }
@@ -257,7 +261,6 @@ fn secret(ctx: &Context, key: &ClusterKey) {
 }
 
 fn location(ctx: &Context, key: &ClusterKey, change: &Change<'_, Location>) {
-    ctx.queues.locations.add(key.clone());
     if differs(change, |location| {
         (location.metadata.labels.clone(), location.spec.clone())
     }) {
@@ -268,6 +271,7 @@ fn location(ctx: &Context, key: &ClusterKey, change: &Change<'_, Location>) {
         ctx.fleets.set_location(key, now);
         enqueue_choosers(ctx, &key.cluster, index::PROVIDER);
     }
+    ctx.queues.locations.add(key.clone());
     if matches!(change, Change::Deleted(_)) {
         ctx.queues.first_locations.add(key.cluster.clone());
     }

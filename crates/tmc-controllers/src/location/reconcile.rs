@@ -1,12 +1,9 @@
-//! What a Location should look like, and whether a workspace needs its first one.
+//! What a Location should look like.
 
-use std::sync::Arc;
-
-use jiff::Timestamp;
-use tmc_api::conditions::{self, READY};
 use tmc_api::keys::LOCATION_LABELS_ANNOTATION;
-use tmc_api::scheduling::{Location, LocationStatus, ResourceRef};
-use tmc_api::workload::SyncTarget;
+use tmc_api::scheduling::{Location, LocationStatus};
+
+use crate::placement::fleet::Instances;
 
 /// The Location with the metadata it should have: its labels in one annotation, for printing.
 pub fn metadata(location: &Location) -> Location {
@@ -29,38 +26,13 @@ pub fn metadata(location: &Location) -> Location {
 }
 
 /// The status it should have: how many SyncTargets of its workspace belong to it, and how many of
-/// them would take a new placement. An invalid selector selects none.
-pub fn status(location: &Location, targets: &[Arc<SyncTarget>], now: Timestamp) -> LocationStatus {
+/// them would take a new placement.
+pub fn status(location: &Location, instances: Instances) -> LocationStatus {
     let mut status = location.status.clone().unwrap_or_default();
     status.observed_generation = location.metadata.generation;
-    let about_targets = location.spec.resource == ResourceRef::default();
-    let selector = location.spec.selector().unwrap_or_default();
-    let instances = || {
-        targets
-            .iter()
-            .filter(|target| about_targets && selector.matches(target.metadata.labels.as_ref()))
-    };
-    let available = instances().filter(|target| is_available(target, now));
-    status.available_instances = u32::try_from(available.count()).ok();
-    status.instances = u32::try_from(instances().count()).ok();
+    status.available_instances = Some(instances.available);
+    status.instances = Some(instances.all);
     status
-}
-
-/// Whether a workspace needs its first Location: it has a SyncTarget that stays, no Location of any
-/// name, and does not say that it wants none.
-pub fn needs_first(targets: &[Arc<SyncTarget>], locations: usize, skips: bool) -> bool {
-    let stays = |target: &Arc<SyncTarget>| target.metadata.deletion_timestamp.is_none();
-    !skips && locations == 0 && targets.iter().any(stays)
-}
-
-fn is_available(target: &SyncTarget, now: Timestamp) -> bool {
-    conditions::is_true(target.conditions(), READY)
-        && target.metadata.deletion_timestamp.is_none()
-        && !target.spec.unschedulable
-        && target
-            .spec
-            .evict_after
-            .is_none_or(|at| at.timestamp() > now)
 }
 
 #[cfg(test)]
@@ -69,10 +41,14 @@ mod tests {
     use rstest::rstest;
     use serde_json::{Value, json};
     use tmc_api::time::Time;
+    use tmc_api::workload::SyncTarget;
+    use tmc_apimachinery::ClusterName;
 
     use super::*;
+    use crate::placement::facts::TargetFacts;
+    use crate::placement::fleet::Fleet;
 
-    fn now() -> Timestamp {
+    fn now() -> jiff::Timestamp {
         "2030-01-01T00:00:00Z".parse().unwrap()
     }
 
@@ -85,15 +61,21 @@ mod tests {
         .unwrap()
     }
 
-    fn target(spec: Value, ready: &str) -> Arc<SyncTarget> {
-        Arc::new(
-            serde_json::from_value(json!({
-                "apiVersion": "workload.kcp.io/v1alpha1", "kind": "SyncTarget",
-                "metadata": {"name": "t", "labels": {"location": "eu"}},
-                "spec": spec, "status": {"conditions": [{"type": "Ready", "status": ready}]},
-            }))
-            .unwrap(),
-        )
+    fn target(spec: Value, ready: &str) -> SyncTarget {
+        serde_json::from_value(json!({
+            "apiVersion": "workload.kcp.io/v1alpha1", "kind": "SyncTarget",
+            "metadata": {"labels": {"location": "eu"}},
+            "spec": spec, "status": {"conditions": [{"type": "Ready", "status": ready}]},
+        }))
+        .unwrap()
+    }
+
+    fn fleet(targets: impl IntoIterator<Item = SyncTarget>, locations: Vec<Location>) -> Fleet {
+        let facts = targets.into_iter().enumerate().map(|(number, mut target)| {
+            target.metadata.name = Some(format!("t{number}"));
+            TargetFacts::new(&ClusterName::new("c"), &target)
+        });
+        Fleet::new(facts.collect(), locations)
     }
 
     #[test]
@@ -110,30 +92,27 @@ mod tests {
     }
 
     #[rstest]
-    #[case::first(&[false], 0, false, true)]
-    #[case::one_of_two_stays(&[true, false], 0, false, true)]
-    #[case::no_target(&[], 0, false, false)]
-    #[case::all_are_going(&[true], 0, false, false)]
-    #[case::there_is_one_already(&[false], 1, false, false)]
-    #[case::not_wanted(&[false], 0, true, false)]
-    fn a_workspace_gets_its_first_location_with_its_first_target_unless_it_says_no(
+    #[case::first(&[false], 0, true)]
+    #[case::one_of_two_stays(&[true, false], 0, true)]
+    #[case::no_target(&[], 0, false)]
+    #[case::all_are_going(&[true], 0, false)]
+    #[case::there_is_one_already(&[false], 1, false)]
+    fn a_workspace_needs_a_first_location_with_its_first_target(
         #[case] deleting: &[bool],
         #[case] locations: usize,
-        #[case] skips: bool,
         #[case] expected: bool,
     ) {
-        let targets: Vec<_> = deleting
-            .iter()
-            .map(|deleting| {
-                let mut target = (*target(json!({}), "True")).clone();
-                if *deleting {
-                    target.metadata.deletion_timestamp =
-                        serde_json::from_value(json!("2029-01-01T00:00:00Z")).unwrap();
-                }
-                Arc::new(target)
-            })
-            .collect();
-        assert_eq!(needs_first(&targets, locations, skips), expected);
+        let targets = deleting.iter().map(|deleting| {
+            let mut target = target(json!({}), "True");
+            if *deleting {
+                target.metadata.deletion_timestamp =
+                    serde_json::from_value(json!("2029-01-01T00:00:00Z")).unwrap();
+            }
+            target
+        });
+        let locations = (0..locations).map(|_| location(json!({}), json!(null)));
+        let fleet = fleet(targets, locations.collect());
+        assert_eq!(fleet.needs_location(), expected);
     }
 
     proptest! {
@@ -146,7 +125,7 @@ mod tests {
         ) {
             let make = |([cordoned, deleting, eu], ready, drain): &([bool; 3], u8, i64)| {
                 let ready = ["True", "False", "Unknown"][usize::from(*ready)];
-                let mut target = (*target(json!({"unschedulable": cordoned}), ready)).clone();
+                let mut target = target(json!({"unschedulable": cordoned}), ready);
                 let at = now() + jiff::SignedDuration::from_secs(*drain);
                 if *drain < 1 {
                     target.spec.evict_after = Some(Time::new(at));
@@ -158,34 +137,28 @@ mod tests {
                     target.metadata.labels = None;
                 }
                 let fit = ready == "True" && !cordoned && !deleting && *drain == 1;
-                (Arc::new(target), all || *eu, fit)
+                (target, all || *eu, fit)
             };
             let drawn: Vec<_> = draws.iter().map(make).collect();
-            let targets: Vec<_> = drawn.iter().map(|(target, ..)| Arc::clone(target)).collect();
             let selector = if all { json!({}) } else { json!({"matchLabels": {"location": "eu"}}) };
             let mut location = location(json!({}), selector);
-            let found = status(&location, &targets, now());
-            let count = |fits: fn(&(Arc<SyncTarget>, bool, bool)) -> bool| {
+            let targets = drawn.iter().map(|(target, ..)| target.clone());
+            let instances = fleet(targets, vec![location.clone()]).instances("l", now());
+            let found = status(&location, instances);
+            let count = |fits: fn(&(SyncTarget, bool, bool)) -> bool| {
                 u32::try_from(drawn.iter().filter(|d| fits(d)).count()).ok()
             };
             prop_assert_eq!(found.instances, count(|(_, selected, _)| *selected));
             prop_assert_eq!(found.available_instances, count(|(_, selected, fit)| *selected && *fit));
             prop_assert!(found.available_instances <= found.instances);
             location.status = Some(found.clone());
-            prop_assert_eq!(status(&location, &targets, now()), found);
+            prop_assert_eq!(status(&location, instances), found);
         }
     }
 
     #[test]
     fn available_are_those_that_would_take_a_placement() {
-        let targets = [
-            target(json!({}), "True"),
-            target(json!({}), "False"),
-            target(json!({"unschedulable": true}), "True"),
-            target(json!({"evictAfter": "2030-01-01T00:00:00Z"}), "True"),
-            target(json!({"evictAfter": "2030-01-01T00:00:01Z"}), "True"),
-        ];
-        for (selector, instances, available) in [
+        for (selector, all, available) in [
             (json!({}), 5, 2),
             (json!({"matchLabels": {"location": "eu"}}), 5, 2),
             (json!({"matchLabels": {"location": "us"}}), 0, 0),
@@ -196,15 +169,28 @@ mod tests {
                 0,
             ),
         ] {
-            let mut location = location(json!({}), selector);
-            let status = status(&location, &targets, now());
+            let targets = [
+                target(json!({}), "True"),
+                target(json!({}), "False"),
+                target(json!({"unschedulable": true}), "True"),
+                target(json!({"evictAfter": "2030-01-01T00:00:00Z"}), "True"),
+                target(json!({"evictAfter": "2030-01-01T00:00:01Z"}), "True"),
+            ];
+            let location = location(json!({}), selector);
+            let instances = fleet(targets, vec![location.clone()]).instances("l", now());
+            assert_eq!((instances.all, instances.available), (all, available));
+            // One second from now one of them is drained.
+            let next = (all > 0).then(|| now() + jiff::SignedDuration::from_secs(1));
+            assert_eq!(instances.next_drain, next);
+            let status = status(&location, instances);
             assert_eq!(
-                (status.instances, status.available_instances),
-                (Some(instances), Some(available))
+                (
+                    status.instances,
+                    status.available_instances,
+                    status.observed_generation
+                ),
+                (Some(all), Some(available), Some(2))
             );
-            assert_eq!(status.observed_generation, Some(2));
-            location.status = Some(status.clone());
-            assert_eq!(super::status(&location, &targets, now()), status);
         }
     }
 }

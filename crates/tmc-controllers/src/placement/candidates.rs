@@ -31,52 +31,77 @@ pub(super) fn recorded<'a>(
         .find(|decision| decision.key == target.key)
 }
 
-/// The targets of the Locations that may be used, and those it has that may be.
-pub(super) fn candidates<'a>(
-    placement: &Placement,
-    observed: &Observed<'a>,
-    usable: &[&String],
-) -> Vec<Candidate<'a>> {
-    let usable: HashSet<&str> = usable.iter().map(|name| &***name).collect();
-    let current: BTreeMap<&PickedTarget, Option<&TargetDecision>> = current(placement)
-        .into_iter()
-        .map(|held| (held.target, held.decision))
-        .collect();
-    let preferred = placement
-        .status
-        .as_ref()
-        .and_then(|s| s.selected_location.as_ref());
-    let preferred = preferred.map(|location| &*location.location_name);
-    let mut candidates = Vec::new();
-    for member in observed.fleet.members() {
+/// What is a candidate for one Placement.
+pub(super) struct Search<'a, 'p> {
+    observed: &'p Observed<'a>,
+    usable: HashSet<&'p str>,
+    current: BTreeMap<&'p PickedTarget, Option<&'p TargetDecision>>,
+    /// Name of the Location that it has now.
+    preferred: Option<&'p str>,
+}
+
+impl<'a, 'p> Search<'a, 'p> {
+    /// A search in the Locations that may be used.
+    pub(super) fn new(
+        placement: &'p Placement,
+        observed: &'p Observed<'a>,
+        usable: &[&'p String],
+    ) -> Self {
+        let selected = placement
+            .status
+            .as_ref()
+            .and_then(|s| s.selected_location.as_ref());
+        Self {
+            observed,
+            usable: usable.iter().map(|name| &***name).collect(),
+            current: current(placement)
+                .into_iter()
+                .map(|held| (held.target, held.decision))
+                .collect(),
+            preferred: selected.map(|location| &*location.location_name),
+        }
+    }
+
+    /// Those that the Placement has.
+    pub(super) fn held(&self) -> Vec<Candidate<'a>> {
+        let members = self.current.keys();
+        let members = members.filter_map(|target| self.observed.fleet.member(&target.name));
+        members
+            .filter_map(|member| self.candidate(member))
+            .collect()
+    }
+
+    /// Those of the Locations that may be used, and those it has that may be.
+    pub(super) fn all(&self) -> Vec<Candidate<'a>> {
+        let members = self.observed.fleet.members();
+        members
+            .filter_map(|member| self.candidate(member))
+            .collect()
+    }
+
+    fn candidate(&self, member: &'a Member) -> Option<Candidate<'a>> {
         let homes = || {
-            member
-                .homes
-                .iter()
-                .map(|h| &**h)
-                .filter(|home| usable.contains(home))
+            let homes = member.homes.iter().map(|home| &**home);
+            homes.filter(|home| self.usable.contains(home))
         };
         let location = homes()
-            .find(|home| Some(*home) == preferred)
+            .find(|home| Some(*home) == self.preferred)
             .or(homes().next());
-        let held = current.get(&member.facts.target);
-        let permitted = || held.is_some_and(|decision| is_permitted(observed, member, *decision));
+        let held = self.current.get(&member.facts.target);
+        let permitted =
+            || held.is_some_and(|decision| is_permitted(self.observed, member, *decision));
         if location.is_none() && !permitted() {
-            continue;
+            return None;
         }
-        let load = observed
-            .load
-            .get(&member.facts.target.key)
-            .copied()
-            .unwrap_or(0);
-        candidates.push(Candidate {
+        let load = self.observed.load.get(&member.facts.target.key);
+        let others = load.copied().unwrap_or(0);
+        Some(Candidate {
             facts: &member.facts,
             location,
             homes: &member.homes,
-            load: load.saturating_sub(u32::from(held.is_some())),
-        });
+            load: others.saturating_sub(u32::from(held.is_some())),
+        })
     }
-    candidates
 }
 
 /// Whether a target that a Placement has may still be used: through a Location that it belongs to,

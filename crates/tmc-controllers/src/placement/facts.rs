@@ -155,6 +155,11 @@ impl TargetFacts {
         self.evict_after.is_some_and(|at| at <= now)
     }
 
+    /// Whether it would take a new Placement, as far as that depends on the target alone.
+    pub fn is_available(&self, now: Timestamp) -> bool {
+        self.ready && !self.deleting && !self.cordoned && !self.is_draining(now)
+    }
+
     /// What is known to be free in the cells that `usable` says may be used: what is reported, else
     /// the sum of what they are said to have. A resource that is absent is not known.
     pub fn room(&self, usable: impl Fn(&CellFacts) -> bool) -> Cow<'_, ResourceList> {

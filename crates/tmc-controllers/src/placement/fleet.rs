@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use parking_lot::RwLock;
 use tmc_api::scheduling::{Location, ResourceRef, Selector};
 use tmc_apimachinery::ClusterName;
@@ -25,6 +26,17 @@ pub struct Member {
 pub struct Fleet {
     members: BTreeMap<String, Member>,
     locations: BTreeMap<String, (Arc<Location>, Selector)>,
+}
+
+/// The targets of one Location.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Instances {
+    /// How many there are.
+    pub all: u32,
+    /// How many of them would take a new Placement.
+    pub available: u32,
+    /// When the next of them is drained, which changes the number of those available.
+    pub next_drain: Option<Timestamp>,
 }
 
 /// What a change of a target led to.
@@ -63,6 +75,25 @@ impl Fleet {
     /// Its Locations, in order of their names.
     pub fn locations(&self) -> impl Iterator<Item = &Arc<Location>> {
         self.locations.values().map(|(location, _)| location)
+    }
+
+    /// Counts the targets of a Location.
+    pub fn instances(&self, location: &str, now: Timestamp) -> Instances {
+        let mut found = Instances::default();
+        let belongs = |member: &&Member| member.homes.iter().any(|home| home == location);
+        for facts in self.members().filter(belongs).map(|member| &member.facts) {
+            found.all = found.all.saturating_add(1);
+            let available = facts.is_available(now);
+            found.available = found.available.saturating_add(u32::from(available));
+            let drain = facts.evict_after.filter(|at| *at > now);
+            found.next_drain = found.next_drain.into_iter().chain(drain).min();
+        }
+        found
+    }
+
+    /// Whether it needs a first Location: it has a target that stays, and no Location of any name.
+    pub fn needs_location(&self) -> bool {
+        self.locations.is_empty() && self.members().any(|member| !member.facts.deleting)
     }
 
     /// Puts a target in, or takes it out.

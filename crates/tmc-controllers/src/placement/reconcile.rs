@@ -13,7 +13,7 @@ use tmc_api::scheduling::{
 use tmc_api::time::Time;
 use tmc_apimachinery::{ApiError, ClusterName, GroupResource};
 
-use super::candidates::{candidates, current, is_permitted, recorded};
+use super::candidates::{Search, current, is_permitted, recorded};
 use super::events::{Notice, notices};
 use super::filter::{PlacementQuota, Tally};
 use super::fleet::{Fleet, Member};
@@ -259,7 +259,7 @@ fn decide(placement: &Placement, observed: &Observed<'_>, now: Timestamp) -> Ver
     if usable.is_empty() {
         return nowhere(placement, observed);
     }
-    let candidates = candidates(placement, observed, &usable);
+    let search = Search::new(placement, observed, &usable);
     let current = current(placement);
     let guarded = OnceCell::new();
     let guard = |homes: &[String]| {
@@ -280,7 +280,16 @@ fn decide(placement: &Placement, observed: &Observed<'_>, now: Timestamp) -> Ver
         guard: &guard,
         turn: observed.turn,
     };
-    let mut decision = schedule(&request, &candidates);
+    // With what it has it may need no other: then nobody looks at all of them.
+    let mut empty = false;
+    let mut decision = schedule(&request, &search.held());
+    if decision.rejected.is_some() || decision.picks.is_empty() {
+        let candidates = search.all();
+        empty = candidates.is_empty();
+        decision = schedule(&request, &candidates);
+    } else {
+        debug_assert_eq!(decision, schedule(&request, &search.all()));
+    }
     for left in &mut decision.left {
         let member = observed.fleet.member(&left.target.name);
         let is_there = member.is_some_and(|m| m.facts.target == left.target && !m.facts.deleting);
@@ -289,7 +298,6 @@ fn decide(placement: &Placement, observed: &Observed<'_>, now: Timestamp) -> Ver
             left.reason = LeaveReason::Forbidden;
         }
     }
-    let empty = candidates.is_empty();
     judge(placement, observed, decision, &usable, empty)
 }
 
