@@ -297,6 +297,5 @@ pub(crate) mod kinds {
     pub(crate) const NAMESPACES: Gvr = ("", "v1", "namespaces");
     pub(crate) const CONFIG_MAPS: Gvr = ("", "v1", "configmaps");
     pub(crate) const SECRETS: Gvr = ("", "v1", "secrets");
-    pub(crate) const EVENTS: Gvr = ("", "v1", "events");
     pub(crate) const DEPLOYMENTS: Gvr = ("apps", "v1", "deployments");
 }

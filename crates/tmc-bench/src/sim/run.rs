@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::disk::Line;
 use super::fleet::Fleet;
 use super::process::{Ground, Process, member_of};
-use super::snapshot::Snapshot;
+use super::snapshot::{self, Snapshot};
 use super::trace::Trace;
 use super::users::{TEAMS, Users};
 use super::{invariants, storm, watchdog};
@@ -200,6 +200,7 @@ impl World {
         let now = self.ground.clock.now();
         let mut snapshot = Snapshot::take(self.hub()?, &self.fleet, now).await?;
         snapshot.teams.clone_from(&self.teams);
+        snapshot.left_behind = snapshot::left_behind(&self.ground.disk.log());
         Ok(snapshot)
     }
 

@@ -10,8 +10,12 @@ use tmc_apimachinery::meta::meta;
 use tmc_runtime::ResourceClient;
 use tmc_runtime::client::ListParams;
 
+use super::disk::Line;
 use super::fleet::{Fleet, Site};
 use super::process::{Process, kinds};
+
+/// Where Events are kept.
+pub(crate) const EVENTS: &str = "core/events/";
 
 /// An object of a user on the hub.
 #[derive(Clone, Debug)]
@@ -65,10 +69,9 @@ impl Snapshot {
         for site in fleet.sites() {
             members.insert(site.name.to_owned(), in_member(site).await?);
         }
-        let left_behind = left_behind(&all(kinds::EVENTS).await?);
         Ok(Self {
             now,
-            left_behind,
+            left_behind: BTreeSet::new(),
             targets: all(kinds::SYNC_TARGETS).await?,
             clusters: all(kinds::CLUSTERS).await?,
             locations: all(kinds::LOCATIONS).await?,
@@ -91,12 +94,15 @@ pub(crate) fn target_key(target: &Value) -> String {
     sync_target_key(meta(target).cluster(), meta(target).name())
 }
 
-fn left_behind(events: &[Value]) -> BTreeSet<String> {
+/// The uids of SyncTargets that went without their member, as Events of a log say: those that are over
+/// count too.
+pub(crate) fn left_behind(log: &[Line]) -> BTreeSet<String> {
+    let events = log.iter().filter(|line| line.key.starts_with(EVENTS));
     let told = events
-        .iter()
+        .filter_map(|line| serde_json::from_slice::<Value>(&line.value).ok())
         .filter(|event| event["reason"] == "LeftBehind");
-    let uids = told.filter_map(|event| event.pointer("/involvedObject/uid")?.as_str());
-    uids.map(str::to_owned).collect()
+    told.filter_map(|event| Some(event.pointer("/involvedObject/uid")?.as_str()?.to_owned()))
+        .collect()
 }
 
 async fn items(client: ResourceClient) -> Result<Vec<Value>> {

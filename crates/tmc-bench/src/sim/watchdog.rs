@@ -9,6 +9,7 @@ use tmc_store::Key;
 
 use super::disk::{Line, Witness};
 use super::invariants::{placement_agrees_with_itself, target_agrees_with_itself};
+use super::snapshot::EVENTS;
 use super::trace::Trace;
 
 const TARGETS: &str = "workload.kcp.io/synctargets/";
@@ -81,12 +82,14 @@ fn dropped_target(before: &Value, after: &Value, live: &BTreeMap<Key, Bytes>) ->
     })
 }
 
-/// What was written in a time in which nothing happened, apart from the times of beats and probes.
-/// `most` is how often one object may have its times written.
+/// What was written in a time in which nothing happened, apart from the times of beats and probes, and
+/// from Events that end. `most` is how often one object may have its times written.
 pub(crate) fn unrest(lines: &[Line], most: usize) -> Vec<String> {
     let mut times: BTreeMap<&Key, usize> = BTreeMap::new();
     let mut wrong = Vec::new();
-    for line in lines.iter().filter(|line| !line.key.starts_with(LEASES)) {
+    let ends = |line: &&Line| line.deleted && line.key.starts_with(EVENTS);
+    let lines = lines.iter().filter(|line| !line.key.starts_with(LEASES));
+    for line in lines.filter(|line| !ends(line)) {
         if only_times_moved(line) {
             *times.entry(&line.key).or_default() += 1;
         } else {
@@ -172,6 +175,10 @@ mod tests {
         assert_eq!(unrest(&[other], 1).len(), 1);
         let work = line("apps/deployments/c/n/d", &json!({}), &json!({"a": 1}));
         assert_eq!(unrest(&[work], 1).len(), 1);
+        let mut event = line(&format!("{EVENTS}c/n/e"), &json!({}), &json!({"a": 1}));
+        assert_eq!(unrest(std::slice::from_ref(&event), 1).len(), 1);
+        event.deleted = true;
+        assert!(unrest(&[event], 1).is_empty());
     }
 
     #[test]
