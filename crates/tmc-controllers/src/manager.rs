@@ -158,8 +158,9 @@ async fn run(ctx: Arc<Context>, stop: CancellationToken) {
         workers(&ctx, &queues.clusters, 4, &stop, cluster::run),
         workers(&ctx, &queues.locations, 2, &stop, location::run),
         workers(&ctx, &queues.first_locations, 1, &stop, location::run_first),
-        // As many as wait for writes: decisions are made one after the other all the same.
-        workers(&ctx, &queues.placements, 16, &stop, placement::run),
+        // As many as wait for writes, which share batches of the store: decisions are made one after
+        // the other all the same.
+        workers(&ctx, &queues.placements, 64, &stop, placement::run),
         workers(&ctx, &queues.namespaces, 4, &stop, namespace::run),
         workers(&ctx, &queues.objects, 8, &stop, resource::run),
         workers(&ctx, &queues.coordination, 4, &stop, coordination::run),

@@ -11,7 +11,7 @@ pub mod schedule;
 mod score;
 mod words;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +29,7 @@ use crate::namespace::reconcile::Namespace;
 use crate::stores::{index, is_built_in, location_workspace, namespace_of};
 use crate::system::is_system_namespace;
 pub use events::Notice;
+use fleet::Load;
 use reconcile::{Observed, Permission, Plan, Provider};
 
 /// How soon a permission that was refused is asked for again: somebody may just be granting it.
@@ -198,7 +199,7 @@ fn in_turn(
     key: &ClusterKey,
     placement: &Placement,
     found: &Found,
-    (load, now): (&HashMap<String, u32>, Timestamp),
+    (load, now): (&Load, Timestamp),
 ) -> (Plan, Option<Timestamp>) {
     let plan = |turn| plan(ctx, placement, found, (load, now), turn);
     let planned = plan(true);
@@ -217,7 +218,7 @@ fn plan(
     ctx: &Context,
     placement: &Placement,
     found: &Found,
-    (load, now): (&HashMap<String, u32>, Timestamp),
+    (load, now): (&Load, Timestamp),
     turn: bool,
 ) -> Plan {
     let nowhere = ClusterName::new("");

@@ -26,6 +26,8 @@ pub(super) const FLEET: &str = "root:fleet";
 const CONCURRENT: usize = 64;
 /// How long a hub is left alone before its memory is read.
 const SETTLE: Duration = Duration::from_secs(5);
+/// How long agents keep a connection on which they ask for nothing.
+const IDLE_CONNECTIONS: Duration = Duration::from_secs(90);
 /// The interval of beats, as it is unless a SyncTarget says otherwise.
 pub(super) const INTERVAL: Duration = Duration::from_secs(10);
 /// Intervals without a beat after which a target counts as lost.
@@ -109,8 +111,8 @@ impl Fleet {
     /// # Errors
     /// When it does not answer.
     pub(super) async fn quiet(&mut self, window: Duration) -> Result<Quiet> {
-        // What the start left to do is done by then.
-        tokio::time::sleep(INTERVAL + SETTLE).await;
+        // What the start left to do is done by then, and the connections of its requests are closed.
+        tokio::time::sleep(IDLE_CONNECTIONS + SETTLE).await;
         let (writes, processor) = (self.hub.revision().await?, self.hub.processor_time()?);
         let start = Instant::now();
         tokio::time::sleep(window).await;

@@ -1,6 +1,6 @@
 //! The targets that a Placement may have: those of the Locations that it may use, and those it has.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use tmc_api::scheduling::{PickedTarget, Placement, PlacementStatus, TargetDecision};
 
@@ -34,7 +34,8 @@ pub(super) fn recorded<'a>(
 /// What is a candidate for one Placement.
 pub(super) struct Search<'a, 'p> {
     observed: &'p Observed<'a>,
-    usable: HashSet<&'p str>,
+    /// The Locations that may be used, sorted.
+    usable: Vec<&'p str>,
     current: BTreeMap<&'p PickedTarget, Option<&'p TargetDecision>>,
     /// Name of the Location that it has now.
     preferred: Option<&'p str>,
@@ -51,9 +52,11 @@ impl<'a, 'p> Search<'a, 'p> {
             .status
             .as_ref()
             .and_then(|s| s.selected_location.as_ref());
+        let mut usable: Vec<&str> = usable.iter().map(|name| &***name).collect();
+        usable.sort_unstable();
         Self {
             observed,
-            usable: usable.iter().map(|name| &***name).collect(),
+            usable,
             current: current(placement)
                 .into_iter()
                 .map(|held| (held.target, held.decision))
@@ -82,7 +85,7 @@ impl<'a, 'p> Search<'a, 'p> {
     fn candidate(&self, member: &'a Member) -> Option<Candidate<'a>> {
         let homes = || {
             let homes = member.homes.iter().map(|home| &**home);
-            homes.filter(|home| self.usable.contains(home))
+            homes.filter(|home| self.usable.binary_search(home).is_ok())
         };
         let location = homes()
             .find(|home| Some(*home) == self.preferred)

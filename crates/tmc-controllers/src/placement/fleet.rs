@@ -190,13 +190,17 @@ impl Fleets {
     }
 }
 
+/// How many Placements have each target, by its key. Asked for each target in each decision, so the
+/// hash is a quick one (and seeded at random all the same).
+pub type Load = HashMap<String, u32, foldhash::fast::RandomState>;
+
 /// How many Placements have each target: those that the hub told of, and what was written since.
 #[derive(Default)]
 pub(crate) struct Loads(RwLock<Counted>);
 
 #[derive(Default)]
 struct Counted {
-    count: HashMap<String, u32>,
+    count: Load,
     of: HashMap<ClusterKey, Vec<String>>,
 }
 
@@ -233,7 +237,7 @@ impl Loads {
     pub(crate) fn decide<T>(
         &self,
         placement: &ClusterKey,
-        decide: impl FnOnce(&HashMap<String, u32>) -> (T, Vec<String>),
+        decide: impl FnOnce(&Load) -> (T, Vec<String>),
     ) -> T {
         let mut counted = self.0.write();
         let (result, targets) = decide(&counted.count);

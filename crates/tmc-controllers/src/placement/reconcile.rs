@@ -1,7 +1,7 @@
 //! What a Placement should look like, from what its Locations offer.
 
 use std::cell::OnceCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use tmc_api::conditions::{self, Condition, READY, Severity};
@@ -16,7 +16,7 @@ use tmc_apimachinery::{ApiError, ClusterName, GroupResource};
 use super::candidates::{Search, current, is_permitted, recorded};
 use super::events::{Notice, notices};
 use super::filter::{PlacementQuota, Tally};
-use super::fleet::{Fleet, Member};
+use super::fleet::{Fleet, Load, Member};
 use super::schedule::{Decision, Left, Pick, Request, schedule};
 use super::words;
 use crate::eviction::{self, Circumstances, Rules};
@@ -63,7 +63,7 @@ pub struct Observed<'a> {
     /// The provider's Locations and SyncTargets.
     pub fleet: &'a Fleet,
     /// How many Placements have each target, by key; this one counts too.
-    pub load: &'a HashMap<String, u32>,
+    pub load: &'a Load,
     /// A namespace that it selects carries the placement annotation.
     pub bound: bool,
     /// The resources of which the namespaces that it selects have objects, but for those that every

@@ -68,7 +68,7 @@ pub(super) struct World {
     pub(super) permission: Permission,
     pub(super) locations: Vec<Arc<Location>>,
     pub(super) targets: Vec<Arc<SyncTarget>>,
-    pub(super) load: HashMap<String, u32>,
+    pub(super) load: Load,
     pub(super) bound: bool,
     pub(super) in_use: BTreeSet<GroupResource>,
     pub(super) quota: Arc<dyn PlacementQuota>,
@@ -122,7 +122,7 @@ pub(super) fn two() -> World {
             ),
         ],
         targets: vec![target("east", true), target("west", true)],
-        load: [(sync_target_key("c1", "west"), 1)].into(),
+        load: Load::from_iter([(sync_target_key("c1", "west"), 1)]),
         bound: true,
         in_use: BTreeSet::new(),
         quota: Arc::new(Unlimited),
@@ -456,7 +456,7 @@ fn a_taint_counts_when_the_target_or_all_of_its_cells_have_it() {
 #[test]
 fn load_spreads_placements_and_its_own_does_not_count() {
     let mut observed = two();
-    observed.load = [(sync_target_key("c1", "east"), 3)].into();
+    observed.load = Load::from_iter([(sync_target_key("c1", "east"), 3)]);
     assert_eq!(view(&run(&any_location(), &observed)).2, Some("west"));
     let mut several = any_location();
     several.spec.targets = TargetCount::Count(2);
