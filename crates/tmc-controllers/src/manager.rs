@@ -105,6 +105,7 @@ impl Handle {
             ("removals", ctx.removals.lock().len()),
             ("targets", ctx.fleets.count()),
             ("placements with targets", ctx.loads.placements()),
+            ("targets with placements", ctx.loads.targets()),
         ];
         all.retain(|(_, count)| *count > 0);
         all

@@ -29,7 +29,6 @@ use crate::namespace::reconcile::Namespace;
 use crate::stores::{index, is_built_in, location_workspace, namespace_of};
 use crate::system::is_system_namespace;
 pub use events::Notice;
-use fleet::Load;
 use reconcile::{Observed, Permission, Plan, Provider};
 
 /// How soon a permission that was refused is asked for again: somebody may just be granting it.
@@ -55,8 +54,8 @@ pub(crate) async fn run(ctx: Arc<Context>, key: ClusterKey) -> Outcome {
     let now = ctx.now();
     // Decided one after the other, so that Placements spread; written side by side.
     let deciding = ctx.deciding.lock().await;
-    let (plan, turn) = ctx.loads.decide(&key, |load| {
-        let (plan, turn) = in_turn(&ctx, &key, &placement, &found, (load, now));
+    let (plan, turn) = ctx.loads.decide(&key, || {
+        let (plan, turn) = in_turn(&ctx, &key, &placement, &found, now);
         let keys = plan.status.sync_targets.iter().map(|t| t.key.clone());
         let keys = keys.collect();
         ((plan, turn), keys)
@@ -199,9 +198,9 @@ fn in_turn(
     key: &ClusterKey,
     placement: &Placement,
     found: &Found,
-    (load, now): (&Load, Timestamp),
+    now: Timestamp,
 ) -> (Plan, Option<Timestamp>) {
-    let plan = |turn| plan(ctx, placement, found, (load, now), turn);
+    let plan = |turn| plan(ctx, placement, found, now, turn);
     let planned = plan(true);
     if !planned.used_turn {
         ctx.pace.lock().give_back(key);
@@ -214,13 +213,7 @@ fn in_turn(
     }
 }
 
-fn plan(
-    ctx: &Context,
-    placement: &Placement,
-    found: &Found,
-    (load, now): (&Load, Timestamp),
-    turn: bool,
-) -> Plan {
+fn plan(ctx: &Context, placement: &Placement, found: &Found, now: Timestamp, turn: bool) -> Plan {
     let nowhere = ClusterName::new("");
     let cluster = match &found.provider {
         Provider::Own(cluster) | Provider::Foreign(cluster) => cluster,
@@ -232,7 +225,6 @@ fn plan(
             provider: &found.provider,
             permission: &found.permission,
             fleet,
-            load,
             bound: found.bound,
             in_use: &found.in_use,
             quota: &*ctx.deps.quota,

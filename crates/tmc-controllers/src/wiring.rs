@@ -156,11 +156,13 @@ fn schedulability(
     target_key: &str,
     change: &Change<'_, SyncTarget>,
 ) {
-    let facts = match change {
+    let target = match change {
         Change::Applied { new, .. } => Some(TargetFacts::new(&key.cluster, new)),
         Change::Deleted(_) => None,
     };
-    let effect = ctx.fleets.set_target(key, facts);
+    let target = target.map(|facts| (facts, ctx.loads.of(target_key)));
+    let effect = ctx.fleets.set_target(key, target);
+    ctx.loads.forget(target_key);
     let releases = |target: &SyncTarget| {
         let ready = conditions::is_true(target.conditions(), READY);
         (

@@ -96,13 +96,11 @@ impl<'a, 'p> Search<'a, 'p> {
         if location.is_none() && !permitted() {
             return None;
         }
-        let load = self.observed.load.get(&member.facts.target.key);
-        let others = load.copied().unwrap_or(0);
         Some(Candidate {
             facts: &member.facts,
             location,
             homes: &member.homes,
-            load: others.saturating_sub(u32::from(held.is_some())),
+            load: member.load.get().saturating_sub(u32::from(held.is_some())),
         })
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use jiff::Timestamp;
 use parking_lot::RwLock;
@@ -17,8 +18,43 @@ use super::facts::TargetFacts;
 pub struct Member {
     /// The target.
     pub facts: Arc<TargetFacts>,
-    /// Its Locations, in order of their names.
+    /// Its Locations, in order of their names; shared by the targets that have the same.
     pub homes: Arc<[String]>,
+    /// How many Placements have it.
+    pub load: Count,
+}
+
+/// A number that whoever counts shares with whoever reads.
+#[derive(Clone, Debug, Default)]
+pub struct Count(Arc<AtomicU32>);
+
+impl Count {
+    /// The number.
+    pub fn get(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn set(&self, number: u32) {
+        self.0.store(number, Ordering::Relaxed);
+    }
+
+    fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn subtract(&self) {
+        let less = |count: u32| Some(count.saturating_sub(1));
+        // It never refuses.
+        let _ = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    }
+
+    /// Whether it is nought and nobody else has it.
+    fn is_idle(&self) -> bool {
+        self.get() == 0 && Arc::strong_count(&self.0) == 1
+    }
 }
 
 /// One workspace.
@@ -26,6 +62,8 @@ pub struct Member {
 pub struct Fleet {
     members: BTreeMap<String, Member>,
     locations: BTreeMap<String, (Arc<Location>, Selector)>,
+    /// Every set of Locations that targets have.
+    homes: BTreeSet<Arc<[String]>>,
 }
 
 /// The targets of one Location.
@@ -57,7 +95,8 @@ impl Fleet {
             fleet.set_location(&name, Some(&Arc::new(location)));
         }
         for facts in targets {
-            fleet.set_target(&facts.target.name.clone(), Some(facts));
+            let name = facts.target.name.clone();
+            fleet.set_target(&name, Some((facts, Count::default())));
         }
         fleet
     }
@@ -97,11 +136,12 @@ impl Fleet {
     }
 
     /// Puts a target in, or takes it out.
-    pub fn set_target(&mut self, name: &str, facts: Option<TargetFacts>) -> Effect {
+    pub fn set_target(&mut self, name: &str, target: Option<(TargetFacts, Count)>) -> Effect {
         let before = self.members.get(name).cloned();
-        let after = facts.map(|facts| Member {
-            homes: homes(&self.locations, &facts),
+        let after = target.map(|(facts, load)| Member {
+            homes: shared(&mut self.homes, homes(&self.locations, &facts)),
             facts: Arc::new(facts),
+            load,
         });
         let matters = match (&before, &after) {
             (Some(before), Some(after)) => {
@@ -133,7 +173,20 @@ impl Fleet {
             None => drop(self.locations.remove(name)),
         }
         for member in self.members.values_mut() {
-            member.homes = homes(&self.locations, &member.facts);
+            member.homes = shared(&mut self.homes, homes(&self.locations, &member.facts));
+        }
+        self.homes.retain(|homes| Arc::strong_count(homes) > 1);
+    }
+}
+
+/// The one among these that is equal: what all targets share stays in the cache while a Placement
+/// looks at them.
+fn shared(known: &mut BTreeSet<Arc<[String]>>, homes: Arc<[String]>) -> Arc<[String]> {
+    match known.get(&*homes) {
+        Some(same) => Arc::clone(same),
+        None => {
+            known.insert(Arc::clone(&homes));
+            homes
         }
     }
 }
@@ -155,8 +208,12 @@ pub(crate) struct Fleets(RwLock<HashMap<ClusterName, Fleet>>);
 
 impl Fleets {
     /// Notes a SyncTarget, or that it is gone.
-    pub(crate) fn set_target(&self, key: &ClusterKey, facts: Option<TargetFacts>) -> Effect {
-        self.change(key, |fleet| fleet.set_target(&key.name, facts))
+    pub(crate) fn set_target(
+        &self,
+        key: &ClusterKey,
+        target: Option<(TargetFacts, Count)>,
+    ) -> Effect {
+        self.change(key, |fleet| fleet.set_target(&key.name, target))
     }
 
     /// Notes a Location, or that it is gone.
@@ -190,17 +247,13 @@ impl Fleets {
     }
 }
 
-/// How many Placements have each target, by its key. Asked for each target in each decision, so the
-/// hash is a quick one (and seeded at random all the same).
-pub type Load = HashMap<String, u32, foldhash::fast::RandomState>;
-
 /// How many Placements have each target: those that the hub told of, and what was written since.
 #[derive(Default)]
 pub(crate) struct Loads(RwLock<Counted>);
 
 #[derive(Default)]
 struct Counted {
-    count: Load,
+    count: HashMap<String, Count>,
     of: HashMap<ClusterKey, Vec<String>>,
 }
 
@@ -212,15 +265,19 @@ impl Counted {
             self.of.insert(placement.clone(), targets.clone())
         };
         for target in targets {
-            *self.count.entry(target).or_default() += 1;
+            self.count.entry(target).or_default().add();
         }
         for target in before.into_iter().flatten() {
-            if let Some(count) = self.count.get_mut(&target) {
-                *count = count.saturating_sub(1);
-                if *count == 0 {
-                    self.count.remove(&target);
-                }
+            if let Some(count) = self.count.get(&target) {
+                count.subtract();
             }
+            self.forget(&target);
+        }
+    }
+
+    fn forget(&mut self, target: &str) {
+        if self.count.get(target).is_some_and(Count::is_idle) {
+            self.count.remove(target);
         }
     }
 }
@@ -231,16 +288,27 @@ impl Loads {
         self.0.write().set(placement, targets);
     }
 
-    /// Decides on a Placement while nobody decides on another: `decide` sees how many Placements have
-    /// each target (by its key), every decision before it included, and gives the keys of those that
-    /// this one has from now on. It must be quick, and must not come back here.
+    /// The number of a target, by its key.
+    pub(crate) fn of(&self, target: &str) -> Count {
+        let mut counted = self.0.write();
+        counted.count.entry(target.to_owned()).or_default().clone()
+    }
+
+    /// Forgets a target that is gone, unless a Placement still has it.
+    pub(crate) fn forget(&self, target: &str) {
+        self.0.write().forget(target);
+    }
+
+    /// Decides on a Placement while nobody decides on another: in `decide` every decision before it is
+    /// counted. It gives the keys of the targets that this one has from now on. It must be quick, and
+    /// must not come back here.
     pub(crate) fn decide<T>(
         &self,
         placement: &ClusterKey,
-        decide: impl FnOnce(&Load) -> (T, Vec<String>),
+        decide: impl FnOnce() -> (T, Vec<String>),
     ) -> T {
         let mut counted = self.0.write();
-        let (result, targets) = decide(&counted.count);
+        let (result, targets) = decide();
         counted.set(placement, targets);
         result
     }
@@ -248,6 +316,11 @@ impl Loads {
     /// How many Placements have a target.
     pub(crate) fn placements(&self) -> usize {
         self.0.read().of.len()
+    }
+
+    /// How many targets are counted.
+    pub(crate) fn targets(&self) -> usize {
+        self.0.read().count.len()
     }
 }
 
@@ -260,6 +333,10 @@ mod tests {
 
     fn cluster() -> ClusterName {
         ClusterName::new("c")
+    }
+
+    fn counted(name: &str, labels: Value, ready: bool) -> (TargetFacts, Count) {
+        (facts(name, labels, ready), Count::default())
     }
 
     fn facts(name: &str, labels: Value, ready: bool) -> TargetFacts {
@@ -296,7 +373,10 @@ mod tests {
         let fleets = Fleets::default();
         let eu = json!({"matchLabels": {"location": "eu"}});
         fleets.set_location(&key("eu"), Some(&location("eu", eu)));
-        fleets.set_target(&key("t"), Some(facts("t", json!({"location": "eu"}), true)));
+        fleets.set_target(
+            &key("t"),
+            Some(counted("t", json!({"location": "eu"}), true)),
+        );
         fleets.set_location(&key("all"), Some(&location("all", json!({}))));
         fleets.set_location(&key("none"), Some(&location("none", json!(null))));
         let near = json!({"matchExpressions": [{"key": "a", "operator": "Near"}]});
@@ -313,7 +393,7 @@ mod tests {
     fn of_a_workspace_without_targets_and_locations_nothing_is_kept() {
         let fleets = Fleets::default();
         fleets.set_location(&key("all"), Some(&location("all", json!({}))));
-        fleets.set_target(&key("t"), Some(facts("t", json!({}), true)));
+        fleets.set_target(&key("t"), Some(counted("t", json!({}), true)));
         fleets.set_location(&key("all"), None);
         assert_eq!(fleets.count(), 1);
         fleets.set_target(&key("t"), None);
@@ -328,45 +408,70 @@ mod tests {
         let mut fleet = Fleet::default();
         fleet.set_location("all", Some(&location("all", json!({}))));
         let east = json!({"location": "east"});
-        let new = fleet.set_target("t", Some(facts("t", east.clone(), true)));
+        let new = fleet.set_target("t", Some(counted("t", east.clone(), true)));
         assert!(new.matters);
         assert_eq!(new.locations, BTreeSet::from(["all".to_owned()]));
         assert!(
             !fleet
-                .set_target("t", Some(facts("t", east.clone(), true)))
+                .set_target("t", Some(counted("t", east.clone(), true)))
                 .matters
         );
-        assert!(fleet.set_target("t", Some(facts("t", east, false))).matters);
+        assert!(
+            fleet
+                .set_target("t", Some(counted("t", east, false)))
+                .matters
+        );
         assert!(fleet.set_target("t", None).matters);
         assert!(!fleet.set_target("t", None).matters);
     }
 
     #[test]
     fn a_decision_sees_those_before_it() {
-        let loads = Loads::default();
-        let seen: Vec<u32> = ["p", "q", "p"]
-            .into_iter()
-            .map(|placement| {
-                loads.decide(&key(placement), |count| {
-                    (count.get("a").copied().unwrap_or(0), vec!["a".into()])
-                })
-            })
-            .collect();
+        let (loads, fleets) = (Loads::default(), Fleets::default());
+        let target = (facts("t", json!({}), true), loads.of("a"));
+        fleets.set_target(&key("t"), Some(target));
+        let load = || fleets.read(&cluster(), |fleet| fleet.member("t").unwrap().load.get());
+        let decide = |placement: &str, targets: Vec<String>| {
+            loads.decide(&key(placement), || (load(), targets))
+        };
+        let a = || vec!["a".to_owned()];
         // The third is about the first's Placement again, which keeps what it has.
+        let seen = ["p", "q", "p"].map(|placement| decide(placement, a()));
         assert_eq!(seen, [0, 1, 2]);
-        assert_eq!(loads.decide(&key("q"), |count| (count["a"], vec![])), 2);
-        assert_eq!(loads.0.read().count["a"], 1);
+        assert_eq!(decide("q", vec![]), 2);
+        assert_eq!(load(), 1);
     }
 
     #[test]
-    fn a_load_counts_what_each_placement_has_now() {
+    fn a_load_counts_what_each_placement_has_now_and_of_targets_that_are_gone_nothing_is_kept() {
         let loads = Loads::default();
-        let count = |target: &str| loads.0.read().count.get(target).copied();
+        let count = |target: &str| loads.0.read().count.get(target).map(Count::get);
         loads.set(&key("p"), vec!["a".into(), "b".into()]);
         loads.set(&key("q"), vec!["a".into()]);
         assert_eq!((count("a"), count("b")), (Some(2), Some(1)));
         loads.set(&key("p"), vec!["a".into()]);
         loads.set(&key("q"), vec![]);
         assert_eq!((count("a"), count("b")), (Some(1), None));
+        // A target that came after its Placements has their number, and keeps it without them.
+        let a = loads.of("a");
+        assert_eq!(a.get(), 1);
+        loads.forget("a");
+        loads.set(&key("p"), vec![]);
+        assert_eq!((a.get(), count("a")), (0, Some(0)));
+        drop(a);
+        loads.forget("a");
+        assert_eq!(loads.targets(), 0);
+    }
+
+    #[test]
+    fn targets_with_the_same_locations_share_them() {
+        let mut fleet = Fleet::default();
+        for name in ["a", "b"] {
+            fleet.set_target(name, Some(counted(name, json!({}), true)));
+        }
+        fleet.set_location("all", Some(&location("all", json!({}))));
+        let homes = |fleet: &Fleet, name| Arc::clone(&fleet.member(name).unwrap().homes);
+        assert!(Arc::ptr_eq(&homes(&fleet, "a"), &homes(&fleet, "b")));
+        assert_eq!(fleet.homes.len(), 1, "nobody has none any more");
     }
 }

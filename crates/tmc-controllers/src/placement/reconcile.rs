@@ -16,7 +16,7 @@ use tmc_apimachinery::{ApiError, ClusterName, GroupResource};
 use super::candidates::{Search, current, is_permitted, recorded};
 use super::events::{Notice, notices};
 use super::filter::{PlacementQuota, Tally};
-use super::fleet::{Fleet, Load, Member};
+use super::fleet::{Fleet, Member};
 use super::schedule::{Decision, Left, Pick, Request, schedule};
 use super::words;
 use crate::eviction::{self, Circumstances, Rules};
@@ -60,10 +60,9 @@ pub struct Observed<'a> {
     pub provider: &'a Provider,
     /// What it may use there.
     pub permission: &'a Permission,
-    /// The provider's Locations and SyncTargets.
+    /// The provider's Locations and SyncTargets. In the load of those that this Placement has it counts
+    /// too.
     pub fleet: &'a Fleet,
-    /// How many Placements have each target, by key; this one counts too.
-    pub load: &'a Load,
     /// A namespace that it selects carries the placement annotation.
     pub bound: bool,
     /// The resources of which the namespaces that it selects have objects, but for those that every

@@ -98,7 +98,10 @@ impl Rank {
         let facts = candidate.facts;
         let free = u32::from(facts.free.unwrap_or(50).min(100));
         let shared = |domain: &str| taken.get(domain).copied().unwrap_or(0);
-        let sharing = domains(spec, facts).map(shared).min().unwrap_or(0);
+        let sharing = match taken.is_empty() {
+            true => 0,
+            false => domains(spec, facts).map(shared).min().unwrap_or(0),
+        };
         let spread = 100 / (1 + candidate.load) + 100 / (1 + sharing);
         Self {
             unwanted: unwanted(spec, facts),

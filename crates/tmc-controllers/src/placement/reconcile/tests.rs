@@ -1,5 +1,6 @@
 //! Placements as tables.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rstest::rstest;
@@ -68,7 +69,8 @@ pub(super) struct World {
     pub(super) permission: Permission,
     pub(super) locations: Vec<Arc<Location>>,
     pub(super) targets: Vec<Arc<SyncTarget>>,
-    pub(super) load: Load,
+    /// How many other Placements have a target, by name.
+    pub(super) load: BTreeMap<&'static str, u32>,
     pub(super) bound: bool,
     pub(super) in_use: BTreeSet<GroupResource>,
     pub(super) quota: Arc<dyn PlacementQuota>,
@@ -87,12 +89,16 @@ impl World {
             .map(|target| TargetFacts::new(&cluster, target));
         let locations = self.locations.iter().map(|location| (**location).clone());
         let fleet = Fleet::new(facts.collect(), locations.collect());
+        for (name, load) in &self.load {
+            if let Some(member) = fleet.member(name) {
+                member.load.set(*load);
+            }
+        }
         let observed = Observed {
             own_path: "root:demo",
             provider: &self.provider,
             permission: &self.permission,
             fleet: &fleet,
-            load: &self.load,
             bound: self.bound,
             in_use: &self.in_use,
             quota: &*self.quota,
@@ -122,7 +128,7 @@ pub(super) fn two() -> World {
             ),
         ],
         targets: vec![target("east", true), target("west", true)],
-        load: Load::from_iter([(sync_target_key("c1", "west"), 1)]),
+        load: [("west", 1)].into(),
         bound: true,
         in_use: BTreeSet::new(),
         quota: Arc::new(Unlimited),
@@ -456,7 +462,7 @@ fn a_taint_counts_when_the_target_or_all_of_its_cells_have_it() {
 #[test]
 fn load_spreads_placements_and_its_own_does_not_count() {
     let mut observed = two();
-    observed.load = Load::from_iter([(sync_target_key("c1", "east"), 3)]);
+    observed.load = [("east", 3)].into();
     assert_eq!(view(&run(&any_location(), &observed)).2, Some("west"));
     let mut several = any_location();
     several.spec.targets = TargetCount::Count(2);
