@@ -228,9 +228,9 @@ impl ResourceStore for SyncerStore {
             workspace_url: self.workspace_url.clone(),
             vigils: self.vigils.clone(),
         };
-        let lost = self.vigils.keep(&request.user, &domain(request)?.target);
+        let vigil = self.vigils.keep(&request.user, &domain(request)?.target);
         let (request, bookmarks) = (request.clone(), options.bookmarks);
-        let events = events.take_until(lost);
+        let events = events.take_until(Box::pin(vigil.lost()));
         Ok(Box::pin(events.filter_map(move |event| {
             let event = match event {
                 Ok(event) => shower.translate(&request, event, bookmarks),

@@ -1,14 +1,14 @@
 //! How somebody stands to a target, and whether those who watch may still do so: asked once for all the
 //! watches of one agent.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::FutureExt as _;
-use futures::future::{BoxFuture, Shared, WeakShared};
 use parking_lot::Mutex;
 use tmc_apimachinery::user::UserInfo;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::shares::Shares;
 use super::targets::TargetId;
@@ -34,15 +34,26 @@ pub(super) trait Entitled: Send + Sync {
     async fn standing(&self, user: &UserInfo, target: &TargetId) -> Standing;
 }
 
-/// Resolves when a watcher has lost the view.
-pub(super) type Lost = Shared<BoxFuture<'static, ()>>;
-
 type Watcher = (UserInfo, TargetId);
 
 /// The questions that are being asked.
 pub(super) struct Vigils {
     entitled: Arc<dyn Entitled>,
-    running: Mutex<Shares<Watcher, WeakShared<BoxFuture<'static, ()>>>>,
+    running: Mutex<Shares<Watcher, Weak<Vigil>>>,
+}
+
+/// One question, asked again and again as long as somebody wants to know. A task of its own asks, so
+/// that those who wait for the end are not woken for each answer.
+pub(super) struct Vigil {
+    lost: CancellationToken,
+    _asking: AbortOnDropHandle<()>,
+}
+
+impl Vigil {
+    /// Resolves when the watcher has lost the view.
+    pub(super) async fn lost(self: Arc<Self>) {
+        self.lost.cancelled().await;
+    }
 }
 
 impl Vigils {
@@ -54,27 +65,34 @@ impl Vigils {
         }
     }
 
-    /// The question whether a user may look at a target, shared by all who wait for its end; it is
-    /// asked as long as one of them does.
-    pub(super) fn keep(&self, user: &UserInfo, target: &TargetId) -> Lost {
+    /// The question whether a user may look at a target, shared by all who wait for its end.
+    ///
+    /// # Panics
+    /// Outside a Tokio runtime.
+    pub(super) fn keep(&self, user: &UserInfo, target: &TargetId) -> Arc<Vigil> {
         let watcher = (user.clone(), target.clone());
         let mut running = self.running.lock();
-        let known = running.get(&watcher).and_then(WeakShared::upgrade);
+        let known = running.get(&watcher).and_then(Weak::upgrade);
         // One that has ended says nothing of a permission that was given again.
-        if let Some(lost) = known.filter(|lost| lost.peek().is_none()) {
-            return lost;
+        if let Some(vigil) = known.filter(|vigil| !vigil.lost.is_cancelled()) {
+            return vigil;
         }
-        let lost = lost(Arc::clone(&self.entitled), watcher.clone())
-            .boxed()
-            .shared();
-        if let Some(weak) = lost.downgrade() {
-            running.insert(watcher, weak, |weak| weak.upgrade().is_some());
-        }
-        lost
+        let lost = CancellationToken::new();
+        let asking = ask(Arc::clone(&self.entitled), watcher.clone(), lost.clone());
+        let vigil = Arc::new(Vigil {
+            lost,
+            _asking: AbortOnDropHandle::new(tokio::spawn(asking)),
+        });
+        running.insert(watcher, Arc::downgrade(&vigil), |weak| {
+            weak.strong_count() > 0
+        });
+        vigil
     }
 }
 
-async fn lost(entitled: Arc<dyn Entitled>, (user, target): Watcher) {
+async fn ask(entitled: Arc<dyn Entitled>, (user, target): Watcher, lost: CancellationToken) {
+    // Also when asking itself breaks off: who cannot be asked about may not go on.
+    let _lost = lost.drop_guard();
     while entitled.standing(&user, &target).await == Standing::Entitled {
         tokio::time::sleep(EVERY).await;
     }
@@ -122,9 +140,7 @@ mod tests {
     async fn all_watches_of_an_agent_share_one_question_and_end_together() {
         let door = Arc::new(Door::default());
         let vigils = Vigils::new(door.clone());
-        let watches: Vec<Lost> = (0..13)
-            .map(|_| vigils.keep(&user("a"), &target("t")))
-            .collect();
+        let watches = (0..13).map(|_| vigils.keep(&user("a"), &target("t")).lost());
         let all = tokio::spawn(futures::future::join_all(watches));
         tokio::time::sleep(EVERY * 10).await;
         let asked = door.asked.load(Ordering::Relaxed);
@@ -140,9 +156,9 @@ mod tests {
         door.closed.store(true, Ordering::Relaxed);
         let vigils = Vigils::new(door.clone());
         let first = vigils.keep(&user("a"), &target("t"));
-        first.clone().await;
+        first.clone().lost().await;
         door.closed.store(false, Ordering::Relaxed);
-        let second = vigils.keep(&user("a"), &target("t"));
+        let second = vigils.keep(&user("a"), &target("t")).lost();
         assert!(tokio::time::timeout(EVERY * 3, second).await.is_err());
     }
 
@@ -156,11 +172,14 @@ mod tests {
             vigils.keep(&user("b"), &target("t")),
             vigils.keep(&user("a"), &target("s")),
         ] {
-            assert!(!other.ptr_eq(&stays));
+            assert!(!Arc::ptr_eq(&other, &stays));
         }
-        // The one that asked has gone; another goes on.
-        assert!(tokio::time::timeout(EVERY, gone).await.is_err());
+        assert!(tokio::time::timeout(EVERY, gone.lost()).await.is_err());
         door.closed.store(true, Ordering::Relaxed);
-        stays.await;
+        stays.lost().await;
+        let asked = || door.asked.load(Ordering::Relaxed);
+        let before = asked();
+        tokio::time::sleep(EVERY * 10).await;
+        assert_eq!(asked(), before, "nobody waits any more");
     }
 }
