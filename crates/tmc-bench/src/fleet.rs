@@ -151,7 +151,7 @@ fn memory(quiet: &Quiet, started: &Started, (count, sharing): (usize, usize)) ->
     let session = each(started.sessions.resident, quiet.before.resident);
     let watches = started.watches;
     let shared = if sharing > 1 {
-        format!("; watches of {sharing} share a connection, for want of files")
+        format!("; {sharing} agents share a connection for watches, for want of files")
     } else {
         String::new()
     };

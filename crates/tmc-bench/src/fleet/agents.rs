@@ -26,6 +26,8 @@ const ENDPOINTS: &str = "/apis/syncer.kcp.io/v1alpha1";
 const AT_ONCE: usize = 64;
 /// Until a lost session is tried again, at most: as real agents spread.
 const RETRY: Duration = Duration::from_millis(500);
+/// Connections beside that of the session: one for watches, one for other requests.
+const CONNECTIONS: usize = 2;
 /// Open files that this program, or a hub, needs beside those of the agents.
 const OTHER_FILES: usize = 200;
 
@@ -41,7 +43,7 @@ enum Voice {
 pub(crate) struct Agents {
     all: Vec<Arc<Agent>>,
     voice: watch::Sender<Voice>,
-    /// How many agents share the connection that their watches have.
+    /// How many agents share the connections that their watches and requests have.
     pub(crate) sharing: usize,
     stop: CancellationToken,
     _ends_watches: DropGuard,
@@ -236,11 +238,11 @@ struct Seen {
     _metadata: IgnoredAny,
 }
 
-/// How many agents have to share a connection for their watches, so that the sessions, one connection
-/// each, and these fit into what a process may have open.
+/// How many agents have to share their connections for watches and requests, so that these and the
+/// sessions, one connection each, fit into what a process may have open.
 fn sharing(agents: usize, open_files: usize) -> usize {
-    let left = open_files.saturating_sub(OTHER_FILES + agents).max(1);
-    agents.div_ceil(left).max(1)
+    let left = open_files.saturating_sub(OTHER_FILES + agents) / CONNECTIONS;
+    agents.div_ceil(left.max(1)).max(1)
 }
 
 /// How many files this process, and a child of it, may have open.
@@ -261,8 +263,8 @@ mod tests {
     #[test]
     fn agents_share_connections_only_where_files_are_short() {
         assert_eq!(sharing(1_000, 20_000), 1);
-        assert_eq!(sharing(9_900, 20_000), 1);
-        assert_eq!(sharing(10_000, 20_000), 2);
+        assert_eq!(sharing(6_600, 20_000), 1);
+        assert_eq!(sharing(10_000, 20_000), 3);
         assert_eq!(sharing(10_000, 10_100), 10_000);
         assert!(open_files().expect("limits") > 0);
     }
