@@ -50,7 +50,8 @@ impl Default for Config {
 /// Limits of connections.
 #[derive(Clone, Debug)]
 pub struct ListenerConfig {
-    /// Open connections; further ones wait in the kernel's queue.
+    /// Open connections; further ones wait in the kernel's queue. An agent has two of them (session,
+    /// watches), for some time three.
     pub max_connections: usize,
     /// HTTP/2 streams of one connection (watches included).
     pub max_streams: u32,
@@ -70,7 +71,7 @@ pub struct ListenerConfig {
 impl Default for ListenerConfig {
     fn default() -> Self {
         Self {
-            max_connections: 20_000,
+            max_connections: 50_000,
             max_streams: 1000,
             send_buffer: 32 * 1024,
             keep_alive: Duration::from_secs(30),
