@@ -130,8 +130,22 @@ pub struct Report {
     /// What it serves.
     #[serde(default)]
     pub apis: Vec<ApiReport>,
+    /// What the agent keeps in it; absent while it has not looked at everything yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub synced: Option<SyncedReport>,
     /// When this was seen.
     pub observed_at: MilliTime,
+}
+
+/// What an agent keeps in its member.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SyncedReport {
+    /// How many copies of the hub's objects there are.
+    pub objects: u64,
+    /// When it wrote something into the member last; absent if it has not since it started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_sync_time: Option<MilliTime>,
 }
 
 /// The nodes of a member.
@@ -440,6 +454,22 @@ mod tests {
         assert_eq!(value["sentAt"], "1970-01-01T00:00:00.000Z");
         assert!(value.get("report").is_none());
         assert!(serde_json::from_value::<SyncerHeartbeat>(json!({"identity": "i"})).is_err());
+    }
+
+    #[test]
+    fn a_report_tells_what_is_kept_in_the_member_only_if_it_is_known() {
+        let report: Report =
+            serde_json::from_value(json!({"observedAt": "2026-03-01T10:30:45Z"})).unwrap();
+        assert_eq!(report.synced, None);
+        assert!(
+            serde_json::to_value(&report)
+                .unwrap()
+                .get("synced")
+                .is_none()
+        );
+        let synced = json!({"objects": 3, "lastSyncTime": "2026-03-01T10:30:45.123Z"});
+        let read: SyncedReport = serde_json::from_value(synced.clone()).unwrap();
+        assert_eq!(serde_json::to_value(read).unwrap(), synced);
     }
 
     #[test]

@@ -94,7 +94,7 @@ impl NodeTotals {
 
     /// Whether the nodes are others than before. What their pods request changes all the time and
     /// is no news.
-    fn differs(&self, before: Option<&Self>) -> bool {
+    pub fn differs(&self, before: Option<&Self>) -> bool {
         before.is_none_or(|before| {
             self.capacity != before.capacity
                 || self.allocatable != before.allocatable
@@ -115,6 +115,39 @@ fn counts(report: &serde_json::Value) -> Option<NodeCounts> {
     Some(NodeCounts { total, ready })
 }
 
+/// What an agent keeps in its member, as it reported it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SyncedTotals {
+    /// How many objects.
+    pub objects: Option<i64>,
+    /// When it wrote something into the member last.
+    pub last_sync: Option<Timestamp>,
+}
+
+impl SyncedTotals {
+    /// Reads `synced` of a report that came in at `now`. What is no count, or a time from further in
+    /// the future than clocks differ, is left out.
+    pub fn from_report(report: &serde_json::Value, now: Timestamp) -> Self {
+        let synced = &report["synced"];
+        let count = synced["objects"].as_i64();
+        let time = synced["lastSyncTime"].as_str();
+        let time = time.and_then(|text| text.parse().ok());
+        Self {
+            objects: count.filter(|count| *count >= 0),
+            last_sync: time.filter(|at| is_credible(now, *at, DEFAULT_SKEW)),
+        }
+    }
+
+    /// These, and where they say nothing what was known before.
+    #[must_use]
+    pub fn or(self, before: Self) -> Self {
+        Self {
+            objects: self.objects.or(before.objects),
+            last_sync: self.last_sync.or(before.last_sync),
+        }
+    }
+}
+
 /// The last sign of life of a target.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Beat {
@@ -126,6 +159,8 @@ pub struct Beat {
     pub apis: Option<Arc<ServedApis>>,
     /// What its nodes have, likewise.
     pub totals: Option<Arc<NodeTotals>>,
+    /// What its agent keeps in it, likewise. It changes all the time and is no news.
+    pub synced: SyncedTotals,
 }
 
 /// Called with a target whose liveness or report changed.
@@ -189,6 +224,8 @@ impl Beats {
             let totals_before = before.and_then(|before| before.totals.clone());
             beat.apis = beat.apis.or_else(|| apis_before.clone());
             beat.totals = beat.totals.or_else(|| totals_before.clone());
+            let synced_before = before.map(|before| before.synced);
+            beat.synced = beat.synced.or(synced_before.unwrap_or_default());
             let totals = beat.totals.as_deref();
             let others = totals.is_some_and(|totals| totals.differs(totals_before.as_deref()));
             let news = !known.quiet || beat.apis != apis_before || others;
@@ -371,6 +408,7 @@ mod properties;
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
+    use serde_json::json;
 
     use super::*;
 
@@ -507,6 +545,27 @@ mod tests {
         );
     }
 
+    #[rstest]
+    #[case::both(json!({"objects": 3, "lastSyncTime": "2033-05-18T03:33:20.5Z"}), Some(3), true)]
+    #[case::none(json!(null), None, false)]
+    #[case::nothing_written(json!({"objects": 0}), Some(0), false)]
+    #[case::no_count(json!({"objects": "many", "lastSyncTime": "2033-05-18T03:33:20.5Z"}), None, true)]
+    #[case::negative(json!({"objects": -1}), None, false)]
+    #[case::beyond_any_count(json!({"objects": u64::MAX}), None, false)]
+    #[case::no_time(json!({"objects": 3, "lastSyncTime": "yesterday"}), Some(3), false)]
+    #[case::future(json!({"lastSyncTime": "2033-05-18T03:34:00Z"}), None, false)]
+    #[case::another_form(json!([3]), None, false)]
+    fn of_what_is_synced_only_what_makes_sense_is_read(
+        #[case] synced: serde_json::Value,
+        #[case] objects: Option<i64>,
+        #[case] dated: bool,
+    ) {
+        let read = SyncedTotals::from_report(&json!({"synced": synced}), at(1));
+        assert_eq!(read.objects, objects);
+        let half_past = at(0) + SignedDuration::from_millis(500);
+        assert_eq!(read.last_sync, dated.then_some(half_past));
+    }
+
     #[test]
     fn sessions_are_counted_by_exact_target_and_only_a_change_is_news() {
         let beats = Beats::new();
@@ -538,6 +597,7 @@ mod tests {
             identity: "r".into(),
             apis: apis.map(Arc::new),
             totals: None,
+            synced: SyncedTotals::default(),
         };
         beats.record(&target, beat(0, None));
         assert_eq!(*woken.lock(), 1, "the first");
@@ -572,6 +632,22 @@ mod tests {
         beats.record(&target, busy(2));
         assert_eq!(*woken.lock(), 4, "pods come and go");
         assert_eq!(beats.last(&target).unwrap().totals.unwrap().pods, Some(2));
+        let keeps = |objects| Beat {
+            synced: SyncedTotals {
+                objects,
+                last_sync: objects.map(at),
+            },
+            ..beat(60, None)
+        };
+        beats.record(&target, keeps(Some(1)));
+        beats.record(&target, keeps(Some(2)));
+        beats.record(&target, keeps(None));
+        assert_eq!(*woken.lock(), 4, "so does what is synced");
+        assert_eq!(
+            beats.last(&target).unwrap().synced,
+            keeps(Some(2)).synced,
+            "what a beat lacks is as it was"
+        );
         let other = TargetId {
             uid: "v".into(),
             ..target.clone()
@@ -595,6 +671,7 @@ mod tests {
                 identity: identity.into(),
                 apis: None,
                 totals: None,
+                synced: SyncedTotals::default(),
             };
             beats.record(&target, beat);
             *woken.lock()

@@ -6,10 +6,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
 use serde_json::Value;
 use tmc_api::keys;
-use tmc_api::syncer::SessionConfig;
+use tmc_api::syncer::{SessionConfig, SyncedReport};
+use tmc_api::time::MilliTime;
 use tmc_apimachinery::meta::{
     add_finalizer, meta, remove_annotation, remove_finalizer, set_annotation,
 };
@@ -60,11 +62,16 @@ pub struct AgentOptions {
     pub workers: usize,
     /// How long an unused namespace of the member stays.
     pub namespace_delay: Duration,
+    /// How often the member is looked at and reported.
+    pub report_every: Duration,
     /// The time that beats say.
     pub clock: Clock,
     /// Randomness for retries.
     pub jitter: Jitter,
 }
+
+/// How often members are looked at, unless somebody knows better.
+pub const REPORT_EVERY: Duration = Duration::from_secs(60);
 
 /// An agent; see [`Agent::run`].
 pub struct Agent {
@@ -103,6 +110,8 @@ struct Shared {
     unused_since: Mutex<HashMap<String, Instant>>,
     /// When the hub was told last that the member refuses an object.
     refused_at: Mutex<HashMap<(GroupVersionResource, ClusterKey), Instant>>,
+    /// When something was written into the member last, by this process.
+    wrote_at: Mutex<Option<Timestamp>>,
 }
 
 impl Agent {
@@ -138,6 +147,7 @@ impl Agent {
             },
             clock: shared.options.clock.clone(),
             jitter: shared.options.jitter.clone(),
+            report_every: shared.options.report_every,
         };
         let cut = async {
             stop.cancelled().await;
@@ -169,6 +179,10 @@ impl Listener for Following {
         if let Some(level) = &config.pod_security {
             self.shared.secure(level);
         }
+    }
+
+    fn synced(&self) -> Option<SyncedReport> {
+        self.shared.kept()
     }
 }
 
@@ -216,6 +230,7 @@ impl Shared {
             places,
             unused_since: Mutex::default(),
             refused_at: Mutex::default(),
+            wrote_at: Mutex::default(),
         }
     }
 
@@ -332,7 +347,8 @@ impl Shared {
                         uid: Some(uid),
                         ..DeleteParams::default()
                     };
-                    return settled(client.delete(&at.namespace, &at.name, &only).await);
+                    let deleted = client.delete(&at.namespace, &at.name, &only).await;
+                    return settled(self.noted(deleted));
                 }
                 Action::RemoveFinalizer => return self.remove_finalizer(gvr, key, view).await,
                 Action::Nothing => return self.report(gvr, key, view, copy.as_ref()).await,
@@ -404,10 +420,34 @@ impl Shared {
             return Ok(Flow::RequeueAfter(NAMESPACE_RETRY));
         }
         let client = self.member(gvr);
-        client
-            .apply(at.namespace(), at.name(), MANAGER, object)
-            .await?;
+        let applied = client.apply(at.namespace(), at.name(), MANAGER, object);
+        self.noted(applied.await)?;
         Ok(Flow::Done)
+    }
+
+    /// Notes the time of a write into the member that was done.
+    fn noted<T>(&self, written: Result<T, Error>) -> Result<T, Error> {
+        if written.is_ok() {
+            *self.wrote_at.lock() = Some(self.options.clock.now());
+        }
+        written
+    }
+
+    /// What is kept in the member; `None` until all of it was seen once.
+    fn kept(&self) -> Option<SyncedReport> {
+        let resources = self.resources.read();
+        if resources.is_empty() {
+            // Nobody has said yet what is to be synced.
+            return None;
+        }
+        let counts = resources.values().map(|synced| {
+            let copies = &synced.downstream;
+            copies.has_synced().then(|| copies.len() as u64)
+        });
+        Some(SyncedReport {
+            objects: counts.sum::<Option<u64>>()?,
+            last_sync_time: self.wrote_at.lock().map(MilliTime::new),
+        })
     }
 
     /// Tells the hub that the member refuses an object, unless it knows; and not often: what is told

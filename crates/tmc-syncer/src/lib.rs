@@ -28,5 +28,5 @@ mod session;
 pub mod spec;
 pub mod status;
 
-pub use agent::{Agent, AgentOptions};
+pub use agent::{Agent, AgentOptions, REPORT_EVERY};
 pub use mapping::Target;

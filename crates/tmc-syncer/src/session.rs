@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tmc_api::syncer::{AgentFrame, Hello, HubFrame, MAX_FRAME, Ping, SessionConfig, Welcome};
+use tmc_api::syncer::{
+    AgentFrame, Hello, HubFrame, MAX_FRAME, Ping, SessionConfig, SyncedReport, Welcome,
+};
 use tmc_api::time::MilliTime;
 use tmc_apimachinery::GroupVersionResource;
 use tmc_apimachinery::status::{ApiError, Reason};
@@ -29,8 +31,8 @@ use crate::report;
 
 /// Where the syncer endpoints are, below a target's root.
 const ENDPOINTS: &str = "/apis/syncer.kcp.io/v1alpha1";
-/// How often the member is looked at; sooner again after a failure.
-const REPORT_EVERY: Duration = Duration::from_secs(60);
+/// How soon the member is looked at again after a failure, or while it is not known yet what is kept
+/// in it.
 const REPORT_RETRY: Duration = Duration::from_secs(5);
 /// How long the first beat waits for the first report.
 const FIRST_REPORT: Duration = Duration::from_secs(2);
@@ -59,6 +61,8 @@ pub(crate) trait Listener: Send + Sync {
     fn resources(&self, wanted: &[GroupVersionResource]);
     /// What is configured; what is absent stays as it is.
     fn configure(&self, config: &SessionConfig);
+    /// What is kept in the member; `None` while that is not known.
+    fn synced(&self) -> Option<SyncedReport>;
 }
 
 /// Speaks for one agent.
@@ -72,6 +76,8 @@ pub(crate) struct Session<L> {
     /// The time that beats say.
     pub clock: Clock,
     pub jitter: Jitter,
+    /// How often the member is looked at.
+    pub report_every: Duration,
 }
 
 /// The latest report; marked as changed while it has not been delivered.
@@ -97,11 +103,18 @@ impl<L: Listener> Session<L> {
         &self,
         reports: &watch::Sender<Option<Arc<Value>>>,
     ) -> std::convert::Infallible {
+        let mut uncounted = 0;
         loop {
             let wait = match report::observe(&self.downstream, &self.clock).await {
                 Ok(report) => {
                     reports.send_replace(Some(Arc::new(report)));
-                    REPORT_EVERY
+                    if self.listener.synced().is_some() {
+                        self.report_every
+                    } else {
+                        uncounted += 1;
+                        let first = REPORT_RETRY.min(self.report_every);
+                        exponential(first, self.report_every, uncounted - 1)
+                    }
                 }
                 Err(error) => {
                     tracing::warn!(%error, "the member cannot be looked at");
@@ -110,6 +123,15 @@ impl<L: Listener> Session<L> {
             };
             sleep(self.jitter.stretch(wait, 10)).await;
         }
+    }
+
+    /// A report with what is kept in the member by now.
+    fn counted(&self, report: &Value) -> Value {
+        let mut report = report.clone();
+        if let Some(synced) = self.listener.synced() {
+            report["synced"] = json!(synced);
+        }
+        report
     }
 
     /// Whether the member answers, whatever it says: only a proxy before it has nobody to ask.
@@ -330,7 +352,7 @@ impl<L: Listener> Talk<'_, L> {
     async fn report(&mut self, link: &mut Link, reports: &mut Reports) -> Result<(), Ended> {
         let latest = reports.borrow_and_update().clone();
         let Some(report) = latest else { return Ok(()) };
-        let mut frame = (*report).clone();
+        let mut frame = self.session.counted(&report);
         frame["type"] = "report".into();
         let text = frame.to_string();
         if text.len() <= MAX_FRAME {
@@ -388,7 +410,7 @@ impl<L: Listener> Talk<'_, L> {
             "sequence": self.sequence, "sentAt": millis(self.session.clock.now()),
         });
         if let Some(report) = report {
-            body["report"] = report.clone();
+            body["report"] = self.session.counted(report);
         }
         let answer = post_path(&self.hub, &format!("{ENDPOINTS}/heartbeat"), &body).await?;
         let answer: Value = serde_json::from_slice(&answer)
@@ -489,6 +511,9 @@ mod tests {
     impl Listener for Nobody {
         fn resources(&self, _: &[GroupVersionResource]) {}
         fn configure(&self, _: &SessionConfig) {}
+        fn synced(&self) -> Option<SyncedReport> {
+            None
+        }
     }
 
     /// A hub in the same process, and the beats that it has taken.
@@ -537,6 +562,7 @@ mod tests {
             listener: Nobody,
             clock: Clock::system(),
             jitter: Jitter::seeded(1),
+            report_every: Duration::from_secs(60),
         };
         let stop = CancellationToken::new();
         let stopped = stop.clone();

@@ -47,6 +47,7 @@ proptest! {
                         identity: who.to_string(),
                         apis: None,
                         totals: None,
+                        synced: SyncedTotals::default(),
                     };
                     beats.record(&target, beat.clone());
                     let newer = heard.get(&target).is_none_or(|last: &Beat| last.at <= beat.at);

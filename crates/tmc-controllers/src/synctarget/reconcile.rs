@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use tmc_api::conditions::{self, Condition, Severity};
 use tmc_api::hashes::sync_target_key;
 use tmc_api::keys::SYNC_TARGET_KEY_LABEL;
+use tmc_api::time::Time;
 use tmc_api::workload::{
     self, Capabilities, Cluster, SyncState, SyncTarget, SyncTargetFacts, SyncTargetStatus,
     SyncedResource, SyncerMode, SyncerStatus, TunnelWorkspace, VirtualWorkspace, condition,
@@ -135,7 +136,22 @@ pub fn status(
     }
     conditions::set(&mut status.conditions, readiness.ready, now);
     status.phase = Some(readiness.phase);
+    note_synced(&mut status, target, observed);
     (status, look_again.into_iter().flatten().min())
+}
+
+/// What the agent keeps in its member goes along with a status that is written anyway: of its own it
+/// would be a write of each target every minute, each sent to every watcher. What an agent does not
+/// report it may have patched itself.
+fn note_synced(status: &mut SyncTargetStatus, target: &SyncTarget, observed: &Observed) {
+    let Some(beat) = &observed.beat else { return };
+    if target.status.as_ref() == Some(&*status) {
+        return;
+    }
+    let synced = beat.synced;
+    let syncer = status.syncer_status.get_or_insert_default();
+    syncer.synced_resources = synced.objects.or(syncer.synced_resources);
+    syncer.last_sync_time = synced.last_sync.map(Time::new).or(syncer.last_sync_time);
 }
 
 fn set_urls(status: &mut SyncTargetStatus, cluster: &ClusterName, target: &SyncTarget, base: &str) {

@@ -47,7 +47,7 @@ impl Shared {
             Check::Foreign(why) => Err(ApiError::new(Reason::Forbidden, why).into()),
             Check::Apply => {
                 let client = self.member(&namespaces_gvr());
-                client.apply("", name, MANAGER, &desired).await?;
+                self.noted(client.apply("", name, MANAGER, &desired).await)?;
                 Ok(true)
             }
         }
@@ -100,7 +100,8 @@ impl Shared {
             uid: Some(meta(&namespace).uid().to_owned()),
             ..DeleteParams::default()
         };
-        settled(self.member(&namespaces_gvr()).delete("", name, &only).await)
+        let deleted = self.member(&namespaces_gvr()).delete("", name, &only).await;
+        settled(self.noted(deleted))
     }
 
     fn holds_copies(&self, namespace: &str) -> bool {

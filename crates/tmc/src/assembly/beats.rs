@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tmc_apimachinery::GroupVersionResource;
 use tmc_apimachinery::status::{ApiError, Cause, Result};
-use tmc_controllers::heartbeat::{self, NodeTotals, ServedApis};
+use tmc_controllers::heartbeat::{self, NodeTotals, ServedApis, SyncedTotals};
 use tmc_virtual::syncer::{Beat, BeatSink, TargetId};
 
 /// Time between beats that agents are asked to keep.
@@ -66,6 +66,8 @@ pub fn controllers_id(target: &TargetId) -> heartbeat::TargetId {
 impl BeatSink for Beats {
     fn beat(&self, target: &TargetId, beat: Beat) -> Result<Duration> {
         self.check_sequence(target, &beat)?;
+        let synced = beat.report.as_ref();
+        let synced = synced.map(|report| SyncedTotals::from_report(report, beat.received));
         let beat = heartbeat::Beat {
             at: beat.received,
             identity: beat.identity,
@@ -75,6 +77,7 @@ impl BeatSink for Beats {
                 .as_ref()
                 .and_then(NodeTotals::from_report)
                 .map(Arc::new),
+            synced: synced.unwrap_or_default(),
         };
         self.live.record(&controllers_id(target), beat);
         Ok(INTERVAL)

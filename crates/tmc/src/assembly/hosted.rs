@@ -12,7 +12,7 @@ use tmc_controllers::synctarget::hosted::{
 };
 use tmc_runtime::{Connection, Fence};
 use tmc_server::Server;
-use tmc_syncer::{Agent, AgentOptions, Target};
+use tmc_syncer::{Agent, AgentOptions, REPORT_EVERY, Target};
 use tmc_virtual::syncer::hosted_user;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -162,6 +162,7 @@ impl Shared {
             pod_security: syncer.pod_security.clone(),
             workers: WORKERS,
             namespace_delay: NAMESPACE_DELAY,
+            report_every: REPORT_EVERY,
             clock: around.syncer_clock(&target),
             jitter: around.jitter(),
         })

@@ -12,7 +12,7 @@ use tmc_apimachinery::meta::meta;
 use tmc_apimachinery::{ClusterName, GroupVersionResource};
 use tmc_runtime::lease::{Election, ElectionOptions, Moments, Times};
 use tmc_runtime::{Clock, Connection, Endpoint, Jitter, ResourceClient, Switch, SystemDialer};
-use tmc_syncer::{Agent, AgentOptions, Target, replicas};
+use tmc_syncer::{Agent, AgentOptions, REPORT_EVERY, Target, replicas};
 use tokio_util::sync::CancellationToken;
 
 use self::renewal::{Kept, Renewal};
@@ -48,6 +48,7 @@ pub async fn run(args: &SyncerArgs) -> Result<()> {
         pod_security,
         workers: usize::from(args.workers),
         namespace_delay: Duration::from_secs(args.downstream_namespace_clean_delay),
+        report_every: REPORT_EVERY,
         clock: Clock::system(),
         jitter: Jitter::random(),
     };

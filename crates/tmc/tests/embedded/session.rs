@@ -18,7 +18,7 @@ use tmc_runtime::connection::Upgraded;
 use tmc_runtime::{Clock, Connection, Fence, Jitter, ResourceClient, Switch};
 use tmc_server::tls::{CertificateAuthority, PemPair, Validity};
 use tmc_sim::{Behaviour, Member};
-use tmc_syncer::{Agent, AgentOptions, Target};
+use tmc_syncer::{Agent, AgentOptions, REPORT_EVERY, Target};
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -26,7 +26,7 @@ use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{World, bind_args, deployment, eventually};
+use crate::support::{World, bind_args, copies, deployment, eventually};
 use crate::tokens::{account, bearer, may_sync};
 use crate::view::agent as allow_agent;
 
@@ -158,6 +158,7 @@ impl External {
             pod_security: "baseline".into(),
             workers: 2,
             namespace_delay: Duration::from_secs(1),
+            report_every: REPORT_EVERY,
             clock: Clock::system(),
             jitter: Jitter::random(),
         }
@@ -448,6 +449,56 @@ async fn an_agent_works_over_a_session_until_its_permission_is_taken() {
         .unwrap_err();
     assert!(matches!(error.code(), Some(401 | 403)), "{error}");
     assert!(error.to_string().contains("may not sync"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_says_what_its_agent_keeps_in_the_member_and_when_it_last_wrote_there() {
+    let external = External::start().await;
+    let environment = Arc::new(SystemEnvironment);
+    let member = Member::start(environment, Behaviour::default())
+        .await
+        .unwrap();
+    let stop = CancellationToken::new();
+    let options = AgentOptions {
+        report_every: Duration::from_millis(50),
+        ..external.options(&member)
+    };
+    let running = tokio::spawn(Agent::new(options).run(stop.clone()));
+    external.location().await;
+    let shop = external.world.bound_workspace("shop", "far").await;
+    let before = jiff::Timestamp::now();
+    let deployments = shop.resource("apps", "v1", "deployments");
+    deployments
+        .create("default", &deployment("web", 1))
+        .await
+        .unwrap();
+    let below = member.resource("apps", "v1", "deployments");
+    eventually("the Deployment arrives", || async {
+        !copies(&below).await.is_empty()
+    })
+    .await;
+    // It is written with the next change of the status: each edit of the target is one.
+    let edits = std::cell::Cell::new(0);
+    eventually("the target says so", || async {
+        edits.set(edits.get() + 1);
+        let interval = format!("{}s", 10 + edits.get() % 2);
+        let edit = json!({"spec": {"syncerConfig": {"heartbeatInterval": interval}}});
+        let targets = targets(&external.world);
+        targets
+            .patch("", "far", "", PatchKind::Merge, &edit)
+            .await
+            .unwrap();
+        let target = targets.get("", "far").await.unwrap();
+        let syncer = &target["status"]["syncerStatus"];
+        let time = syncer["lastSyncTime"].as_str();
+        let time = time.and_then(|text| text.parse::<jiff::Timestamp>().ok());
+        // Statuses have whole seconds.
+        syncer["syncedResources"].as_i64() >= Some(1)
+            && time.is_some_and(|at| at.as_second() >= before.as_second())
+    })
+    .await;
+    stop.cancel();
+    timeout(PATIENCE, running).await.unwrap().unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -387,6 +387,7 @@ impl World {
             identity: "r-0".into(),
             apis: None,
             totals: None,
+            synced: Default::default(),
         };
         match what {
             Happening::Beat => self.beats.record(&Self::id("u1"), beat),

@@ -61,6 +61,7 @@ pub(super) fn beat(seconds: i64) -> Option<Beat> {
         identity: "r-0".into(),
         apis: None,
         totals: None,
+        synced: Default::default(),
     })
 }
 
@@ -479,6 +480,55 @@ fn reported_totals_are_shown_and_kept_while_nothing_new_is_reported() {
     };
     assert_eq!(cpu(&new), "8");
     assert_eq!(cpu(&after(&new, &well(), at(2))), "8");
+}
+
+/// A beat whose agent keeps as many objects in its member, and wrote the last of them then.
+fn keeping(seconds: i64, objects: i64, wrote: i64) -> Observed {
+    let synced = crate::heartbeat::SyncedTotals {
+        objects: Some(objects),
+        last_sync: Some(at(wrote)),
+    };
+    Observed {
+        beat: beat(seconds).map(|beat| Beat { synced, ..beat }),
+        ..well()
+    }
+}
+
+fn synced(target: &SyncTarget) -> (Option<i64>, Option<Time>) {
+    let syncer = target.status.as_ref().unwrap().syncer_status.clone();
+    let syncer = syncer.unwrap_or_default();
+    (syncer.synced_resources, syncer.last_sync_time)
+}
+
+#[test]
+fn what_an_agent_keeps_is_written_with_the_heartbeat_and_never_alone() {
+    let ready = after(&hosted_target(), &keeping(0, 1, -5), at(1));
+    let first = (Some(1), Some(Time::new(at(-5))));
+    assert_eq!(synced(&ready), first);
+    for seconds in (10..300).step_by(10) {
+        let busy = keeping(seconds, seconds, seconds);
+        let (status, _) = status(&cluster(), &ready, &busy, &settings(), at(seconds));
+        assert_eq!(Some(status), ready.status, "beat at {seconds}");
+    }
+    let later = after(&ready, &keeping(300, 9, 290), at(300));
+    assert_eq!(synced(&later), (Some(9), Some(Time::new(at(290)))));
+}
+
+#[test]
+fn what_an_agent_keeps_is_written_with_any_other_change() {
+    let ready = after(&hosted_target(), &keeping(0, 1, -5), at(1));
+    let mut edited = ready.clone();
+    edited.metadata.generation = Some(4);
+    let new = after(&edited, &keeping(10, 2, 9), at(10));
+    assert_eq!(synced(&new), (Some(2), Some(Time::new(at(9)))));
+    let mut again = new.clone();
+    again.metadata.generation = Some(5);
+    let silent = Observed {
+        beat: beat(20),
+        ..well()
+    };
+    let kept = after(&again, &silent, at(20));
+    assert_eq!(synced(&kept), synced(&new), "what is not reported is kept");
 }
 
 #[test]

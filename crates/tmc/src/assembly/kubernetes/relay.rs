@@ -17,7 +17,9 @@ use serde_json::Value;
 use tmc_api::hashes::sync_target_key;
 use tmc_apimachinery::status::Result;
 use tmc_controllers::beat_leases::{BeatList, Heard, KEPT, Lists, MAX_BYTES, Reading};
-use tmc_controllers::heartbeat::{self, Beat, LiveBeats, NodeTotals, OnWake, ServedApis, TargetId};
+use tmc_controllers::heartbeat::{
+    self, Beat, LiveBeats, NodeTotals, OnWake, ServedApis, SyncedTotals, TargetId,
+};
 use tmc_virtual::syncer::BeatSink;
 
 use super::reports::{Outbox, report_of};
@@ -58,14 +60,26 @@ struct Others {
 struct Report {
     apis: Option<Arc<ServedApis>>,
     totals: Option<Arc<NodeTotals>>,
+    synced: SyncedTotals,
 }
 
 impl Report {
-    fn read(text: &str) -> Option<Self> {
+    fn read(text: &str, now: Timestamp) -> Option<Self> {
         let report: Value = serde_json::from_str(text).ok()?;
         Some(Self {
             apis: served(&report),
             totals: NodeTotals::from_report(&report).map(Arc::new),
+            synced: SyncedTotals::from_report(&report, now),
+        })
+    }
+
+    /// Whether the controllers have something to do that they had not before. What is kept in the
+    /// member, and what its pods request, changes all the time.
+    fn is_news(&self, before: Option<&Self>) -> bool {
+        before.is_none_or(|before| {
+            let totals = self.totals.as_deref();
+            let others = totals.is_some_and(|totals| totals.differs(before.totals.as_deref()));
+            self.apis != before.apis || others
         })
     }
 }
@@ -105,7 +119,7 @@ impl Others {
 
     /// Takes a report in; the target to be looked at, if it is news of one that is known.
     fn report(&mut self, heard: Heard, report: Report) -> Option<TargetId> {
-        let news = self.reports.get(&heard) != Some(&report);
+        let news = report.is_news(self.reports.get(&heard));
         let target = self.names.get(&heard).filter(|_| news).cloned();
         self.reports.insert(heard, report);
         target
@@ -134,7 +148,7 @@ impl Relay {
     }
 
     fn read_report(&self, of: &str, text: &str) {
-        let report = Report::read(text).filter(|_| text.len() <= MAX_BYTES);
+        let report = Report::read(text, Timestamp::now()).filter(|_| text.len() <= MAX_BYTES);
         let (Some(heard), Some(report)) = (report_of(of), report) else {
             tracing::warn!(of, "a report of another replica is not understood");
             return;
@@ -179,6 +193,7 @@ impl LiveBeats for Relay {
                 identity: String::new(),
                 apis: report.apis,
                 totals: report.totals,
+                synced: report.synced,
             })
         };
         let (mut last, before) = match (self.local.last(target), elsewhere) {
@@ -190,6 +205,7 @@ impl LiveBeats for Relay {
         if let Some(before) = before {
             last.apis = last.apis.or(before.apis);
             last.totals = last.totals.or(before.totals);
+            last.synced = last.synced.or(before.synced);
         }
         Some(last)
     }
@@ -286,6 +302,7 @@ mod tests {
             identity: "r".into(),
             apis: Some(Arc::default()),
             totals: None,
+            synced: SyncedTotals::default(),
         };
         relay.local.record(&target(), own.clone());
         assert_eq!(relay.last(&target()), Some(own), "the later one counts");
@@ -325,12 +342,19 @@ mod tests {
         let text = r#"{"apis":[{"group":"apps","versions":["v1"],"resources":["deployments"]}]}"#;
         relay.read_report(&of, text);
         relay.read_report(&of, text);
-        assert_eq!(*woken.lock(), 1, "the same again is no news");
+        let busy = r#"{"apis":[{"group":"apps","versions":["v1"],"resources":["deployments"]}],"synced":{"objects":4}}"#;
+        relay.read_report(&of, busy);
+        assert_eq!(
+            *woken.lock(),
+            1,
+            "nor is what the agent keeps in its member"
+        );
         assert_eq!(relay.last(&target()), None, "a report is no sign of life");
         relay.read("l", &list(Timestamp::now(), 0));
         let last = relay.last(&target()).expect("a beat");
         let deployments = GroupVersionResource::new("apps", "v1", "deployments");
         assert!(last.apis.expect("reported").contains(&deployments));
+        assert_eq!(last.synced.objects, Some(4));
         relay.local.record(
             &target(),
             Beat {
@@ -338,6 +362,7 @@ mod tests {
                 identity: "r".into(),
                 apis: None,
                 totals: None,
+                synced: SyncedTotals::default(),
             },
         );
         assert!(

@@ -15,7 +15,7 @@ pub const REPORT_OF_ANNOTATION: &str = "internal.tmc.kcp.io/report-of";
 /// What the controllers read of a report, and act on when it changes.
 const NEWS: [&str; 4] = ["apis", "capacity", "allocatable", "nodes"];
 /// What they read as well, which changes all the time and goes along.
-const ALONG: [&str; 2] = ["requested", "pods"];
+const ALONG: [&str; 3] = ["requested", "pods", "synced"];
 /// How often a report is written that has not changed.
 const REFRESH: SignedDuration = SignedDuration::from_mins(30);
 /// How long a report is kept of a target that reports no more.
