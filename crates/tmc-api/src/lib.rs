@@ -13,6 +13,7 @@ pub mod hashes;
 pub mod keys;
 pub mod quantities;
 pub mod scheduling;
+pub mod synced;
 pub mod syncer;
 pub mod tenancy;
 mod text_enum;

@@ -1,7 +1,7 @@
 //! What the hub should hear of a copy's status.
 
 use serde_json::Value;
-use tmc_api::keys;
+use tmc_api::{keys, synced};
 use tmc_apimachinery::meta::meta;
 use tmc_runtime::client::Error;
 
@@ -12,7 +12,9 @@ use crate::mutate::applied_generation;
 /// the hub's generation, so it is translated: once the member has observed the last apply, it is the
 /// upstream generation that was applied; until then what was last reported stays.
 pub fn report(view: &Value, downstream: &Value) -> Option<Value> {
-    let mut status = downstream.get("status").filter(|s| !s.is_null())?.clone();
+    let status = downstream.get("status").filter(|s| !s.is_null())?;
+    // The condition of that type is the hub's: it would be told again and again, and never shown.
+    let mut status = synced::without(Some(status.clone()))?;
     if let Some(observed) = status.get("observedGeneration").and_then(Value::as_i64) {
         let current = observed >= meta(downstream).generation();
         let applied = applied_generation(downstream).filter(|_| current);
@@ -60,6 +62,18 @@ mod tests {
                 "annotations": {"internal.workload.kcp.io/applied": applied}},
             "status": {"observedGeneration": observed, "replicas": 1},
         })
+    }
+
+    #[test]
+    fn what_a_member_says_of_the_hubs_own_condition_is_not_reported() {
+        let own = json!({"type": "Synced", "status": "True"});
+        let other = json!({"type": "Ready", "status": "True"});
+        let copy = json!({"status": {"conditions": [own, other]}});
+        let told = json!({"conditions": [other]});
+        assert_eq!(report(&json!({}), &copy), Some(told.clone()));
+        assert_eq!(report(&json!({"status": told}), &copy), None);
+        let alone = json!({"status": {"conditions": [own]}});
+        assert_eq!(report(&json!({}), &alone), None);
     }
 
     #[test]

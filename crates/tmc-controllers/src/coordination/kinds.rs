@@ -2,6 +2,7 @@
 //! good news. Source: the API types of `apps/v1`, `batch/v1`, `core/v1` and `networking.k8s.io/v1`,
 //! the API conventions ("typical status properties"), and for `Reconciling` and `Stalled` kstatus.
 
+use tmc_api::synced::Listed;
 use tmc_apimachinery::GroupResource;
 
 /// How the values of one field of several places become one.
@@ -95,6 +96,20 @@ pub fn rules(resource: &GroupResource) -> &'static [(&'static str, Rule)] {
         ("", "services") | ("networking.k8s.io", "ingresses") => BALANCED,
         ("", "persistentvolumeclaims") => CLAIM,
         _ => &[],
+    }
+}
+
+/// Whether objects of a kind have conditions; those that are not known tell it by their status.
+pub fn conditions(resource: &GroupResource) -> Listed {
+    match (&*resource.group, &*resource.resource) {
+        ("apps", "deployments" | "replicasets" | "statefulsets" | "daemonsets")
+        | ("", "replicationcontrollers" | "pods" | "persistentvolumeclaims" | "services")
+        | ("batch", "jobs")
+        | ("autoscaling", "horizontalpodautoscalers") => Listed::Yes,
+        ("", "configmaps" | "secrets" | "serviceaccounts")
+        | ("batch", "cronjobs")
+        | ("networking.k8s.io", "ingresses") => Listed::No,
+        _ => Listed::ByStatus,
     }
 }
 

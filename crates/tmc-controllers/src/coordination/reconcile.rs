@@ -5,14 +5,16 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 use tmc_api::keys::{
-    DIFF_PREFIX, STATE_PREFIX, STATE_SYNC, STATE_UPSYNC, SUMMARIZING_ANNOTATION,
+    DIFF_PREFIX, REPORTED_MESSAGE, STATE_PREFIX, STATE_SYNC, STATE_UPSYNC, SUMMARIZING_ANNOTATION,
     deletion_annotation, diff_annotation,
 };
+use tmc_api::synced::{self, Verdict};
 use tmc_api::time::Time;
 use tmc_apimachinery::GroupResource;
 use tmc_apimachinery::meta::{meta, remove_annotation, set_annotation};
 
 use super::aggregate::{Report, aggregate};
+use super::kinds::conditions;
 
 /// Value of a report that lives in the object itself.
 const PROMOTED: &str = "##promoted##";
@@ -140,6 +142,8 @@ pub fn writes(
             }
         }
     }
+    let listed = conditions(resource);
+    plan.status = synced::with(plan.status.take(), previous, &plan.verdict(), listed, now);
     plan.writes(object)
 }
 
@@ -191,6 +195,8 @@ struct Plan {
     stale: Vec<String>,
     /// Whether one of those reported a status.
     orphaned: bool,
+    /// Whether it is assigned to any target.
+    assigned: bool,
     status: Option<Value>,
     /// The status is to be written before the reports.
     status_first: bool,
@@ -203,6 +209,7 @@ impl Plan {
             reports: BTreeMap::new(),
             stale: Vec::new(),
             orphaned: false,
+            assigned: !states.is_empty(),
             status: status_of(object).cloned(),
             status_first: false,
         };
@@ -220,6 +227,19 @@ impl Plan {
 
     fn report(&self, key: &str) -> Option<Value> {
         self.reports.get(key)?.get(STATUS).cloned()
+    }
+
+    /// What the targets have against the object.
+    fn verdict(&self) -> Verdict {
+        let messages = self.reports.values().filter_map(|report| {
+            let message = report.get(REPORTED_MESSAGE)?.as_str()?;
+            Some(message.to_owned())
+        });
+        match synced::together(messages) {
+            Some(said) => Verdict::Refused(said),
+            None if self.assigned => Verdict::Taken,
+            None => Verdict::Nowhere,
+        }
     }
 
     /// Whether the status that is there can come from a target.
@@ -252,8 +272,9 @@ impl Plan {
         let promoted = |report: &&mut Map<String, Value>| {
             report.get(STATUS).is_some_and(|value| value == PROMOTED)
         };
+        let status = synced::without(status.cloned());
         for report in self.reports.values_mut().filter(promoted) {
-            match status {
+            match &status {
                 Some(status) => drop(report.insert(STATUS.into(), status.clone())),
                 None => drop(report.remove(STATUS)),
             }

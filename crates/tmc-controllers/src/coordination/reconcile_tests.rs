@@ -277,3 +277,82 @@ proptest! {
         }
     }
 }
+
+/// The object, with what each target says of it.
+fn saying(mut object: Value, words: &[(&str, &str)]) -> Value {
+    for (key, said) in words {
+        let name = diff_annotation(key);
+        let mut report = meta(&object)
+            .annotation(&name)
+            .map(read)
+            .unwrap_or_default();
+        report.insert(REPORTED_MESSAGE.into(), (*said).into());
+        set_annotation(&mut object, &name, &Value::Object(report).to_string());
+    }
+    object
+}
+
+/// Status, message and time of the condition `Synced`.
+fn synced_of(object: &Value) -> Option<(&str, &str, &str)> {
+    let list = object.get("status")?.get("conditions")?.as_array()?;
+    let own = list.iter().find(|c| c["type"] == synced::SYNCED)?;
+    let text = |field: &str| own[field].as_str();
+    Some((
+        text("status")?,
+        text("message")?,
+        text("lastTransitionTime")?,
+    ))
+}
+
+#[test]
+fn an_object_on_several_targets_is_synced_once_none_refuses_it_any_more() {
+    const NOW: &str = "2030-01-01T01:00:00Z";
+    let records = json!({"A": well(1), "B": well(2)});
+    let healthy = settle(&object(&["A", "B"], records, json!(null)));
+    assert_eq!(synced_of(&healthy), None, "nobody ever refused it");
+    let refused = settle(&saying(healthy, &[("B", "no"), ("A", "never")]));
+    assert_eq!(synced_of(&refused), Some(("False", "never; no", NOW)));
+    let mut taken = refused.clone();
+    for (key, record) in [("A", well(1)), ("B", well(2))] {
+        let report = json!({"status": record}).to_string();
+        set_annotation(&mut taken, &diff_annotation(key), &report);
+    }
+    let taken = settle(&taken);
+    assert_eq!(synced_of(&taken), Some(("True", "", NOW)));
+    assert_eq!(taken["status"]["replicas"], 3);
+}
+
+#[test]
+fn what_nobody_has_reported_yet_can_be_refused_all_the_same() {
+    let silent = object(&["A", "B"], json!({}), json!(null));
+    let refused = settle(&saying(silent, &[("B", "no")]));
+    assert_eq!(synced_of(&refused).map(|s| s.0), Some("False"));
+}
+
+#[test]
+fn a_lost_target_keeps_its_words_and_gets_back_its_report_without_the_condition() {
+    let own = json!({"type": synced::SYNCED, "status": "False", "reason": synced::REFUSED,
+        "message": "no", "lastTransitionTime": SINCE});
+    let mut status = well(1);
+    status["conditions"].as_array_mut().unwrap().push(own);
+    let promoted = object(&["L"], json!({"L": PROMOTED}), status);
+    let lost = settle(&saying(promoted, &[("L", "no")]));
+    assert_eq!(synced_of(&lost), Some(("False", "no", SINCE)));
+    assert_eq!(
+        outcome(&lost)[0]["L"],
+        well(1),
+        "kept as the target said it"
+    );
+    let back = writes(&deployments(), &lost, |_| None, now());
+    let back = back.iter().fold(lost, |at, write| apply(&at, write));
+    assert_eq!(synced_of(&back), Some(("False", "no", SINCE)));
+    assert_eq!(outcome(&back)[0]["L"], PROMOTED);
+}
+
+#[test]
+fn what_is_to_be_nowhere_is_not_synced() {
+    let own = json!({"type": synced::SYNCED, "status": "False", "reason": synced::REFUSED,
+        "message": "no", "lastTransitionTime": SINCE});
+    let left = object(&[], json!({"A": PROMOTED}), json!({"conditions": [own]}));
+    assert_eq!(settle(&left).get("status"), None);
+}

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tmc_api::synced::Listed;
 use tmc_apimachinery::GroupVersionResource;
 use tmc_apimachinery::definition::{ApiSet, ResourceDefinition, Subresources, Verbs};
 
@@ -102,9 +103,76 @@ fn view_definition(hub: &ResourceDefinition) -> ResourceDefinition {
     }
 }
 
+/// Whether objects of a resource may have the condition `Synced`: they have a list of conditions, and
+/// their schema does not name the types that there are.
+pub(super) fn conditions_of(definition: &ResourceDefinition) -> Listed {
+    const TYPES: &str = "/properties/status/properties/conditions/items/properties/type/enum";
+    let Some(schema) = &definition.schema else {
+        return Listed::ByStatus;
+    };
+    if !definition.subresources.status || schema.source().pointer(TYPES).is_some() {
+        return Listed::No;
+    }
+    let Some(status) = schema.root().property("status") else {
+        return if schema.root().preserves_unknown_fields() {
+            Listed::ByStatus
+        } else {
+            Listed::No
+        };
+    };
+    match status.property("conditions") {
+        Some(list) => match list.items().and_then(|item| item.property("type")) {
+            Some(_) => Listed::Yes,
+            None => Listed::No,
+        },
+        None if status.preserves_unknown_fields() => Listed::ByStatus,
+        None => Listed::No,
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+    use serde_json::{Value, json};
+    use tmc_apimachinery::schema::Schema;
+
     use super::*;
+
+    fn definition(plural: &str) -> ResourceDefinition {
+        let all = tmc_builtins::definitions();
+        let mut all = all.iter();
+        let found = all.find(|definition| definition.plural == plural);
+        view_definition(found.expect("a built-in resource"))
+    }
+
+    #[rstest]
+    #[case("deployments", Listed::Yes)]
+    #[case("jobs", Listed::Yes)]
+    #[case("configmaps", Listed::No)]
+    #[case("ingresses", Listed::No)]
+    fn a_built_in_kind_tells_whether_it_has_conditions(
+        #[case] plural: &str,
+        #[case] expected: Listed,
+    ) {
+        assert_eq!(conditions_of(&definition(plural)), expected);
+    }
+
+    #[rstest]
+    #[case::list(json!({"type": "array", "items": {"type": "object",
+        "properties": {"type": {"type": "string"}}}}), Listed::Yes)]
+    #[case::named_types(json!({"type": "array", "items": {"type": "object",
+        "properties": {"type": {"type": "string", "enum": ["Ready"]}}}}), Listed::No)]
+    #[case::words(json!({"type": "array", "items": {"type": "string"}}), Listed::No)]
+    #[case::text(json!({"type": "string"}), Listed::No)]
+    fn a_custom_kind_tells_it_in_its_schema(#[case] conditions: Value, #[case] expected: Listed) {
+        let schema = json!({"type": "object", "properties": {
+            "status": {"type": "object", "properties": {"conditions": conditions}}}});
+        let custom = ResourceDefinition {
+            schema: Some(Arc::new(Schema::compile(&schema).expect("a schema"))),
+            ..definition("deployments")
+        };
+        assert_eq!(conditions_of(&custom), expected);
+    }
 
     #[test]
     fn a_view_has_the_common_resources_once_and_never_pods() {

@@ -13,14 +13,15 @@ use tmc_apimachinery::options::{DeleteOptions, ListOptions, WriteOptions};
 use tmc_apimachinery::status::{ApiError, Result};
 use tmc_apimachinery::{ClusterName, ClusterScope};
 use tmc_runtime::client::{self, ListParams, WatchParams};
-use tmc_runtime::{Hub, ResourceClient};
+use tmc_runtime::{Clock, Hub, ResourceClient};
 use tmc_server::resource::{
     Deleted, EventKind, Object, Page, ResourceRequest, ResourceStore, WatchEvent, WatchStream,
     Written,
 };
 
+use super::api_set::conditions_of;
 use super::targets::Domain;
-use super::transform::{Part, Write, is_race, merge, view};
+use super::transform::{Part, Setting, Write, is_race, merge, view};
 use super::vigil::Vigils;
 
 /// Tries of an unconditional write.
@@ -39,6 +40,8 @@ pub(super) struct SyncerStore {
     pub workspace_url: Arc<dyn Fn(&ClusterName) -> String + Send + Sync>,
     /// Whether those who watch still may.
     pub vigils: Arc<Vigils>,
+    /// The time at which conditions change.
+    pub clock: Clock,
 }
 
 fn domain(request: &ResourceRequest) -> Result<&Domain> {
@@ -158,8 +161,12 @@ impl SyncerStore {
             Part::Main
         };
         let mut stored = self.upstream(request, name).await?;
-        let resource = request.definition.group_resource();
-        for write in merge(&stored, body, &domain(request)?.keys, part, &resource)? {
+        let setting = Setting {
+            resource: request.definition.group_resource(),
+            conditions: conditions_of(&request.definition),
+            now: self.clock.now(),
+        };
+        for write in merge(&stored, body, &domain(request)?.keys, part, &setting)? {
             let version = meta(&stored).resource_version().to_owned();
             stored = self.write(request, name, write, &version).await?;
         }
@@ -227,6 +234,7 @@ impl ResourceStore for SyncerStore {
             hidden: self.hidden.clone(),
             workspace_url: self.workspace_url.clone(),
             vigils: self.vigils.clone(),
+            clock: self.clock.clone(),
         };
         let vigil = self.vigils.keep(&request.user, &domain(request)?.target);
         let (request, bookmarks) = (request.clone(), options.bookmarks);

@@ -215,6 +215,7 @@ impl SyncerWorkspace {
                 hidden,
                 workspace_url,
                 vigils: Arc::new(Vigils::new(entitled.clone())),
+                clock: clock.clone(),
             },
             entitled,
             targets,

@@ -1,10 +1,12 @@
 //! What a SyncTarget sees of an object, and what of its answer reaches the object: pure functions
 //! (`view`, `merge`), the contract between hub and agents.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use tmc_api::keys;
+use tmc_api::synced::{self, Listed, Verdict};
 use tmc_apimachinery::GroupResource;
 use tmc_apimachinery::meta::{
     add_finalizer, meta, remove_annotation, remove_finalizer, remove_label, set_annotation,
@@ -72,6 +74,17 @@ struct Summarized {
     promote: bool,
 }
 
+/// What a merge depends on beside the object and the answer.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// The object's resource.
+    pub resource: GroupResource,
+    /// Whether its kind has conditions.
+    pub conditions: Listed,
+    /// The time at which conditions change.
+    pub now: Timestamp,
+}
+
 /// Which part of an object a write is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
@@ -100,13 +113,19 @@ pub fn view(upstream: &Value, target: &TargetKeys, workspace_url: &str) -> Resul
     let recorded = recorded(upstream, &target.diff)?;
     hide_internals(&mut object);
     apply_spec_diff(&mut object, target)?;
-    for field in summarized(upstream)? {
+    let fields = summarized(upstream)?;
+    for field in &fields {
         match recorded.get(&field.path) {
             Some(value) if value == PROMOTED => {}
             Some(value) => set_path(&mut object, &field.path, Some(value.clone())),
             None if field.promote => set_path(&mut object, &field.path, None),
             None => {}
         }
+    }
+    if promotes_status(&fields) {
+        // The hub's own: a target finds what it said itself.
+        let own = said(&object, "status");
+        set_path(&mut object, "status", own);
     }
     // Its own words only: what it leaves out it has taken back.
     match recorded.get(keys::REPORTED_MESSAGE).and_then(Value::as_str) {
@@ -207,6 +226,11 @@ fn summarized(upstream: &Value) -> Result<Vec<Summarized>> {
         .collect()
 }
 
+/// Whether the object's status comes from its targets.
+fn promotes_status(fields: &[Summarized]) -> bool {
+    fields.iter().any(|f| f.path == "status" && f.promote)
+}
+
 /// What a target reported: field path → value.
 fn recorded(upstream: &Value, annotation: &str) -> Result<Map<String, Value>> {
     match meta(upstream).annotation(annotation) {
@@ -231,6 +255,16 @@ fn record(object: &mut Value, annotation: &str, fields: &Map<String, Value>) {
 
 fn get_path<'a>(object: &'a Value, path: &str) -> Option<&'a Value> {
     path.split('.').try_fold(object, |at, part| at.get(part))
+}
+
+/// The value of a field as a target may say it: the condition `Synced` is the hub's.
+fn said(object: &Value, path: &str) -> Option<Value> {
+    let value = get_path(object, path).cloned();
+    if path == "status" {
+        synced::without(value)
+    } else {
+        value
+    }
 }
 
 fn set_path(object: &mut Value, path: &str, value: Option<Value>) {
@@ -268,8 +302,9 @@ pub fn merge(
     body: &Value,
     target: &TargetKeys,
     part: Part,
-    resource: &GroupResource,
+    setting: &Setting,
 ) -> Result<Vec<Write>> {
+    let resource = &setting.resource;
     let name = meta(upstream).name();
     let version = meta(body).resource_version();
     if !version.is_empty() && version != meta(upstream).resource_version() {
@@ -280,7 +315,7 @@ pub fn merge(
     }
     let owns = meta(body).finalizers().contains(&target.finalizer.as_str());
     if !owns && part == Part::Main && target.removal_due(upstream).is_some() {
-        return remove(upstream, target);
+        return remove(upstream, target, setting);
     }
     if !owns {
         let why = format!(
@@ -289,7 +324,7 @@ pub fn merge(
         );
         return Err(ApiError::forbidden(resource, name, &why));
     }
-    report(upstream, body, target, part)
+    report(upstream, body, target, part, setting)
 }
 
 /// Other targets' state labels on an object.
@@ -315,7 +350,7 @@ fn heir<'a>(upstream: &Value, others: &'a [TargetKeys]) -> Option<&'a TargetKeys
 /// The target is done with the object: its state goes. If exactly one other target is left running
 /// it, that one's report becomes the object's own. What only the leaving target vouched for goes
 /// with it, so that nobody reads the status of a copy that is no more.
-fn remove(upstream: &Value, target: &TargetKeys) -> Result<Vec<Write>> {
+fn remove(upstream: &Value, target: &TargetKeys, setting: &Setting) -> Result<Vec<Write>> {
     let mut object = upstream.clone();
     let others = other_targets(upstream, target);
     let own = recorded(upstream, &target.diff)?;
@@ -324,7 +359,8 @@ fn remove(upstream: &Value, target: &TargetKeys) -> Result<Vec<Write>> {
         Some(heir) => recorded(upstream, &heir.diff)?,
         None => Map::new(),
     };
-    for field in summarized(upstream)?.iter().filter(|f| f.promote) {
+    let fields = summarized(upstream)?;
+    for field in fields.iter().filter(|f| f.promote) {
         match inherited.get(&field.path).cloned() {
             Some(value) if value == PROMOTED => {}
             Some(value) => {
@@ -351,7 +387,15 @@ fn remove(upstream: &Value, target: &TargetKeys) -> Result<Vec<Write>> {
         remove_annotation(&mut object, annotation);
     }
     forget_vanished(&mut object, &others);
-    say(&mut object, &others)?;
+    let said = say(&mut object, &others)?;
+    if others.len() < 2 && promotes_status(&fields) {
+        let verdict = if others.is_empty() {
+            Verdict::Nowhere
+        } else {
+            verdict(said)
+        };
+        mark(upstream, &mut object, &verdict, setting);
+    }
     Ok(writes(upstream, object))
 }
 
@@ -378,7 +422,13 @@ fn forget_vanished(object: &mut Value, assigned: &[TargetKeys]) {
 }
 
 /// The target reports: promoted into the object while it is alone, recorded beside it otherwise.
-fn report(upstream: &Value, body: &Value, target: &TargetKeys, part: Part) -> Result<Vec<Write>> {
+fn report(
+    upstream: &Value,
+    body: &Value,
+    target: &TargetKeys,
+    part: Part,
+    setting: &Setting,
+) -> Result<Vec<Write>> {
     let mut object = upstream.clone();
     let mut others = other_targets(upstream, target);
     let alone = others.is_empty();
@@ -392,7 +442,7 @@ fn report(upstream: &Value, body: &Value, target: &TargetKeys, part: Part) -> Re
         .iter()
         .filter(|f| (f.path == "status") == (part == Part::Status))
     {
-        match (get_path(body, &field.path).cloned(), alone && field.promote) {
+        match (said(body, &field.path), alone && field.promote) {
             (Some(value), true) => {
                 set_path(&mut object, &field.path, Some(value));
                 own.insert(field.path.clone(), PROMOTED.into());
@@ -414,7 +464,10 @@ fn report(upstream: &Value, body: &Value, target: &TargetKeys, part: Part) -> Re
     record(&mut object, &target.diff, &own);
     others.push(target.clone());
     forget_vanished(&mut object, &others);
-    say(&mut object, &others)?;
+    let said = say(&mut object, &others)?;
+    if alone && promotes_status(&fields) {
+        mark(upstream, &mut object, &verdict(said), setting);
+    }
     if part == Part::Main {
         add_finalizer(&mut object, &target.finalizer);
     }
@@ -431,21 +484,31 @@ fn hear(own: &mut Map<String, Value>, body: &Value) {
     }
 }
 
-/// What the targets have to say, together, each thing once.
-fn say(object: &mut Value, assigned: &[TargetKeys]) -> Result<()> {
-    let mut said = BTreeSet::new();
+/// Lets the object say what its targets have to say, and returns it.
+fn say(object: &mut Value, assigned: &[TargetKeys]) -> Result<Option<String>> {
+    let mut all = Vec::new();
     for target in assigned {
         let report = recorded(object, &target.diff)?;
         let message = report.get(keys::REPORTED_MESSAGE).and_then(Value::as_str);
-        said.extend(message.map(str::to_owned));
+        all.extend(message.map(str::to_owned));
     }
-    if said.is_empty() {
-        remove_annotation(object, keys::MESSAGE_ANNOTATION);
-    } else {
-        let said: Vec<String> = said.into_iter().collect();
-        set_annotation(object, keys::MESSAGE_ANNOTATION, &said.join("; "));
+    let said = synced::together(all);
+    match &said {
+        Some(said) => set_annotation(object, keys::MESSAGE_ANNOTATION, said),
+        None => drop(remove_annotation(object, keys::MESSAGE_ANNOTATION)),
     }
-    Ok(())
+    Ok(said)
+}
+
+fn verdict(said: Option<String>) -> Verdict {
+    said.map_or(Verdict::Taken, Verdict::Refused)
+}
+
+/// Gives the object's new status the condition `Synced` that it should have.
+fn mark(upstream: &Value, object: &mut Value, verdict: &Verdict, setting: &Setting) {
+    let (before, new) = (upstream.get("status"), object.get("status").cloned());
+    let status = synced::with(new, before, verdict, setting.conditions, setting.now);
+    set_path(object, "status", status);
 }
 
 /// A second target arrived: the promoted values of the one that was alone are kept as its report,
@@ -473,8 +536,8 @@ fn keep_promoted(upstream: &Value, report: &mut Map<String, Value>, fields: &[Su
         {
             continue;
         }
-        match get_path(upstream, &field.path) {
-            Some(value) => report.insert(field.path.clone(), value.clone()),
+        match said(upstream, &field.path) {
+            Some(value) => report.insert(field.path.clone(), value),
             None => report.remove(&field.path),
         };
     }

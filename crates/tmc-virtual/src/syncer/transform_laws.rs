@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use tmc_apimachinery::meta::set_label;
 
-use super::tests::{URL, applied, deployments, upstream};
+use super::tests::{URL, applied, setting, upstream};
 use super::*;
 
 const KEYS: [&str; 3] = ["k1", "k2", "k3"];
@@ -21,6 +21,10 @@ enum Step {
     Own(usize),
     /// The agent reports; the flag cuts the hub off after the first of the writes.
     Report(usize, i64, bool),
+    /// The agent says that its member refuses the object; cut off likewise.
+    Refuse(usize, bool),
+    /// The agent says that its member has taken it; cut off likewise.
+    Take(usize, bool),
     /// The scheduler asks for removal and the agent takes its leave; cut off likewise.
     Leave(usize, bool),
     /// The target is deleted by force: label and finalizer go, its report stays behind.
@@ -37,6 +41,8 @@ fn steps() -> impl Strategy<Value = Step> {
         4 => key.clone().prop_map(Step::Assign),
         4 => key.clone().prop_map(Step::Own),
         8 => (key.clone(), 0..5_i64, prop::bool::weighted(0.2)).prop_map(|(k, n, cut)| Step::Report(k, n, cut)),
+        2 => (key.clone(), prop::bool::weighted(0.2)).prop_map(|(k, cut)| Step::Refuse(k, cut)),
+        2 => (key.clone(), prop::bool::weighted(0.2)).prop_map(|(k, cut)| Step::Take(k, cut)),
         3 => (key.clone(), prop::bool::weighted(0.2)).prop_map(|(k, cut)| Step::Leave(k, cut)),
         1 => key.prop_map(Step::Vanish),
         2 => Just(Step::Summarise),
@@ -49,6 +55,8 @@ fn steps() -> impl Strategy<Value = Step> {
 struct World {
     object: Value,
     expected: BTreeMap<&'static str, Vec<Option<i64>>>,
+    /// Whether any member ever refused it.
+    refused: bool,
 }
 
 impl World {
@@ -56,6 +64,63 @@ impl World {
         Self {
             object: upstream(&[]),
             expected: BTreeMap::new(),
+            refused: false,
+        }
+    }
+
+    /// The object's status as its targets made it.
+    fn reported(&self) -> Option<Value> {
+        synced::without(self.object.get("status").cloned())
+    }
+
+    /// The status of the condition `Synced`.
+    fn synced(&self) -> Option<&str> {
+        let list = self.object.get("status")?.get("conditions")?.as_array()?;
+        let own = list.iter().find(|c| c["type"] == synced::SYNCED)?;
+        own["status"].as_str()
+    }
+
+    /// What controllers make of the status: they keep the condition up to date.
+    fn set_status(&mut self, status: Value) {
+        let targets: Vec<_> = self.assigned().into_iter().map(TargetKeys::new).collect();
+        let before = self.object.clone();
+        let said = say(&mut self.object, &targets).expect("said");
+        self.object["status"] = status;
+        mark(&before, &mut self.object, &verdict(said), &setting());
+    }
+
+    /// Alone, a target that has just answered is what the condition goes by.
+    fn check_synced(&self) {
+        let said = meta(&self.object).annotation(keys::MESSAGE_ANNOTATION);
+        match (said, self.synced()) {
+            (Some(_), Some("False")) | (None, None | Some("True")) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The agent says something about the object, or takes it back.
+    fn speak(&mut self, key: &'static str, words: Option<&str>, cut: bool) {
+        if !self.assigned().contains(&key) || !self.owns(key) {
+            return;
+        }
+        self.refused |= words.is_some();
+        let mut body = self.seen(key);
+        match words {
+            Some(words) => set_annotation(&mut body, keys::MESSAGE_ANNOTATION, words),
+            None => drop(remove_annotation(&mut body, keys::MESSAGE_ANNOTATION)),
+        }
+        let before = self.reported();
+        let whole = self.answer(key, &body, Part::Main, cut);
+        assert_eq!(self.reported(), before, "words changed the status");
+        if whole && self.assigned().len() == 1 {
+            self.check_synced();
+            let later = Setting {
+                now: "2031-01-01T00:00:00Z".parse().expect("a time"),
+                ..setting()
+            };
+            let keys = TargetKeys::new(key);
+            let again = merge(&self.object, &body, &keys, Part::Main, &later);
+            assert_eq!(again.expect("merge"), [], "said again, it changes nothing");
         }
     }
 
@@ -75,7 +140,7 @@ impl World {
     /// What an agent's answer makes of the object; `cut` stops after the first write.
     fn answer(&mut self, key: &str, body: &Value, part: Part, cut: bool) -> bool {
         let keys = TargetKeys::new(key);
-        let mut writes = merge(&self.object, body, &keys, part, &deployments()).expect("merge");
+        let mut writes = merge(&self.object, body, &keys, part, &setting()).expect("merge");
         let whole = !cut || writes.len() < 2;
         writes.truncate(if cut { 1 } else { 2 });
         self.object = applied(&self.object, &writes);
@@ -113,15 +178,18 @@ impl World {
         let alone = self.assigned().len() == 1;
         let before = self.object.clone();
         let mut body = self.seen(key);
-        body["status"] = json!({"n": n});
+        // What a member says of `Synced` is nobody's business.
+        let lie = json!({"type": synced::SYNCED, "status": "True", "reason": "Mine"});
+        body["status"] = json!({"n": n, "conditions": [lie]});
         if self.answer(key, &body, Part::Status, cut) {
             self.expected.insert(key, vec![Some(n)]);
             if alone {
                 assert_eq!(
-                    self.object["status"],
-                    json!({"n": n}),
+                    self.reported(),
+                    Some(json!({"n": n})),
                     "alone, it speaks for the object"
                 );
+                self.check_synced();
             }
         } else if let Some(possible) = self.expected.get_mut(key) {
             possible.push(Some(n));
@@ -152,16 +220,20 @@ impl World {
             .expected
             .remove(key)
             .is_some_and(|e| !e.contains(&None));
+        if self.assigned().is_empty() {
+            assert_eq!(self.synced(), None, "it is to be nowhere");
+        }
         let [stays] = self.assigned()[..] else { return };
         match self.expected.get(stays).map(Vec::as_slice) {
             Some([Some(n)]) if self.owns(stays) => {
                 assert_eq!(
-                    self.object["status"],
-                    json!({"n": n}),
+                    self.reported(),
+                    Some(json!({"n": n})),
                     "the heir's report is lost"
                 );
+                self.check_synced();
             }
-            Some([None]) if contributed => assert_eq!(self.object.get("status"), None),
+            Some([None]) if contributed => assert_eq!(self.reported(), None),
             _ => {}
         }
     }
@@ -176,14 +248,14 @@ impl World {
     fn summarise(&mut self) {
         if self.assigned().len() > 1 {
             self.keep_reports();
-            self.object["status"] = json!({"summary": true});
+            self.set_status(json!({"summary": true}));
         }
     }
 
     fn lose(&mut self) {
         if self.assigned().len() == 1 {
             self.keep_reports();
-            self.object["status"] = json!({"unknown": true});
+            self.set_status(json!({"unknown": true}));
         }
     }
 
@@ -192,6 +264,8 @@ impl World {
             Step::Assign(k) => self.assign(KEYS[k]),
             Step::Own(k) => self.own(KEYS[k]),
             Step::Report(k, n, cut) => self.report(KEYS[k], n, cut),
+            Step::Refuse(k, cut) => self.speak(KEYS[k], Some(KEYS[k]), cut),
+            Step::Take(k, cut) => self.speak(KEYS[k], None, cut),
             Step::Leave(k, cut) => self.leave(KEYS[k], cut),
             Step::Vanish(k) => self.vanish(KEYS[k]),
             Step::Summarise => self.summarise(),
@@ -201,6 +275,10 @@ impl World {
 
     /// Every target finds its own report in its view, and nobody else's.
     fn check(&self) {
+        assert!(
+            self.refused || self.synced().is_none(),
+            "nobody ever refused it"
+        );
         for key in self.assigned() {
             let shown = self.seen(key).get("status").cloned();
             let possible: Vec<_> = self.expected[key]

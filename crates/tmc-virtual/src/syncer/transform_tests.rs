@@ -9,6 +9,15 @@ pub(super) fn deployments() -> GroupResource {
     GroupResource::new("apps", "deployments")
 }
 
+/// The merge of an answer about a Deployment.
+pub(super) fn setting() -> Setting {
+    Setting {
+        resource: deployments(),
+        conditions: Listed::Yes,
+        now: "2030-01-01T00:00:00Z".parse().expect("a time"),
+    }
+}
+
 pub(super) fn upstream(targets: &[&str]) -> Value {
     let mut object = json!({
         "apiVersion": "apps/v1", "kind": "Deployment",
@@ -49,7 +58,7 @@ fn status_of(upstream: &Value, target: &str, status: Value) -> Result<Vec<Write>
     let keys = TargetKeys::new(target);
     let mut body = view(upstream, &keys, URL)?;
     body["status"] = status;
-    merge(upstream, &body, &keys, Part::Status, &deployments())
+    merge(upstream, &body, &keys, Part::Status, &setting())
 }
 
 #[test]
@@ -88,7 +97,7 @@ fn with_words(upstream: &Value, target: &str, words: Option<&str>) -> Value {
         Some(words) => set_annotation(&mut body, keys::MESSAGE_ANNOTATION, words),
         None => drop(remove_annotation(&mut body, keys::MESSAGE_ANNOTATION)),
     }
-    let writes = merge(upstream, &body, &keys, Part::Main, &deployments()).expect("merged");
+    let writes = merge(upstream, &body, &keys, Part::Main, &setting()).expect("merged");
     applied(upstream, &writes)
 }
 
@@ -108,6 +117,59 @@ fn an_object_says_what_its_targets_say_and_each_of_them_sees_its_own_words() {
     assert_eq!(object, upstream(&["k1", "k2"]), "nothing is left of it");
 }
 
+/// Status and message of the condition `Synced`.
+fn synced_of(object: &Value) -> Option<(&str, &str)> {
+    let list = object.get("status")?.get("conditions")?.as_array()?;
+    let own = list.iter().find(|c| c["type"] == synced::SYNCED)?;
+    Some((own["status"].as_str()?, own["message"].as_str()?))
+}
+
+#[test]
+fn a_refused_object_says_so_in_a_condition_that_outlasts_the_members_status() {
+    let object = with_words(&upstream(&["k1"]), "k1", Some("no"));
+    assert_eq!(synced_of(&object), Some(("False", "no")));
+    let seen = view(&object, &TargetKeys::new("k1"), URL).expect("view");
+    assert_eq!(seen.get("status"), None, "the target has not said it");
+    let conditions = json!([{"type": "Available", "status": "True"}]);
+    let status = json!({"replicas": 1, "conditions": conditions});
+    let writes = status_of(&object, "k1", status.clone()).expect("merged");
+    let object = applied(&object, &writes);
+    assert_eq!(synced_of(&object), Some(("False", "no")));
+    assert_eq!(object["status"]["conditions"][0], conditions[0]);
+    let seen = view(&object, &TargetKeys::new("k1"), URL).expect("view");
+    assert_eq!(seen["status"], status, "a target finds its own report");
+    let object = with_words(&object, "k1", None);
+    assert_eq!(synced_of(&object), Some(("True", "")));
+    assert_eq!(said(&object), None);
+}
+
+#[test]
+fn only_kinds_with_conditions_say_so_in_one() {
+    let object = upstream(&["k1"]);
+    let keys = TargetKeys::new("k1");
+    let mut body = view(&object, &keys, URL).expect("view");
+    set_annotation(&mut body, keys::MESSAGE_ANNOTATION, "no");
+    let map = Setting {
+        resource: GroupResource::new("", "configmaps"),
+        conditions: Listed::No,
+        ..setting()
+    };
+    let writes = merge(&object, &body, &keys, Part::Main, &map).expect("merged");
+    let object = applied(&object, &writes);
+    assert_eq!((said(&object), object.get("status")), (Some("no"), None));
+}
+
+#[test]
+fn a_status_that_is_the_hubs_own_business_is_left_alone() {
+    let mut object = upstream(&["k1"]);
+    let fields = r#"[{"fieldPath":"spec.clusterIP","promoteToUpstream":true}]"#;
+    set_annotation(&mut object, keys::SUMMARIZING_ANNOTATION, fields);
+    let own = json!([{"type": "Synced", "status": "True", "reason": "Mine"}]);
+    object["status"] = json!({"conditions": own});
+    let after = with_words(&object, "k1", Some("no"));
+    assert_eq!(after["status"], object["status"]);
+}
+
 #[test]
 fn words_outlast_a_status_and_go_with_the_target_that_said_them() {
     let object = with_words(&upstream(&["k1"]), "k1", Some("no"));
@@ -118,7 +180,7 @@ fn words_outlast_a_status_and_go_with_the_target_that_said_them() {
     set_annotation(&mut object, &keys.deletion, "2026-01-01T00:00:00Z");
     let mut body = view(&object, &keys, URL).expect("view");
     remove_finalizer(&mut body, &keys.finalizer);
-    let writes = merge(&object, &body, &keys, Part::Main, &deployments()).expect("merged");
+    let writes = merge(&object, &body, &keys, Part::Main, &setting()).expect("merged");
     assert_eq!(said(&applied(&object, &writes)), None);
 }
 
@@ -241,7 +303,7 @@ fn the_last_but_one_target_leaves_its_report_to_the_one_that_stays() {
     let keys = TargetKeys::new("k1");
     let mut body = view(&object, &keys, URL).expect("view");
     remove_finalizer(&mut body, &keys.finalizer);
-    let writes = merge(&object, &body, &keys, Part::Main, &deployments()).expect("removal");
+    let writes = merge(&object, &body, &keys, Part::Main, &setting()).expect("removal");
     let after = applied(&object, &writes);
     assert_eq!(after["status"], json!({"replicas": 2}));
     assert!(
@@ -271,7 +333,7 @@ fn when_the_last_target_leaves_nobody_vouches_for_the_status() {
     let keys = TargetKeys::new("k1");
     let mut body = view(&object, &keys, URL).expect("view");
     remove_finalizer(&mut body, &keys.finalizer);
-    let writes = merge(&object, &body, &keys, Part::Main, &deployments()).expect("removal");
+    let writes = merge(&object, &body, &keys, Part::Main, &setting()).expect("removal");
     let after = applied(&object, &writes);
     assert_eq!(after.get("status"), None);
     assert_eq!(meta(&after).finalizers(), ["someone/else"]);
@@ -284,7 +346,7 @@ fn a_target_cannot_shed_an_object_that_nobody_asked_it_to_remove() {
     let mut body = view(&object, &keys, URL).expect("view");
     remove_finalizer(&mut body, &keys.finalizer);
     body["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
-    let error = merge(&object, &body, &keys, Part::Main, &deployments()).expect_err("refused");
+    let error = merge(&object, &body, &keys, Part::Main, &setting()).expect_err("refused");
     assert_eq!(error.code, 403);
 }
 
@@ -300,7 +362,7 @@ fn a_soft_finalizer_holds_even_a_target_that_has_removed_its_copy() {
     let keys = TargetKeys::new("k1");
     let mut body = view(&object, &keys, URL).expect("view");
     remove_finalizer(&mut body, &keys.finalizer);
-    let error = merge(&object, &body, &keys, Part::Main, &deployments()).expect_err("held");
+    let error = merge(&object, &body, &keys, Part::Main, &setting()).expect_err("held");
     assert_eq!(error.code, 403);
 }
 
@@ -311,7 +373,7 @@ fn stale_and_foreign_writes_are_refused() {
     let mut body = view(&object, &keys, URL).expect("view");
     body["metadata"]["resourceVersion"] = "6".into();
     assert_eq!(
-        merge(&object, &body, &keys, Part::Status, &deployments())
+        merge(&object, &body, &keys, Part::Status, &setting())
             .expect_err("stale")
             .code,
         409
@@ -319,7 +381,7 @@ fn stale_and_foreign_writes_are_refused() {
     let stranger = TargetKeys::new("k9");
     let body = view(&object, &stranger, URL).expect("view");
     assert_eq!(
-        merge(&object, &body, &stranger, Part::Main, &deployments())
+        merge(&object, &body, &stranger, Part::Main, &setting())
             .expect_err("foreign")
             .code,
         404
@@ -339,7 +401,7 @@ fn a_summarising_annotation_is_read_in_any_case() {
     let mut body = view(&object, &keys, URL).expect("view");
     body["spec"]["clusterIP"] = "10.0.0.1".into();
     body["spec"]["replicas"] = 99.into();
-    let writes = merge(&object, &body, &keys, Part::Main, &deployments()).expect("merge");
+    let writes = merge(&object, &body, &keys, Part::Main, &setting()).expect("merge");
     let after = applied(&object, &writes);
     assert_eq!(
         after["spec"],
@@ -363,7 +425,7 @@ fn a_users_annotation_never_opens_metadata_to_an_agent() {
     body["metadata"]["labels"]["state.workload.kcp.io/k2"] = "Sync".into();
     body["metadata"]["annotations"]["diff.syncer.internal.kcp.io/k2"] = "{}".into();
     body["kind"] = "Secret".into();
-    let writes = merge(&object, &body, &keys, Part::Main, &deployments()).expect("merge");
+    let writes = merge(&object, &body, &keys, Part::Main, &setting()).expect("merge");
     assert!(writes.is_empty(), "{writes:?}");
     let seen = view(&object, &keys, URL).expect("view");
     assert_eq!(
@@ -387,7 +449,7 @@ proptest! {
         body["metadata"]["name"] = "other".into();
         body["status"] = json!({"replicas": status});
         let part = if part { Part::Status } else { Part::Main };
-        let writes = merge(&object, &body, &keys, part, &deployments()).expect("merge");
+        let writes = merge(&object, &body, &keys, part, &setting()).expect("merge");
         let mut after = applied(&object, &writes);
         remove_annotation(&mut after, "diff.syncer.internal.kcp.io/k1");
         prop_assert_eq!(after, object);
@@ -402,7 +464,7 @@ proptest! {
         let keys = TargetKeys::new("k1");
         let seen = view(&object, &keys, URL).expect("view");
         for part in [Part::Main, Part::Status] {
-            let writes = merge(&object, &seen, &keys, part, &deployments()).expect("merge");
+            let writes = merge(&object, &seen, &keys, part, &setting()).expect("merge");
             prop_assert!(writes.is_empty(), "{:?}", writes);
         }
     }

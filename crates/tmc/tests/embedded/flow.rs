@@ -209,6 +209,11 @@ async fn what_a_member_refuses_is_said_on_the_object_until_the_member_has_it() {
         .await
         .unwrap();
     maps.create("default", &map("second")).await.unwrap();
+    let deployments = shop.resource("apps", "v1", "deployments");
+    deployments
+        .create("default", &deployment("web", 1))
+        .await
+        .unwrap();
     let said = || async {
         let second = maps.get("default", "second").await.unwrap();
         meta(&second)
@@ -219,6 +224,22 @@ async fn what_a_member_refuses_is_said_on_the_object_until_the_member_has_it() {
         said()
             .await
             .is_some_and(|said| said.contains("refuses it") && said.contains(&namespace))
+    })
+    .await;
+    let web = || async { deployments.get("default", "web").await.unwrap() };
+    eventually("what has conditions says so in one", || async {
+        let web = web().await;
+        let message = meta(&web)
+            .annotation(keys::MESSAGE_ANNOTATION)
+            .map(Value::from);
+        let conditions = web["status"]["conditions"].as_array().cloned();
+        let synced = conditions.into_iter().flatten();
+        let mut synced = synced.filter(|condition| condition["type"] == "Synced");
+        synced.any(|condition| {
+            condition["status"] == "False"
+                && condition["reason"] == "RefusedByMember"
+                && Some(&condition["message"]) == message.as_ref()
+        })
     })
     .await;
     let events = shop.resource("", "v1", "events");
@@ -245,6 +266,12 @@ async fn what_a_member_refuses_is_said_on_the_object_until_the_member_has_it() {
     .await;
     eventually("there is nothing to say any more", || async {
         said().await.is_none()
+    })
+    .await;
+    eventually("the condition is good beside the member's own", || async {
+        let web = web().await;
+        tmc::output::condition(&web, "Synced") == "True"
+            && tmc::output::condition(&web, "Available") == "True"
     })
     .await;
     world.embedded.stop().await.unwrap();
