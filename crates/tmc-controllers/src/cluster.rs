@@ -11,6 +11,7 @@ mod registration;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use tmc_api::agent::AgentId;
 use tmc_api::conditions;
 use tmc_api::keys::CLUSTER_FINALIZER;
@@ -28,7 +29,7 @@ pub(crate) use prober::Prober;
 
 use crate::context::Context;
 use crate::events::News;
-use crate::heartbeat::TargetId;
+use crate::heartbeat::{TargetId, persist_every};
 use crate::members::{Member, Way};
 use crate::stores::index;
 use crate::synctarget::decide;
@@ -41,6 +42,12 @@ const DELETION_CHECK: Duration = Duration::from_secs(30);
 
 pub(crate) fn gvr() -> GroupVersionResource {
     GroupVersionResource::new(workload::GROUP, workload::VERSION, "clusters")
+}
+
+/// How often the time of the last probe is written.
+fn times_every(ctx: &Context, cluster: &Cluster) -> SignedDuration {
+    let uid = cluster.metadata.uid.as_deref().unwrap_or_default();
+    persist_every(ctx.stores.clusters.len(), uid)
 }
 
 pub(crate) async fn run(ctx: Arc<Context>, key: ClusterKey) -> Outcome {
@@ -76,6 +83,7 @@ pub(crate) async fn run(ctx: Arc<Context>, key: ClusterKey) -> Outcome {
             Some(_) => Rbac::Ours(finding.arranged),
         },
         nodes: target.as_ref().and_then(|target| nodes(&ctx, &key, target)),
+        persist_every: times_every(&ctx, &cluster),
     };
     let failure = match derived(&ctx, &key, &cluster, &observed).await {
         Ok(found) => {
@@ -306,6 +314,7 @@ async fn delete(ctx: &Arc<Context>, key: &ClusterKey, cluster: &Cluster) -> Outc
             derived: Derived::Owned(Arc::clone(&target)),
             rbac: Rbac::Ours(None),
             nodes: None,
+            persist_every: times_every(ctx, cluster),
         };
         new.status = Some(reconcile::status(cluster, &observed, ctx.now()));
         committer.status(key, cluster, &new).await?;

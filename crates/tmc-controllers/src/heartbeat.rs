@@ -2,11 +2,12 @@
 //!
 //! Beats live in memory and never rewrite a SyncTarget by themselves: at ten thousand targets that
 //! would be a thousand writes a second, each sent to every watcher. What is written are transitions,
-//! and the time of the last beat every five minutes.
+//! and the time of the last beat every few minutes, of many targets less often ([`persist_every`]).
 
 pub mod taints;
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,8 +22,22 @@ use tmc_api::workload::heartbeat::{DEFAULT_SKEW, Health as Heard, health, is_cre
 use tmc_api::workload::reason::ERROR_HEARTBEAT;
 use tmc_apimachinery::ClusterName;
 
-/// How often the time of the last beat is written while nothing else changes.
+/// How often the time of the last beat is written at most while nothing else changes.
 pub const PERSIST_EVERY: SignedDuration = SignedDuration::from_mins(5);
+
+/// How often the time of the last beat, or probe, is written of one of as many members while nothing
+/// else changes: every five to ten minutes, and of many so that all together make two writes a second.
+/// Each has an interval of its own, which its uid decides, so that members that came together do not
+/// write together.
+pub fn persist_every(members: usize, uid: &str) -> SignedDuration {
+    const STEPS: u64 = 1_000;
+    let mut hasher = DefaultHasher::new();
+    uid.hash(&mut hasher);
+    let third = i64::try_from(members / 3).unwrap_or(i64::MAX);
+    let shortest = PERSIST_EVERY.max(SignedDuration::from_secs(third));
+    let share = i32::try_from(hasher.finish() % STEPS).unwrap_or(0);
+    shortest.saturating_add(shortest / (STEPS as i32) * share)
+}
 
 /// The identity of a SyncTarget, compared exactly.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -336,6 +351,8 @@ pub struct Signs {
     pub interval: Duration,
     /// Since when this process could have heard a beat: nobody is lost for what it missed before.
     pub listening_since: Timestamp,
+    /// How often the time is written while nothing else changes; see [`persist_every`].
+    pub persist_every: SignedDuration,
 }
 
 /// The judgement.
@@ -374,7 +391,7 @@ pub fn assess(signs: &Signs, now: Timestamp) -> Health {
         (Some(_), None) => true,
         (Some(last), Some(at)) => {
             expires.is_some() != signs.was_healthy
-                || at.timestamp().duration_until(last) >= PERSIST_EVERY
+                || at.timestamp().duration_until(last) >= signs.persist_every
         }
     };
     Health {
@@ -423,7 +440,25 @@ mod tests {
             was_healthy: false,
             interval: Duration::from_secs(10),
             listening_since: at(-1000),
+            persist_every: PERSIST_EVERY,
         }
+    }
+
+    #[test]
+    fn the_times_of_many_members_are_written_twice_a_second_and_not_together() {
+        let every = |members: usize| {
+            let each = (0..members).map(|n| persist_every(members, &format!("uid-{n}")));
+            each.map(|every| every.as_secs()).collect::<Vec<_>>()
+        };
+        assert!(every(100).iter().all(|every| (300..600).contains(every)));
+        let many = every(10_000);
+        let rate: f64 = many.iter().map(|every| 1.0 / *every as f64).sum();
+        assert!((1.5..2.5).contains(&rate), "{rate} writes a second");
+        // Of those that came at the same moment, in the busiest minute to come.
+        let busiest =
+            (0..200).map(|minute| many.iter().filter(|every| **every / 60 == minute).count());
+        let busiest = busiest.max().unwrap();
+        assert!(busiest < 240, "{busiest} in one minute");
     }
 
     #[rstest]

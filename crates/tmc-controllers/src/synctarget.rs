@@ -19,7 +19,7 @@ use tmc_runtime::Error;
 use tmc_runtime::controller::{Flow, Outcome};
 
 use crate::context::Context;
-use crate::heartbeat::{TargetId, taints};
+use crate::heartbeat::{TargetId, persist_every, taints};
 use crate::members::Member;
 use decide::{Former, Install, Reach, Task};
 use hosted::HostedSyncer;
@@ -285,6 +285,7 @@ impl Pass {
             sessions: ctx.deps.beats.sessions(id),
             listening_since: ctx.listening_since,
             leaving: self.leaving.clone(),
+            persist_every: persist_every(ctx.stores.sync_targets.len(), &id.uid),
         };
         let (status, look_again) = reconcile::status(
             &self.key.cluster,

@@ -13,9 +13,8 @@ use tmc_api::workload::{
 
 use super::account::{Arranged, Shortfall};
 use super::probe::{Failure, Found, features};
+use crate::heartbeat::PERSIST_EVERY;
 
-/// How often times are written while nothing else changes.
-const PERSIST_EVERY: SignedDuration = SignedDuration::from_mins(5);
 /// How long before its end a certificate is warned about.
 const CERTIFICATE_LEAD: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// How long before its end a token is warned about: most live for hours.
@@ -110,6 +109,8 @@ pub struct Observed {
     pub rbac: Rbac,
     /// How many nodes its agent counted last.
     pub nodes: Option<NodeCounts>,
+    /// How often the time of the last probe is written while nothing else changes.
+    pub persist_every: SignedDuration,
 }
 
 /// The status it should have.
@@ -210,7 +211,12 @@ fn set_connection(status: &mut ClusterStatus, observed: &Observed, now: Timestam
     }
     set_rbac(status, &observed.rbac, now);
     if let Some(probe) = &observed.probe {
-        set_probed(status, probe, now);
+        let changed = set_probed(status, probe, now);
+        let age = |at: Time| at.timestamp().duration_until(probe.at);
+        let last = status.last_probe_time;
+        if changed || last.is_none_or(|at| age(at) >= observed.persist_every) {
+            status.last_probe_time = Some(Time::new(probe.at));
+        }
     } else if conditions::get(&status.conditions, condition::CONNECTED).is_none() {
         // After a restart or a rotation the last verdict stands until there is a new one.
         let why = "the member is being contacted";
@@ -220,7 +226,8 @@ fn set_connection(status: &mut ClusterStatus, observed: &Observed, now: Timestam
     set_staleness(status, now);
 }
 
-fn set_probed(status: &mut ClusterStatus, probe: &Probe, now: Timestamp) {
+/// What a probe found; says whether the connection is another than before.
+fn set_probed(status: &mut ClusterStatus, probe: &Probe, now: Timestamp) -> bool {
     let list = &mut status.conditions;
     let worked = conditions::is_true(list, condition::CONNECTED);
     let changed = match &probe.outcome {
@@ -245,10 +252,7 @@ fn set_probed(status: &mut ClusterStatus, probe: &Probe, now: Timestamp) {
         // Not asked this time.
         Ok(None) | Err(_) => {}
     }
-    let due = |at: Time| at.timestamp().duration_until(probe.at) >= PERSIST_EVERY;
-    if changed || status.last_probe_time.is_none_or(due) {
-        status.last_probe_time = Some(Time::new(probe.at));
-    }
+    changed
 }
 
 /// What was discovered is fresh, or says that it is not: nothing is silently old.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tmc_api::conditions::{self, Condition, Severity};
 use tmc_api::hashes::sync_target_key;
 use tmc_api::keys::SYNC_TARGET_KEY_LABEL;
@@ -56,6 +56,8 @@ pub struct Observed {
     pub listening_since: Timestamp,
     /// Why it is not gone yet, on its way out.
     pub leaving: Option<String>,
+    /// How often the time of the last beat is written while nothing else changes.
+    pub persist_every: SignedDuration,
 }
 
 /// A syncer that does not run in the hub.
@@ -217,6 +219,7 @@ fn set_heartbeat(
         was_healthy: conditions::is_true(&status.conditions, condition::HEARTBEAT_HEALTHY),
         interval: target.spec.heartbeat_interval(),
         listening_since: observed.listening_since,
+        persist_every: observed.persist_every,
     };
     let health = assess(&signs, now);
     if let Some(beat) = &observed.beat {

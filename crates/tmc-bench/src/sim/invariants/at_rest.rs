@@ -76,6 +76,14 @@ fn everything_is_ready(snapshot: &Snapshot) -> Vec<String> {
         if !exists {
             wrong.push(format!("Cluster {} has no SyncTarget", shown(cluster)));
         }
+        // What could not be discovered in the storm is asked for again.
+        if condition(cluster, "CapabilitiesDiscovered") != "True" {
+            let conditions = &cluster["status"]["conditions"];
+            wrong.push(format!(
+                "Cluster {} has old capabilities: {conditions}",
+                shown(cluster)
+            ));
+        }
     }
     wrong
 }

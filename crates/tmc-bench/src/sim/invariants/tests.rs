@@ -109,7 +109,7 @@ fn in_order() -> Snapshot {
         targets: vec![target()],
         clusters: vec![json!({
             "metadata": {"name": "east", "namespace": "default"},
-            "status": {"phase": "Ready", "conditions": conditions(&["Ready"]),
+            "status": {"phase": "Ready", "conditions": conditions(&["Ready", "CapabilitiesDiscovered"]),
                        "syncTargetRef": {"name": "east-1", "uid": "uid-1"}},
         })],
         locations: vec![json!({
@@ -199,6 +199,10 @@ fn state() -> String {
 })]
 #[case::a_target_without_its_key("does not carry its key", |s: &mut Snapshot| {
     s.targets[0]["metadata"]["labels"] = json!({"location": "east"});
+})]
+#[case::a_cluster_with_old_capabilities("has old capabilities", |s: &mut Snapshot| {
+    let list = s.clusters[0]["status"]["conditions"].as_array_mut().unwrap();
+    list.retain(|condition| condition["type"] != "CapabilitiesDiscovered");
 })]
 #[case::a_cluster_without_target("has no SyncTarget", |s: &mut Snapshot| {
     s.clusters[0]["status"]["syncTargetRef"]["uid"] = "uid-0".into();

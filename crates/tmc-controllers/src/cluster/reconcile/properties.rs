@@ -75,6 +75,7 @@ proptest! {
                     _ => arranged(Ok(())),
                 },
                 nodes: None,
+                persist_every: crate::heartbeat::PERSIST_EVERY,
                 credential,
             };
             if number == deleted_at {

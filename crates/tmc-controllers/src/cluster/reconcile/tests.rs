@@ -100,6 +100,7 @@ fn well() -> Observed {
         derived: ready_target(),
         rbac: arranged(Ok(())),
         nodes: None,
+        persist_every: crate::heartbeat::PERSIST_EVERY,
     }
 }
 

@@ -115,6 +115,7 @@ fn observed(draw: &Draw, has_cluster: bool, now: i64) -> Observed {
         sessions: draw.sessions,
         listening_since: at(if draw.restarted { now } else { -1000 }),
         leaving: None,
+        persist_every: crate::heartbeat::PERSIST_EVERY,
     }
 }
 

@@ -75,6 +75,7 @@ pub(super) fn well() -> Observed {
         sessions: 0,
         listening_since: at(-1000),
         leaving: None,
+        persist_every: crate::heartbeat::PERSIST_EVERY,
     }
 }
 
