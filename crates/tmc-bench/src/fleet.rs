@@ -38,8 +38,9 @@ pub(crate) struct FleetArgs {
         value_name = "LIST"
     )]
     targets: Vec<usize>,
-    /// How long the hub is watched doing nothing, in seconds
-    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+    /// How long the hub is watched doing nothing, in seconds; the times of beats of a small fleet are
+    /// written every five to ten minutes
+    #[arg(long, default_value_t = 360, value_name = "SECONDS")]
     quiet: u64,
     /// Placements that wait for one Location with 1,000 targets
     #[arg(long, default_value_t = 10_000, value_name = "N")]

@@ -47,6 +47,11 @@ impl ApiSets {
         set
     }
 
+    /// What the hub has of a resource, in a view or not.
+    pub(super) fn of_hub(&self, gvr: &GroupVersionResource) -> Option<Arc<ResourceDefinition>> {
+        self.definitions.definition(gvr)
+    }
+
     fn view_of(&self, gvr: &GroupVersionResource) -> Option<Arc<ResourceDefinition>> {
         if let Some(known) = self.shared.lock().get(gvr) {
             return Some(known.clone());

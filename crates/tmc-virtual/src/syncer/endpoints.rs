@@ -1,11 +1,14 @@
 //! Endpoints below a target's root: `heartbeat` and `resources` (`syncer.kcp.io/v1alpha1`).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tmc_api::workload::{SyncState, SyncedResource};
 use tmc_apimachinery::GroupVersionResource;
+use tmc_apimachinery::definition::{ApiSet, ResourceDefinition};
 use tmc_apimachinery::status::{ApiError, Cause, Result};
 
 use super::targets::TargetId;
@@ -123,16 +126,78 @@ pub(super) fn beat_answer(received: Timestamp, next: Duration) -> Value {
     })
 }
 
-/// One row of `resources`.
-pub(super) fn resource_row(gvr: &GroupVersionResource, kind: &str, namespaced: bool) -> Value {
-    json!({
-        "group": gvr.group, "version": gvr.version, "resource": gvr.resource, "kind": kind,
-        "namespaced": namespaced, "identityHash": "", "state": "Accepted",
-    })
+/// The rows of `resources` (types, section 9a): what a view serves, and what its target was asked to
+/// sync besides, with the reason why it does not. `definition` is what the hub has of a resource.
+pub(super) fn resource_rows(
+    served: &ApiSet,
+    asked: &[SyncedResource],
+    definition: impl Fn(&GroupVersionResource) -> Option<Arc<ResourceDefinition>>,
+) -> Vec<Value> {
+    let accepted = served.iter().map(|own| {
+        let gvr = own.gvr();
+        let identity = asked.iter().find(|entry| is_of(entry, &gvr));
+        let identity = identity.map_or("", |entry| &entry.identity_hash);
+        row(&gvr, Some(own), identity, ("Accepted", None))
+    });
+    let others = asked.iter().filter_map(|entry| {
+        let version = entry.versions.first()?;
+        let gvr = GroupVersionResource::new(&entry.group, version, &entry.resource);
+        if served.iter().any(|own| own.gvr() == gvr) {
+            return None;
+        }
+        let known = definition(&gvr);
+        let state = match entry.state {
+            SyncState::Pending => ("Pending", Some(UNDECIDED)),
+            SyncState::Incompatible => ("Incompatible", Some(NOT_IN_MEMBER)),
+            SyncState::Accepted if known.is_none() => ("Incompatible", Some(NOT_ON_HUB)),
+            // No view shows it, whatever was asked.
+            SyncState::Accepted => ("Incompatible", Some(NEVER_SYNCED)),
+        };
+        Some(row(&gvr, known.as_deref(), &entry.identity_hash, state))
+    });
+    accepted.chain(others).collect()
+}
+
+/// Why a resource is not synced, in one word and in a sentence.
+type Reason = (&'static str, &'static str);
+
+const UNDECIDED: Reason = (
+    "NotReported",
+    "the agent has not said yet what its member serves",
+);
+const NOT_IN_MEMBER: Reason = (
+    "NotServedByMember",
+    "the member does not serve it in a version that the hub has",
+);
+const NOT_ON_HUB: Reason = ("NotServedByHub", "the hub does not serve it");
+const NEVER_SYNCED: Reason = ("NeverSynced", "objects of this kind stay where they are");
+
+fn is_of(entry: &SyncedResource, gvr: &GroupVersionResource) -> bool {
+    (&*entry.group, &*entry.resource) == (&*gvr.group, &*gvr.resource)
+}
+
+fn row(
+    gvr: &GroupVersionResource,
+    known: Option<&ResourceDefinition>,
+    identity: &str,
+    (state, why): (&str, Option<Reason>),
+) -> Value {
+    let mut row = json!({
+        "group": gvr.group, "version": gvr.version, "resource": gvr.resource,
+        "kind": known.map_or("", |definition| &definition.gvk.kind),
+        "namespaced": known.is_some_and(ResourceDefinition::namespaced),
+        "identityHash": identity, "state": state,
+    });
+    if let Some((reason, message)) = why {
+        row["reason"] = reason.into();
+        row["message"] = message.into();
+    }
+    row
 }
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
     use tmc_apimachinery::ClusterName;
 
     use super::*;
@@ -191,5 +256,38 @@ mod tests {
                 .message
                 .contains("sentAt")
         );
+    }
+
+    #[rstest]
+    #[case::served("apps", "deployments", "Accepted", ("Deployment", "Accepted", ""))]
+    #[case::undecided("apps", "statefulsets", "Pending", ("StatefulSet", "Pending", "NotReported"))]
+    #[case::not_in_member("batch", "jobs", "Incompatible", ("Job", "Incompatible", "NotServedByMember"))]
+    #[case::not_on_hub("example.com", "things", "Accepted", ("", "Incompatible", "NotServedByHub"))]
+    #[case::never("", "pods", "Accepted", ("Pod", "Incompatible", "NeverSynced"))]
+    fn each_resource_that_was_asked_for_has_a_row_that_says_why(
+        #[case] group: &str,
+        #[case] resource: &str,
+        #[case] state: &str,
+        #[case] expected: (&str, &str, &str),
+    ) {
+        let all = tmc_builtins::definitions();
+        let find = |gvr: &GroupVersionResource| all.iter().find(|d| d.gvr() == *gvr).cloned();
+        let deployments = GroupVersionResource::new("apps", "v1", "deployments");
+        let served = ApiSet::new(find(&deployments));
+        let asked: Vec<SyncedResource> = serde_json::from_value(json!([
+            {"group": group, "resource": resource, "versions": ["v1"], "state": state,
+             "identityHash": "hash"},
+        ]))
+        .expect("resources");
+        let rows = resource_rows(&served, &asked, find);
+        let own = rows.iter().filter(|row| row["resource"] == resource);
+        let own: Vec<_> = own.collect();
+        let [row] = own[..] else {
+            panic!("{rows:?}");
+        };
+        let text = |field: &str| row[field].as_str().unwrap_or_default();
+        assert_eq!((text("kind"), text("state"), text("reason")), expected);
+        assert_eq!(text("identityHash"), "hash");
+        assert_eq!(text("message").is_empty(), text("reason").is_empty());
     }
 }

@@ -26,7 +26,7 @@ use tmc_server::surface::{
 use tmc_server::websocket;
 
 use super::api_set::{ApiSets, Definitions, resources};
-use super::endpoints::{BeatSink, beat_answer, read_beat, resource_row};
+use super::endpoints::{BeatSink, beat_answer, read_beat, resource_rows};
 use super::session::{Configured, Session, Sessions};
 use super::shares::Shares;
 use super::storage::{Hidden, SyncerStore};
@@ -251,10 +251,7 @@ impl SyncerWorkspace {
 
     fn answer_resources(&self, domain: &Domain) -> Value {
         let set = self.sets.set(&domain.resources);
-        let rows: Vec<Value> = set
-            .iter()
-            .map(|d| resource_row(&d.gvr(), &d.gvk.kind, d.namespaced()))
-            .collect();
+        let rows = resource_rows(&set, domain.made_of.synced(), |gvr| self.sets.of_hub(gvr));
         json!({"apiVersion": "syncer.kcp.io/v1alpha1", "kind": "SyncedResourceList",
                "metadata": {}, "items": rows})
     }

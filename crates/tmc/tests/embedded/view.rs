@@ -187,7 +187,8 @@ async fn a_view_has_its_own_discovery_and_endpoints() {
         let bytes = get_path(&client, "/apis/syncer.kcp.io/v1alpha1/resources")
             .await
             .unwrap();
-        String::from_utf8_lossy(&bytes).contains("\"deployments\"")
+        let rows = tmc_syncer::connect::accepted(&serde_json::from_slice(&bytes).unwrap());
+        rows.iter().any(|row| row.resource == "deployments")
     })
     .await;
     let apps = get_path(&client, "/clusters/*/apis/apps/v1").await.unwrap();
