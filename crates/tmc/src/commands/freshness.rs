@@ -13,9 +13,10 @@ use tmc_runtime::client::ListParams;
 use crate::context::Context;
 use crate::output::{self, ago, list, text};
 
-/// How long a recorded beat may be behind the live one: it is written on transitions, and else every
-/// five minutes.
-const RECORDED_EVERY: i64 = 5 * 60;
+/// How long a recorded beat may be behind the live one, in seconds: it is written on transitions, and
+/// else every few minutes, or with ten thousand targets within two hours
+/// ([`tmc_controllers::heartbeat::persist_every`]).
+const RECORDED_EVERY: i64 = 2 * 3600;
 
 /// What is known of beats beside the targets themselves.
 #[derive(Clone, Debug, Default)]
@@ -70,7 +71,7 @@ impl Beats {
         let seconds = now.duration_since(at).as_secs();
         let bound = seconds_of_three_beats(target);
         let healthy = output::condition(target, "HeartbeatHealthy") == "True";
-        if healthy && seconds > bound && seconds <= 2 * RECORDED_EVERY {
+        if healthy && seconds > bound && seconds <= RECORDED_EVERY {
             return format!("<{}", tmc_apimachinery::table::human_duration(bound));
         }
         ago(at, now)
@@ -110,6 +111,7 @@ mod tests {
     #[case::never(None, "False", "never")]
     #[case::fresh(Some("2030-01-01T00:09:48Z"), "True", "12s")]
     #[case::recorded_a_while_ago(Some("2030-01-01T00:06:00Z"), "True", "<30s")]
+    #[case::one_of_many(Some("2029-12-31T22:30:00Z"), "True", "<30s")]
     #[case::lost(Some("2030-01-01T00:06:00Z"), "False", "4m")]
     #[case::nobody_writes_any_more(Some("2029-12-31T00:00:00Z"), "True", "24h")]
     fn a_target_is_as_fresh_as_its_evidence(
