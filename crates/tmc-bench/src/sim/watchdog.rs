@@ -120,11 +120,13 @@ fn only_times_moved(line: &Line) -> bool {
         return false;
     };
     let times: &[&str] = if line.key.starts_with(TARGETS) {
-        // Who beat is noted with when.
+        // Who beat, and what is synced, is noted with when.
         &[
             "lastSyncerHeartbeatTime",
             "lastHeartbeatTime",
             "syncerIdentity",
+            "syncerStatus/lastSyncTime",
+            "syncerStatus/syncedResources",
         ]
     } else if line.key.starts_with(CLUSTERS) {
         &["lastProbeTime", "capabilities/observedAt"]
@@ -134,9 +136,7 @@ fn only_times_moved(line: &Line) -> bool {
     let without = |bytes: &Bytes| {
         let mut object = read(bytes);
         for time in times {
-            if let Some(value) = object.pointer_mut(&format!("/status/{time}")) {
-                *value = Value::Null;
-            }
+            remove(&mut object["status"], time);
         }
         if let Some(metadata) = object["metadata"].as_object_mut() {
             metadata.remove("resourceVersion");
@@ -145,6 +145,21 @@ fn only_times_moved(line: &Line) -> bool {
         object
     };
     without(before) == without(&line.value)
+}
+
+/// Removes what a path leads to, and what holds nothing else.
+fn remove(value: &mut Value, path: &str) {
+    let Some(fields) = value.as_object_mut() else {
+        return;
+    };
+    let (field, rest) = path.split_once('/').unwrap_or((path, ""));
+    if let Some(inner) = fields.get_mut(field).filter(|_| !rest.is_empty()) {
+        remove(inner, rest);
+        if inner.as_object().is_some_and(|inner| !inner.is_empty()) {
+            return;
+        }
+    }
+    fields.remove(field);
 }
 
 #[cfg(test)]
@@ -171,6 +186,13 @@ mod tests {
         let beat = line(&key, &target("Ready", "1"), &target("Ready", "2"));
         assert!(unrest(std::slice::from_ref(&beat), 1).is_empty());
         assert_eq!(unrest(&[beat.clone(), beat], 1).len(), 1);
+        let mut reported = target("Ready", "2");
+        reported["status"]["syncerStatus"] = json!({"lastSyncTime": "1", "syncedResources": 3});
+        let report = line(&key, &target("Ready", "1"), &reported);
+        assert!(unrest(&[report], 1).is_empty());
+        reported["status"]["syncerStatus"]["replicas"] = json!(2);
+        let replicas = line(&key, &target("Ready", "1"), &reported);
+        assert_eq!(unrest(&[replicas], 1).len(), 1);
         let other = line(&key, &target("Ready", "1"), &target("NotReady", "2"));
         assert_eq!(unrest(&[other], 1).len(), 1);
         let work = line("apps/deployments/c/n/d", &json!({}), &json!({"a": 1}));
