@@ -215,6 +215,16 @@ impl Replica {
         eventually("it looks at the Lease", || async { looks() >= before + 3 }).await;
     }
 
+    /// Vanishes without a word: nothing of it reaches the member any more.
+    async fn vanish(self) -> Arc<Way> {
+        self.way.cut.store(true, Ordering::SeqCst);
+        self.way.held.send_replace(true);
+        self.task.abort();
+        let end = self.task.await.unwrap_err();
+        assert!(end.is_cancelled(), "{end}");
+        self.way
+    }
+
     async fn ended(self) -> Result<(), Error> {
         timeout(PATIENCE, self.task).await.unwrap().unwrap()
     }
@@ -239,16 +249,15 @@ async fn of_two_replicas_the_holder_of_the_lease_syncs_and_the_other_takes_over_
         "it can be found when the target goes: {lease}"
     );
 
-    // It vanishes without a word.
-    one.task.abort();
-    let before = one.writes();
+    let gone = one.vanish().await;
+    let before = gone.writes.lock().clone();
     place.create("second").await;
     let services = place.in_member("", "services");
     assert!(named(&copies(&services).await, "second").is_none());
     place.until_arrived("second").await;
     assert_eq!(place.holder().await, "two");
     place.until_named("two").await;
-    assert_eq!(one.writes(), before);
+    assert_eq!(*gone.writes.lock(), before);
     assert!(!two.writes().is_empty());
 }
 
