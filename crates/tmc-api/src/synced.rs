@@ -24,7 +24,7 @@ pub enum Verdict {
     Refused(String),
     /// None has anything against it.
     Taken,
-    /// It is to be in no member.
+    /// It is in no member, or nobody is to say.
     Nowhere,
 }
 
@@ -37,6 +37,11 @@ pub enum Listed {
     No,
     /// Its kind does not tell: so if its status has a list of them.
     ByStatus,
+}
+
+/// Whether a status has the condition as the hub gives it.
+pub fn is_told(status: Option<&Value>) -> bool {
+    status.and_then(own).is_some()
 }
 
 /// What several have to say, together, each thing once; `None` if they say nothing.

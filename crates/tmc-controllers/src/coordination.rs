@@ -33,6 +33,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use tmc_api::scheduling::Placement;
+use tmc_api::synced::Listed;
 use tmc_api::workload::{SyncTarget, condition};
 use tmc_apimachinery::meta::meta;
 use tmc_runtime::client::PatchKind;
@@ -43,8 +44,8 @@ use tmc_runtime::{ClusterKey, Error, MainPatch, StatusPatch};
 use crate::context::{Context, ObjectKey};
 use crate::namespace::reconcile::Namespace;
 use crate::slim::Slim;
-use crate::stores::index;
-use reconcile::{Loss, Write};
+use crate::stores::{Resource, index};
+use reconcile::{Kind, Loss, Write};
 
 /// Brings status and reports of one object in order. The object is read only if its labels and
 /// annotations say that something may be due.
@@ -64,12 +65,37 @@ pub(crate) async fn run(ctx: Arc<Context>, object_key: ObjectKey) -> Outcome {
         Err(error) if error.is_not_found() => return Ok(Flow::Done),
         object => object?,
     };
-    let lost = |target: &str| loss(&ctx, target);
+    let listed = kinds::conditions(&resource.gvr.group_resource());
+    match write(&ctx, resource, key, &object, listed).await {
+        // Of a kind that is strict about its conditions ours may be one too many: the status is not
+        // held up for that.
+        Err(error) if error.code() == Some(422) && listed != Listed::No => {
+            write(&ctx, resource, key, &object, Listed::No).await?;
+        }
+        written => written?,
+    }
+    Ok(Flow::Done)
+}
+
+/// Writes what is due.
+async fn write(
+    ctx: &Context,
+    resource: &Resource,
+    key: &ClusterKey,
+    object: &Value,
+    listed: Listed,
+) -> Result<(), Error> {
+    let client = ctx.committer(resource.gvr.clone()).client(key);
+    let lost = |target: &str| loss(ctx, target);
+    let kind = Kind {
+        resource: &resource.gvr.group_resource(),
+        listed,
+    };
     // Each write holds on to the version that the one before it produced: whoever writes in between
     // makes it a conflict, and everything is decided anew.
-    let mut version = meta(&object).resource_version().to_owned();
-    for write in reconcile::writes(&resource.gvr.group_resource(), &object, lost, ctx.now()) {
-        let Some((part, mut patch)) = patch(&object, &write)? else {
+    let mut version = meta(object).resource_version().to_owned();
+    for write in reconcile::writes(&kind, object, lost, ctx.now()) {
+        let Some((part, mut patch)) = patch(object, &write)? else {
             continue;
         };
         patch["metadata"]["resourceVersion"] = version.into();
@@ -78,7 +104,7 @@ pub(crate) async fn run(ctx: Arc<Context>, object_key: ObjectKey) -> Outcome {
             .await?;
         version = meta(&written).resource_version().to_owned();
     }
-    Ok(Flow::Done)
+    Ok(())
 }
 
 /// The subresource and the patch of a write.

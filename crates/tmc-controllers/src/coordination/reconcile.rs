@@ -6,15 +6,14 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 use tmc_api::keys::{
     DIFF_PREFIX, REPORTED_MESSAGE, STATE_PREFIX, STATE_SYNC, STATE_UPSYNC, SUMMARIZING_ANNOTATION,
-    deletion_annotation, diff_annotation,
+    deletion_annotation, diff_annotation, syncer_finalizer,
 };
-use tmc_api::synced::{self, Verdict};
+use tmc_api::synced::{self, Listed, Verdict};
 use tmc_api::time::Time;
 use tmc_apimachinery::GroupResource;
 use tmc_apimachinery::meta::{meta, remove_annotation, set_annotation};
 
 use super::aggregate::{Report, aggregate};
-use super::kinds::conditions;
 
 /// Value of a report that lives in the object itself.
 const PROMOTED: &str = "##promoted##";
@@ -26,6 +25,15 @@ const STATUS: &str = "status";
 pub struct Loss {
     /// When it was last heard.
     pub since: Option<Time>,
+}
+
+/// What is known of an object's kind.
+#[derive(Clone, Copy, Debug)]
+pub struct Kind<'a> {
+    /// Its resource.
+    pub resource: &'a GroupResource,
+    /// Whether it has conditions.
+    pub listed: Listed,
 }
 
 /// A write, in order; each carries the whole object.
@@ -97,11 +105,12 @@ fn read(text: &str) -> Map<String, Value> {
 /// that are left. Objects whose targets bring them up, or that say themselves how their status comes
 /// about ([`SUMMARIZING_ANNOTATION`]), are left alone.
 pub fn writes(
-    resource: &GroupResource,
+    kind: &Kind<'_>,
     object: &Value,
     lost: impl Fn(&str) -> Option<Loss>,
     now: Timestamp,
 ) -> Vec<Write> {
+    let resource = kind.resource;
     let labels = meta(object).labels();
     let states: BTreeMap<&str, &str> = states(&labels).collect();
     if states.values().any(|state| *state == STATE_UPSYNC) || !is_promotable(object) {
@@ -142,8 +151,8 @@ pub fn writes(
             }
         }
     }
-    let listed = conditions(resource);
-    plan.status = synced::with(plan.status.take(), previous, &plan.verdict(), listed, now);
+    let (status, verdict) = (plan.status.take(), plan.verdict());
+    plan.status = synced::with(status, previous, &verdict, kind.listed, now);
     plan.writes(object)
 }
 
@@ -195,8 +204,8 @@ struct Plan {
     stale: Vec<String>,
     /// Whether one of those reported a status.
     orphaned: bool,
-    /// Whether it is assigned to any target.
-    assigned: bool,
+    /// Whether any target that it is assigned to has it.
+    held: bool,
     status: Option<Value>,
     /// The status is to be written before the reports.
     status_first: bool,
@@ -204,12 +213,14 @@ struct Plan {
 
 impl Plan {
     fn new(object: &Value, states: &BTreeMap<&str, &str>) -> Self {
-        let annotations = meta(object).annotations();
+        let (annotations, finalizers) = (meta(object).annotations(), meta(object).finalizers());
         let mut plan = Self {
             reports: BTreeMap::new(),
             stale: Vec::new(),
             orphaned: false,
-            assigned: !states.is_empty(),
+            held: states
+                .keys()
+                .any(|key| finalizers.contains(&&*syncer_finalizer(key))),
             status: status_of(object).cloned(),
             status_first: false,
         };
@@ -237,7 +248,8 @@ impl Plan {
         });
         match synced::together(messages) {
             Some(said) => Verdict::Refused(said),
-            None if self.assigned => Verdict::Taken,
+            None if self.held => Verdict::Taken,
+            // Who has not come to it yet has nothing against it, and does not have it.
             None => Verdict::Nowhere,
         }
     }

@@ -14,6 +14,11 @@ fn deployments() -> GroupResource {
     GroupResource::new("apps", "deployments")
 }
 
+fn kind(resource: &GroupResource) -> Kind<'_> {
+    let listed = super::super::kinds::conditions(resource);
+    Kind { resource, listed }
+}
+
 /// Targets whose keys begin with `L` are lost.
 fn lost(key: &str) -> Option<Loss> {
     let since = Some(Time::new(SINCE.parse().unwrap()));
@@ -37,8 +42,10 @@ fn object(targets: &[&str], records: Value, status: Value) -> Value {
             )
         })
         .collect();
+    let finalizers: Vec<String> = targets.iter().map(|key| syncer_finalizer(key)).collect();
     let mut object = json!({"metadata": {
         "name": "web", "uid": "u", "resourceVersion": "1", "labels": labels, "annotations": annotations,
+        "finalizers": finalizers,
     }});
     if !status.is_null() {
         object["status"] = status;
@@ -56,7 +63,7 @@ fn outcome(object: &Value) -> Value {
 }
 
 fn plan(object: &Value) -> Vec<Write> {
-    let writes = writes(&deployments(), object, lost, now());
+    let writes = writes(&kind(&deployments()), object, lost, now());
     let (labels, annotations) = (meta(object).labels(), meta(object).annotations());
     assert!(
         writes.is_empty() || is_due(&labels, &annotations, lost),
@@ -343,10 +350,41 @@ fn a_lost_target_keeps_its_words_and_gets_back_its_report_without_the_condition(
         well(1),
         "kept as the target said it"
     );
-    let back = writes(&deployments(), &lost, |_| None, now());
+    let back = writes(&kind(&deployments()), &lost, |_| None, now());
     let back = back.iter().fold(lost, |at, write| apply(&at, write));
     assert_eq!(synced_of(&back), Some(("False", "no", SINCE)));
     assert_eq!(outcome(&back)[0]["L"], PROMOTED);
+}
+
+#[test]
+fn what_nobody_has_come_to_yet_is_not_taken() {
+    let own = json!({"type": synced::SYNCED, "status": "False", "reason": synced::REFUSED,
+        "message": "no", "lastTransitionTime": SINCE});
+    let mut moved = object(&["B"], json!({"A": PROMOTED}), json!({"conditions": [own]}));
+    moved["metadata"]["finalizers"] = json!([]);
+    assert_eq!(synced_of(&settle(&moved)), None);
+}
+
+#[test]
+fn of_a_strict_kind_the_status_goes_without_our_condition() {
+    let refused = saying(
+        object(&["A", "B"], json!({"A": well(1)}), json!(null)),
+        &[("B", "no")],
+    );
+    let resource = deployments();
+    let of = |listed| {
+        let kind = Kind {
+            listed,
+            ..kind(&resource)
+        };
+        let all = writes(&kind, &refused, lost, now());
+        all.iter()
+            .fold(refused.clone(), |at, write| apply(&at, write))
+    };
+    assert!(synced_of(&of(Listed::Yes)).is_some());
+    let plain = of(Listed::No);
+    assert_eq!(synced_of(&plain), None);
+    assert!(!plain["status"].is_null(), "what the others report is told");
 }
 
 #[test]

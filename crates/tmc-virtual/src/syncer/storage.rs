@@ -8,9 +8,10 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use serde_json::Value;
 use tmc_api::keys::CLUSTER_ANNOTATION;
+use tmc_api::synced::Listed;
 use tmc_apimachinery::meta::{meta, set_annotation};
 use tmc_apimachinery::options::{DeleteOptions, ListOptions, WriteOptions};
-use tmc_apimachinery::status::{ApiError, Result};
+use tmc_apimachinery::status::{ApiError, Reason, Result};
 use tmc_apimachinery::{ClusterName, ClusterScope};
 use tmc_runtime::client::{self, ListParams, WatchParams};
 use tmc_runtime::{Clock, Hub, ResourceClient};
@@ -155,6 +156,25 @@ impl SyncerStore {
         name: &str,
         body: &Value,
     ) -> Result<Value> {
+        let conditions = conditions_of(&request.definition);
+        let written = self.merged(request, name, body, conditions).await;
+        match written {
+            // Of a kind that is strict about its conditions ours may be one too many: what the target
+            // has to say is not lost for that.
+            Err(error) if error.reason == Reason::Invalid && conditions != Listed::No => {
+                self.merged(request, name, body, Listed::No).await
+            }
+            written => written,
+        }
+    }
+
+    async fn merged(
+        &self,
+        request: &ResourceRequest,
+        name: &str,
+        body: &Value,
+        conditions: Listed,
+    ) -> Result<Value> {
         let part = if request.subresource == "status" {
             Part::Status
         } else {
@@ -163,7 +183,7 @@ impl SyncerStore {
         let mut stored = self.upstream(request, name).await?;
         let setting = Setting {
             resource: request.definition.group_resource(),
-            conditions: conditions_of(&request.definition),
+            conditions,
             now: self.clock.now(),
         };
         for write in merge(&stored, body, &domain(request)?.keys, part, &setting)? {

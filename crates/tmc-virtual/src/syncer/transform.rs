@@ -126,6 +126,9 @@ pub fn view(upstream: &Value, target: &TargetKeys, workspace_url: &str) -> Resul
         // The hub's own: a target finds what it said itself.
         let own = said(&object, "status");
         set_path(&mut object, "status", own);
+    } else if synced::is_told(object.get("status")) {
+        let status = synced::without(object.get("status").cloned());
+        set_path(&mut object, "status", status);
     }
     // Its own words only: what it leaves out it has taken back.
     match recorded.get(keys::REPORTED_MESSAGE).and_then(Value::as_str) {
@@ -388,13 +391,13 @@ fn remove(upstream: &Value, target: &TargetKeys, setting: &Setting) -> Result<Ve
     }
     forget_vanished(&mut object, &others);
     let said = say(&mut object, &others)?;
-    if others.len() < 2 && promotes_status(&fields) {
-        let verdict = if others.is_empty() {
-            Verdict::Nowhere
-        } else {
-            verdict(said)
+    if others.len() < 2 {
+        // Who has not come to it yet has nothing against it, and does not have it.
+        let verdict = match said {
+            None if heir.is_none() => Verdict::Nowhere,
+            said => verdict(said),
         };
-        mark(upstream, &mut object, &verdict, setting);
+        mark(upstream, &mut object, &verdict, &fields, setting);
     }
     Ok(writes(upstream, object))
 }
@@ -465,8 +468,10 @@ fn report(
     others.push(target.clone());
     forget_vanished(&mut object, &others);
     let said = say(&mut object, &others)?;
-    if alone && promotes_status(&fields) {
-        mark(upstream, &mut object, &verdict(said), setting);
+    // Of several the status is summarised elsewhere, which the last one to take back what it said
+    // gives no reason for.
+    if alone || synced::is_told(upstream.get("status")) {
+        mark(upstream, &mut object, &verdict(said), &fields, setting);
     }
     if part == Part::Main {
         add_finalizer(&mut object, &target.finalizer);
@@ -504,10 +509,21 @@ fn verdict(said: Option<String>) -> Verdict {
     said.map_or(Verdict::Taken, Verdict::Refused)
 }
 
-/// Gives the object's new status the condition `Synced` that it should have.
-fn mark(upstream: &Value, object: &mut Value, verdict: &Verdict, setting: &Setting) {
+/// Gives the object's new status the condition `Synced` that it should have: none, if its status does
+/// not come from its targets.
+fn mark(
+    upstream: &Value,
+    object: &mut Value,
+    verdict: &Verdict,
+    fields: &[Summarized],
+    setting: &Setting,
+) {
     let (before, new) = (upstream.get("status"), object.get("status").cloned());
-    let status = synced::with(new, before, verdict, setting.conditions, setting.now);
+    let status = match (promotes_status(fields), synced::is_told(before)) {
+        (true, _) => synced::with(new, before, verdict, setting.conditions, setting.now),
+        (false, true) => synced::without(new),
+        (false, false) => return,
+    };
     set_path(object, "status", status);
 }
 

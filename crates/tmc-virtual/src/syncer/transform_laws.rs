@@ -86,7 +86,14 @@ impl World {
         let before = self.object.clone();
         let said = say(&mut self.object, &targets).expect("said");
         self.object["status"] = status;
-        mark(&before, &mut self.object, &verdict(said), &setting());
+        let fields = summarized(&before).expect("fields");
+        mark(
+            &before,
+            &mut self.object,
+            &verdict(said),
+            &fields,
+            &setting(),
+        );
     }
 
     /// Alone, a target that has just answered is what the condition goes by.
@@ -176,7 +183,7 @@ impl World {
             return;
         }
         let alone = self.assigned().len() == 1;
-        let before = self.object.clone();
+        let (before, reported) = (self.object.clone(), self.reported());
         let mut body = self.seen(key);
         // What a member says of `Synced` is nobody's business.
         let lie = json!({"type": synced::SYNCED, "status": "True", "reason": "Mine"});
@@ -195,7 +202,7 @@ impl World {
             possible.push(Some(n));
         }
         if !alone {
-            assert_eq!(self.object.get("status"), before.get("status"));
+            assert_eq!(self.reported(), reported, "it spoke for the others");
         }
         assert_eq!(
             bare(&self.object),

@@ -170,6 +170,55 @@ fn a_status_that_is_the_hubs_own_business_is_left_alone() {
     assert_eq!(after["status"], object["status"]);
 }
 
+/// An object that k1 refused while it was alone, and that is k2's too since then.
+fn refused_by_one_of_two() -> Value {
+    let alone = with_words(&upstream(&["k1"]), "k1", Some("no"));
+    let mut both = upstream(&["k1", "k2"]);
+    for part in ["/status", "/metadata/annotations"] {
+        let value = alone.pointer(part).cloned().unwrap_or_default();
+        let (parent, field) = part.rsplit_once('/').expect("a path");
+        both.pointer_mut(parent).expect("it is there")[field] = value;
+    }
+    assert_eq!(synced_of(&both), Some(("False", "no")));
+    both
+}
+
+#[test]
+fn what_one_of_two_takes_back_last_is_told_although_no_status_is() {
+    let taken = with_words(&refused_by_one_of_two(), "k1", None);
+    assert_eq!(synced_of(&taken), Some(("True", "")));
+    assert_eq!(said(&taken), None);
+}
+
+#[test]
+fn what_was_refused_and_has_moved_is_not_taken_before_somebody_has_it() {
+    let leave = |mut object: Value| {
+        let keys = TargetKeys::new("k1");
+        set_annotation(&mut object, &keys.deletion, "2026-01-01T00:00:00Z");
+        let mut body = view(&object, &keys, URL).expect("view");
+        remove_finalizer(&mut body, &keys.finalizer);
+        let writes = merge(&object, &body, &keys, Part::Main, &setting()).expect("merged");
+        applied(&object, &writes)
+    };
+    assert_eq!(
+        synced_of(&leave(refused_by_one_of_two())),
+        Some(("True", ""))
+    );
+    let mut waiting = refused_by_one_of_two();
+    remove_finalizer(&mut waiting, &TargetKeys::new("k2").finalizer);
+    assert_eq!(synced_of(&leave(waiting)), None);
+}
+
+#[test]
+fn the_hubs_condition_goes_when_its_user_says_how_the_status_comes_about() {
+    let mut object = refused_by_one_of_two();
+    let fields = r#"[{"fieldPath":"status","promoteToUpstream":false}]"#;
+    set_annotation(&mut object, keys::SUMMARIZING_ANNOTATION, fields);
+    let seen = view(&object, &TargetKeys::new("k2"), URL).expect("view");
+    assert_eq!(synced_of(&seen), None, "no target sees another's words");
+    assert_eq!(synced_of(&with_words(&object, "k2", None)), None);
+}
+
 #[test]
 fn words_outlast_a_status_and_go_with_the_target_that_said_them() {
     let object = with_words(&upstream(&["k1"]), "k1", Some("no"));
