@@ -18,6 +18,7 @@ use tmc_api::time::{MilliTime, Span};
 use tmc_apimachinery::user::UserInfo;
 use tmc_runtime::Clock;
 use tmc_server::websocket::{CapacityError, CloseFrame, Credentials, Error, Message, WebSocket};
+use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -26,7 +27,7 @@ use super::targets::TargetId;
 use super::vigil::{Entitled, Standing};
 pub use registry::Sessions;
 use registry::Slot;
-use talk::{Close, GOING_AWAY, Heard, NORMAL, POLICY, TOO_LONG, Talk, UNSUPPORTED};
+use talk::{Close, GOING_AWAY, Heard, INVALID, NORMAL, POLICY, TOO_LONG, Talk, UNSUPPORTED};
 
 /// Time for the first frame.
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
@@ -126,6 +127,9 @@ impl Session {
             let closing = async {
                 socket.close(Some(frame)).await?;
                 while let Some(Ok(_)) = socket.next().await {}
+                if matches!(code, TOO_LONG | INVALID) {
+                    discard(&mut socket).await;
+                }
                 Ok::<_, Error>(())
             };
             // An agent that does not answer has lost the connection or pretends to.
@@ -351,13 +355,20 @@ async fn receive(
     }
 }
 
+/// Reads on where the socket reads no more: what is left unread resets the connection, and the agent
+/// would not get to see why.
+async fn discard(socket: &mut WebSocket) {
+    let mut rest = [0; 4096];
+    while matches!(socket.get_mut().read(&mut rest).await, Ok(1..)) {}
+}
+
 /// What an error of the socket means to the agent.
 fn broken(error: &Error) -> End {
     match error {
         Error::Capacity(CapacityError::MessageTooLong { max_size, .. }) => {
             Close::new(TOO_LONG, format!("a frame has at most {max_size} bytes")).into()
         }
-        Error::Utf8(_) => Close::new(talk::INVALID, "a text frame must be UTF-8").into(),
+        Error::Utf8(_) => Close::new(INVALID, "a text frame must be UTF-8").into(),
         _ => End::GONE,
     }
 }
