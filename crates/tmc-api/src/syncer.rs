@@ -8,6 +8,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::agent::rules::Right;
 use crate::quantities::ResourceList;
 use crate::time::{MilliTime, Span};
 use crate::workload::SyncState;
@@ -22,6 +23,10 @@ pub const SUBPROTOCOL: &str = "v1.syncer.kcp.io";
 pub const MAX_FRAME: usize = 64 * 1024;
 /// Most items of a [`StatusBatch`] or [`EventBatch`].
 pub const MAX_BATCH: usize = 500;
+/// Most rights that are named in a report.
+const MAX_RIGHTS: usize = 12;
+/// Most characters of one of them.
+const MAX_RIGHT: usize = 256;
 
 /// Why the hub closes a session (WebSocket close codes).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -105,7 +110,7 @@ pub struct Ping {
     pub sent_at: MilliTime,
 }
 
-/// How a member is.
+/// How a member is. An agent reports it now and then; what a report lacks is as it was before.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
@@ -133,8 +138,66 @@ pub struct Report {
     /// What the agent keeps in it; absent while it has not looked at everything yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub synced: Option<SyncedReport>,
+    /// What the agent may not do in it although it would have to; empty if it may do everything.
+    /// Absent while it has not asked, and if the member does not answer what its callers may do: that
+    /// is no proof that something is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing_rights: Option<MissingRights>,
     /// When this was seen.
     pub observed_at: MilliTime,
+}
+
+/// The rights that an agent lacks in its member, by name: `patch deployments.apps`. At most twelve
+/// names and then how many more there are, each of at most 256 characters and without control
+/// characters, whoever wrote them: they are shown to people.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<String>")]
+pub struct MissingRights(Vec<String>);
+
+impl MissingRights {
+    /// The names of these rights, in their order.
+    pub fn of(rights: &[Right]) -> Self {
+        let named = rights.iter().take(MAX_RIGHTS).map(Right::to_string);
+        let more = rights.len().saturating_sub(MAX_RIGHTS);
+        let more = (more > 0).then(|| format!("and {more} more"));
+        Self(printable(named.chain(more)))
+    }
+
+    /// Whether nothing is missing.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// A sentence that names them.
+    pub fn sentence(&self) -> String {
+        format!("the syncer's account may not {}", self.0.join(", "))
+    }
+}
+
+impl TryFrom<Vec<String>> for MissingRights {
+    type Error = &'static str;
+
+    fn try_from(names: Vec<String>) -> Result<Self, Self::Error> {
+        let said_nothing = names.is_empty();
+        let names = printable(names.into_iter().take(MAX_RIGHTS + 1));
+        // Something is missing then, and nobody knows what.
+        if names.is_empty() && !said_nothing {
+            return Err("the names of rights are empty");
+        }
+        Ok(Self(names))
+    }
+}
+
+/// Texts that may be shown; those of which nothing is left are left out.
+fn printable(texts: impl Iterator<Item = String>) -> Vec<String> {
+    let shown = |text: String| -> String {
+        let visible = text.chars().filter(|c| !c.is_control());
+        visible.take(MAX_RIGHT).collect()
+    };
+    texts
+        .map(shown)
+        .filter(|text| !text.trim().is_empty())
+        .collect()
 }
 
 /// What an agent keeps in its member.
@@ -411,6 +474,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::agent::rules::{Rule, missing};
 
     #[test]
     fn frames_carry_their_type_and_unknown_ones_are_read_as_such() {
@@ -470,6 +534,40 @@ mod tests {
         let synced = json!({"objects": 3, "lastSyncTime": "2026-03-01T10:30:45.123Z"});
         let read: SyncedReport = serde_json::from_value(synced.clone()).unwrap();
         assert_eq!(serde_json::to_value(read).unwrap(), synced);
+    }
+
+    #[test]
+    fn a_report_says_nothing_of_rights_unless_somebody_asked() {
+        let silent = json!({"observedAt": "2026-03-01T10:30:45Z"});
+        let mut report: Report = serde_json::from_value(silent).unwrap();
+        assert_eq!(report.missing_rights, None);
+        let field = |report: &Report| serde_json::to_value(report).unwrap()["missingRights"].take();
+        assert_eq!(field(&report), json!(null));
+        report.missing_rights = Some(MissingRights::default());
+        assert_eq!(field(&report), json!([]));
+    }
+
+    #[test]
+    fn a_long_list_of_rights_is_cut_and_says_so() {
+        let resources: Vec<String> = (0..30).map(|n| format!("r{n:02}")).collect();
+        let resources: Vec<&str> = resources.iter().map(String::as_str).collect();
+        let rights = |resources| missing(&[Rule::on("g", resources, &["get"])], &[]);
+        let some = MissingRights::of(&rights(&resources[..2]));
+        assert_eq!(
+            some.sentence(),
+            "the syncer's account may not get r00.g, get r01.g"
+        );
+        let all = MissingRights::of(&rights(&resources[..12])).sentence();
+        assert!(all.ends_with(", get r11.g"), "{all}");
+        let many = MissingRights::of(&rights(&resources[..]));
+        let text = many.sentence();
+        assert!(text.ends_with("get r11.g, and 18 more"), "{text}");
+        let sent = serde_json::to_value(&many).unwrap();
+        assert_eq!(
+            serde_json::from_value::<MissingRights>(sent).unwrap(),
+            many,
+            "it survives writing and reading"
+        );
     }
 
     #[test]

@@ -20,7 +20,7 @@ use tmc_api::workload::reason::ERROR_HEARTBEAT;
 use tmc_apimachinery::ClusterName;
 
 pub use beats::{Beat, Beats, LiveBeats, OnWake};
-pub use report::{NodeTotals, ServedApis, SyncedTotals};
+pub use report::{NodeTotals, ServedApis, SyncedTotals, missing_rights};
 
 /// How often the time of the last beat is written at most while nothing else changes.
 pub const PERSIST_EVERY: SignedDuration = SignedDuration::from_mins(5);

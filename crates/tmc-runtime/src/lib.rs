@@ -14,6 +14,7 @@ pub mod jitter;
 pub mod lease;
 pub mod queue;
 mod reflector;
+pub mod rights;
 mod store;
 mod url;
 mod watch;

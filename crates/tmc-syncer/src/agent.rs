@@ -181,6 +181,10 @@ impl Listener for Following {
         }
     }
 
+    fn syncs(&self) -> Vec<GroupVersionResource> {
+        self.shared.resources.read().keys().cloned().collect()
+    }
+
     fn synced(&self) -> Option<SyncedReport> {
         self.shared.kept()
     }

@@ -24,6 +24,7 @@ mod packed;
 mod places;
 pub mod replicas;
 mod report;
+mod rights;
 mod session;
 pub mod spec;
 pub mod status;

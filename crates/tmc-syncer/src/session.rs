@@ -7,6 +7,8 @@
 //! Either way it is told what to sync and delivers the report of the member, and ends only when the
 //! hub says that the agent has no business any more.
 
+mod look;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,13 +29,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::connect::{Ended, Link, accepted};
 use crate::mapping::Target;
-use crate::report;
 
 /// Where the syncer endpoints are, below a target's root.
 const ENDPOINTS: &str = "/apis/syncer.kcp.io/v1alpha1";
-/// How soon the member is looked at again after a failure, or while it is not known yet what is kept
-/// in it.
-const REPORT_RETRY: Duration = Duration::from_secs(5);
 /// How long the first beat waits for the first report.
 const FIRST_REPORT: Duration = Duration::from_secs(2);
 /// Beats, until the hub says otherwise.
@@ -61,6 +59,8 @@ pub(crate) trait Listener: Send + Sync {
     fn resources(&self, wanted: &[GroupVersionResource]);
     /// What is configured; what is absent stays as it is.
     fn configure(&self, config: &SessionConfig);
+    /// What is synced, sorted; nothing while the hub has not said it.
+    fn syncs(&self) -> Vec<GroupVersionResource>;
     /// What is kept in the member; `None` while that is not known.
     fn synced(&self) -> Option<SyncedReport>;
 }
@@ -94,44 +94,8 @@ impl<L: Listener> Session<L> {
         tokio::select! {
             biased;
             ended = self.keep(reports, stop) => ended,
-            never = self.observe(&sender) => match never {},
+            never = self.look(&sender) => match never {},
         }
-    }
-
-    /// Looks at the member again and again.
-    async fn observe(
-        &self,
-        reports: &watch::Sender<Option<Arc<Value>>>,
-    ) -> std::convert::Infallible {
-        let mut uncounted = 0;
-        loop {
-            let wait = match report::observe(&self.downstream, &self.clock).await {
-                Ok(report) => {
-                    reports.send_replace(Some(Arc::new(report)));
-                    if self.listener.synced().is_some() {
-                        self.report_every
-                    } else {
-                        uncounted += 1;
-                        let first = REPORT_RETRY.min(self.report_every);
-                        exponential(first, self.report_every, uncounted - 1)
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "the member cannot be looked at");
-                    REPORT_RETRY
-                }
-            };
-            sleep(self.jitter.stretch(wait, 10)).await;
-        }
-    }
-
-    /// A report with what is kept in the member by now.
-    fn counted(&self, report: &Value) -> Value {
-        let mut report = report.clone();
-        if let Some(synced) = self.listener.synced() {
-            report["synced"] = json!(synced);
-        }
-        report
     }
 
     /// Whether the member answers, whatever it says: only a proxy before it has nobody to ask.
@@ -511,6 +475,9 @@ mod tests {
     impl Listener for Nobody {
         fn resources(&self, _: &[GroupVersionResource]) {}
         fn configure(&self, _: &SessionConfig) {}
+        fn syncs(&self) -> Vec<GroupVersionResource> {
+            Vec::new()
+        }
         fn synced(&self) -> Option<SyncedReport> {
             None
         }

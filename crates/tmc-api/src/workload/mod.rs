@@ -42,7 +42,8 @@ pub mod condition {
     pub const HEARTBEAT_HEALTHY: &str = "HeartbeatHealthy";
     /// SyncTarget: something of what it is to sync is accepted.
     pub const API_AVAILABLE: &str = "APIAvailable";
-    /// SyncTarget, written by the agent: it may do in the member what it has to.
+    /// SyncTarget, from the agent's report or written by the agent: it may do in the member what it has
+    /// to.
     pub const SYNCER_AUTHORIZED: &str = "SyncerAuthorized";
     /// SyncTarget, written by the agent: the member's APIs are reported.
     pub const API_IMPORTER_READY: &str = "APIImporterReady";

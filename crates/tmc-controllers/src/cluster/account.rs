@@ -7,11 +7,12 @@ use jiff::Timestamp;
 use tmc_api::agent::rules::syncer_rules;
 use tmc_api::agent::{AgentId, member};
 use tmc_api::hashes::base36_sha224;
+use tmc_api::syncer::MissingRights;
 use tmc_apimachinery::GroupVersionResource;
 use tmc_runtime::{Connection, Credential, Endpoint, Switch};
 
 use crate::connector::Outbound;
-use crate::install::rights::{lacking, sentence};
+use crate::install::rights::lacking;
 use crate::install::token::{self, Issued};
 use crate::install::{Problem, Site};
 
@@ -188,5 +189,5 @@ async fn attempt(
     if !known {
         *account = None;
     }
-    Err(Shortfall::Failed(sentence(&missing)))
+    Err(Shortfall::Failed(MissingRights::of(&missing).sentence()))
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
+use tmc_api::syncer::MissingRights;
 
 use super::TargetId;
 use super::report::{NodeTotals, ServedApis, SyncedTotals};
@@ -20,8 +21,28 @@ pub struct Beat {
     pub apis: Option<Arc<ServedApis>>,
     /// What its nodes have, likewise.
     pub totals: Option<Arc<NodeTotals>>,
+    /// What its agent may not do in it although it would have to, likewise.
+    pub missing_rights: Option<MissingRights>,
     /// What its agent keeps in it, likewise. It changes all the time and is no news.
     pub synced: SyncedTotals,
+}
+
+impl Beat {
+    /// Takes over what this beat does not report.
+    pub fn fill(&mut self, before: &Self) {
+        self.apis = self.apis.take().or_else(|| before.apis.clone());
+        self.totals = self.totals.take().or_else(|| before.totals.clone());
+        let rights = self.missing_rights.take();
+        self.missing_rights = rights.or_else(|| before.missing_rights.clone());
+        self.synced = self.synced.or(before.synced);
+    }
+
+    /// Whether the controllers have something to do that they had not before.
+    fn differs(&self, before: &Self) -> bool {
+        let totals = self.totals.as_deref();
+        let others = totals.is_some_and(|totals| totals.differs(before.totals.as_deref()));
+        others || self.apis != before.apis || self.missing_rights != before.missing_rights
+    }
 }
 
 /// Called with a target whose liveness or report changed.
@@ -81,15 +102,11 @@ impl Beats {
             if before.is_some_and(|before| before.at > beat.at) {
                 return;
             }
-            let apis_before = before.and_then(|before| before.apis.clone());
-            let totals_before = before.and_then(|before| before.totals.clone());
-            beat.apis = beat.apis.or_else(|| apis_before.clone());
-            beat.totals = beat.totals.or_else(|| totals_before.clone());
-            let synced_before = before.map(|before| before.synced);
-            beat.synced = beat.synced.or(synced_before.unwrap_or_default());
-            let totals = beat.totals.as_deref();
-            let others = totals.is_some_and(|totals| totals.differs(totals_before.as_deref()));
-            let news = !known.quiet || beat.apis != apis_before || others;
+            let mut news = !known.quiet;
+            if let Some(before) = before {
+                beat.fill(before);
+                news |= beat.differs(before);
+            }
             known.quiet = true;
             known.beat = Some(beat);
             news
@@ -225,6 +242,7 @@ mod tests {
             identity: "r".into(),
             apis: apis.map(Arc::new),
             totals: None,
+            missing_rights: None,
             synced: SyncedTotals::default(),
         };
         beats.record(&target, beat(0, None));
@@ -286,6 +304,43 @@ mod tests {
     }
 
     #[test]
+    fn other_rights_that_are_missing_are_news_and_silence_about_them_is_none() {
+        let beats = Beats::new();
+        let woken = Arc::new(Mutex::new(0));
+        let count = Arc::clone(&woken);
+        beats.on_wake(Arc::new(move |_| *count.lock() += 1));
+        let target = TargetId::new(&ClusterName::new("c"), "t", "u");
+        let rights = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            Some(MissingRights::try_from(names).unwrap())
+        };
+        let history = [
+            (None, 1, "the first beat"),
+            (rights(&["get pods"]), 2, "something is missing"),
+            (rights(&["get pods"]), 2, "and still is"),
+            (None, 2, "a beat that says nothing"),
+            (rights(&["get pods", "get nodes"]), 3, "more is missing"),
+            (rights(&[]), 4, "nothing is missing any more"),
+            (None, 4, "nothing new"),
+        ];
+        let mut known = None;
+        for (missing_rights, news, what) in history {
+            known = missing_rights.clone().or(known);
+            let beat = Beat {
+                at: at(0),
+                identity: "r".into(),
+                apis: None,
+                totals: None,
+                missing_rights,
+                synced: SyncedTotals::default(),
+            };
+            beats.record(&target, beat);
+            assert_eq!(*woken.lock(), news, "{what}");
+            assert_eq!(beats.last(&target).unwrap().missing_rights, known, "{what}");
+        }
+    }
+
+    #[test]
     fn the_first_beat_of_a_replica_that_takes_over_is_news() {
         let beats = Beats::new();
         let woken = Arc::new(Mutex::new(0));
@@ -299,6 +354,7 @@ mod tests {
                 identity: identity.into(),
                 apis: None,
                 totals: None,
+                missing_rights: None,
                 synced: SyncedTotals::default(),
             };
             beats.record(&target, beat);

@@ -47,6 +47,7 @@ proptest! {
                         identity: who.to_string(),
                         apis: None,
                         totals: None,
+                        missing_rights: None,
                         synced: SyncedTotals::default(),
                     };
                     beats.record(&target, beat.clone());

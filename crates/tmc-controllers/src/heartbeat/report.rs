@@ -1,7 +1,9 @@
 //! What an agent reports, as far as it makes sense: an agent is not trusted.
 
 use jiff::Timestamp;
+use serde::Deserialize as _;
 use tmc_api::quantities::{Quantity, ResourceList};
+use tmc_api::syncer::MissingRights;
 use tmc_api::workload::NodeCounts;
 use tmc_api::workload::heartbeat::{DEFAULT_SKEW, is_credible};
 
@@ -84,8 +86,9 @@ pub struct SyncedTotals {
 }
 
 impl SyncedTotals {
-    /// Reads `synced` of a report that came in at `now`. What is no count, or a time from further in
-    /// the future than clocks differ, is left out.
+    /// Reads `synced` of a report that came in at `now`. What is no count, or a time from before 1970
+    /// or further in the future than clocks differ, is left out: not every time can be written down as
+    /// RFC 3339, and one that cannot would hold up all that is to be said of its target.
     pub fn from_report(report: &serde_json::Value, now: Timestamp) -> Self {
         let synced = &report["synced"];
         let count = synced["objects"].as_i64();
@@ -93,7 +96,8 @@ impl SyncedTotals {
         let time = time.and_then(|text| text.parse().ok());
         Self {
             objects: count.filter(|count| *count >= 0),
-            last_sync: time.filter(|at| is_credible(now, *at, DEFAULT_SKEW)),
+            last_sync: time
+                .filter(|at| *at >= Timestamp::UNIX_EPOCH && is_credible(now, *at, DEFAULT_SKEW)),
         }
     }
 
@@ -105,6 +109,12 @@ impl SyncedTotals {
             last_sync: self.last_sync.or(before.last_sync),
         }
     }
+}
+
+/// Reads `missingRights` of a report; `None` if it says nothing of rights. What is no list of names
+/// says nothing either: that something is missing, or that nothing is, follows from no guess.
+pub fn missing_rights(report: &serde_json::Value) -> Option<MissingRights> {
+    MissingRights::deserialize(report.get("missingRights")?).ok()
 }
 
 #[cfg(test)]
@@ -155,6 +165,7 @@ mod tests {
     #[case::negative(json!({"objects": -1}), None, false)]
     #[case::beyond_any_count(json!({"objects": u64::MAX}), None, false)]
     #[case::no_time(json!({"objects": 3, "lastSyncTime": "yesterday"}), Some(3), false)]
+    #[case::no_year(json!({"lastSyncTime": "-009999-01-02T01:59:59Z"}), None, false)]
     #[case::future(json!({"lastSyncTime": "2033-05-18T03:34:00Z"}), None, false)]
     #[case::another_form(json!([3]), None, false)]
     fn of_what_is_synced_only_what_makes_sense_is_read(
@@ -166,5 +177,29 @@ mod tests {
         assert_eq!(read.objects, objects);
         let half_past = at(0) + SignedDuration::from_millis(500);
         assert_eq!(read.last_sync, dated.then_some(half_past));
+    }
+
+    #[rstest]
+    #[case::nothing(json!([]), Some(json!([])))]
+    #[case::something(json!(["get pods"]), Some(json!(["get pods"])))]
+    #[case::their_order(json!(["b", "a", "b"]), Some(json!(["b", "a", "b"])))]
+    #[case::control_characters(json!(["get\u{1b}[2J po\nds\u{0}"]), Some(json!(["get[2J pods"])))]
+    #[case::too_long(json!(["ä".repeat(5_000)]), Some(json!(["ä".repeat(256)])))]
+    #[case::too_many(json!(vec!["x"; 5_000]), Some(json!(vec!["x"; 13])))]
+    #[case::some_empty(json!(["", "get pods"]), Some(json!(["get pods"])))]
+    #[case::nothing_that_can_be_shown(json!(["", " \u{7}"]), None)]
+    #[case::no_names(json!([5]), None)]
+    #[case::names_and_more(json!(["get pods", {}]), None)]
+    #[case::another_form(json!({"get": "pods"}), None)]
+    #[case::a_text(json!("get pods"), None)]
+    #[case::null(json!(null), None)]
+    fn of_missing_rights_only_names_that_can_be_shown_are_read(
+        #[case] rights: serde_json::Value,
+        #[case] expected: Option<serde_json::Value>,
+    ) {
+        let read = missing_rights(&json!({"missingRights": rights}));
+        assert_eq!(read.map(|rights| json!(rights)), expected);
+        assert_eq!(missing_rights(&json!({})), None);
+        assert_eq!(missing_rights(&json!("odd")), None);
     }
 }

@@ -115,6 +115,7 @@ pub fn status(
     );
     let asked = !target.spec.supported_api_exports.is_empty();
     components.push(Some(api_available(&status.synced_resources, asked)));
+    components.push(authorized(observed.beat.as_ref()));
     if target.spec.cluster_ref.is_none() {
         conditions::remove(&mut status.conditions, condition::CLUSTER_AVAILABLE);
     }
@@ -457,6 +458,21 @@ fn api_available(resources: &[SyncedResource], asked: bool) -> Condition {
     }
 }
 
+/// SyncerAuthorized, once the agent has said what it may do. Agents that do not say it in their reports,
+/// kcp's, write the condition themselves; nor is there anything to say anew after a restart of the hub.
+fn authorized(beat: Option<&Beat>) -> Option<Condition> {
+    let kind = condition::SYNCER_AUTHORIZED;
+    let missing = beat?.missing_rights.as_ref()?;
+    Some(if missing.is_empty() {
+        Condition::yes(kind)
+    } else {
+        let reason = reason::SYNCER_UNAUTHORIZED;
+        Condition::no(kind, Severity::Error, reason, missing.sentence())
+    })
+}
+
+#[cfg(test)]
+mod authorized_tests;
 #[cfg(test)]
 mod deployment_tests;
 #[cfg(test)]

@@ -243,6 +243,7 @@ pub(crate) fn beat(at: Timestamp) -> Beat {
         identity: "hosted".into(),
         apis: None,
         totals: None,
+        missing_rights: None,
         synced: Default::default(),
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tmc_apimachinery::GroupVersionResource;
 use tmc_apimachinery::status::{ApiError, Cause, Result};
-use tmc_controllers::heartbeat::{self, NodeTotals, ServedApis, SyncedTotals};
+use tmc_controllers::heartbeat::{self, NodeTotals, ServedApis, SyncedTotals, missing_rights};
 use tmc_virtual::syncer::{Beat, BeatSink, TargetId};
 
 /// Time between beats that agents are asked to keep.
@@ -77,6 +77,7 @@ impl BeatSink for Beats {
                 .as_ref()
                 .and_then(NodeTotals::from_report)
                 .map(Arc::new),
+            missing_rights: beat.report.as_ref().and_then(missing_rights),
             synced: synced.unwrap_or_default(),
         };
         self.live.record(&controllers_id(target), beat);
@@ -119,16 +120,19 @@ mod tests {
     }
 
     #[test]
-    fn a_report_tells_the_controllers_what_the_member_serves() {
+    fn a_report_tells_the_controllers_what_the_member_serves_and_what_the_agent_may_not_do() {
         let beats = Beats::default();
-        let report =
-            json!({"apis": [{"group": "apps", "versions": ["v1"], "resources": ["deployments"]}]});
+        let report = json!({
+            "apis": [{"group": "apps", "versions": ["v1"], "resources": ["deployments"]}],
+            "missingRights": ["get pods"],
+        });
         beats
             .beat(&target(), beat("a", 1, Some(report)))
             .expect("taken");
         let known = beats.live.last(&controllers_id(&target())).expect("known");
         let apis = known.apis.expect("reported");
         assert!(apis.contains(&GroupVersionResource::new("apps", "v1", "deployments")));
+        assert!(!known.missing_rights.expect("reported").is_empty());
     }
 
     #[test]

@@ -39,6 +39,8 @@ struct Draw {
     /// Age of the beat in memory, in seconds; less than nothing is the future.
     age: Option<i64>,
     apis: Option<bool>,
+    /// Whether rights are missing, if the beat says it.
+    lacking: Option<bool>,
     sessions: u32,
     restarted: bool,
     reported: u8,
@@ -50,12 +52,13 @@ fn any_draw() -> impl Strategy<Value = Draw> {
     let heard = (
         prop::option::of(-60_i64..60),
         prop::option::of(any::<bool>()),
+        prop::option::of(any::<bool>()),
         0_u32..4,
     );
     (seen, heard, any::<bool>(), 0_u8..8, 0_i64..400).prop_map(
         |(
             (mode, lookup, hosted, installing),
-            (age, apis, sessions),
+            (age, apis, lacking, sessions),
             restarted,
             reported,
             elapsed,
@@ -67,6 +70,7 @@ fn any_draw() -> impl Strategy<Value = Draw> {
                 installing,
                 age,
                 apis,
+                lacking,
                 sessions,
                 restarted,
                 reported,
@@ -84,6 +88,10 @@ fn observed(draw: &Draw, has_cluster: bool, now: i64) -> Observed {
     let apis = draw.apis.map(|serves| {
         let served = serves.then(deployments);
         Arc::new(served.into_iter().collect())
+    });
+    let missing_rights = draw.lacking.map(|lacking| {
+        let names = lacking.then(|| "get secrets".to_owned());
+        Vec::from_iter(names).try_into().unwrap()
     });
     Observed {
         cluster: match draw.lookup {
@@ -108,10 +116,11 @@ fn observed(draw: &Draw, has_cluster: bool, now: i64) -> Observed {
             6 => known(Ok(Some(rollout(3, 2)))),
             _ => known(Ok(Some(rollout(2, 2)))),
         },
-        beat: draw
-            .age
-            .and_then(|age| beat(now - age))
-            .map(|beat| Beat { apis, ..beat }),
+        beat: draw.age.and_then(|age| beat(now - age)).map(|beat| Beat {
+            apis,
+            missing_rights,
+            ..beat
+        }),
         sessions: draw.sessions,
         listening_since: at(if draw.restarted { now } else { -1000 }),
         leaving: None,
@@ -388,6 +397,7 @@ impl World {
             identity: "r-0".into(),
             apis: None,
             totals: None,
+            missing_rights: None,
             synced: Default::default(),
         };
         match what {

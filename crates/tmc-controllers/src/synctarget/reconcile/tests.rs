@@ -61,6 +61,7 @@ pub(super) fn beat(seconds: i64) -> Option<Beat> {
         identity: "r-0".into(),
         apis: None,
         totals: None,
+        missing_rights: None,
         synced: Default::default(),
     })
 }

@@ -15,10 +15,11 @@ use jiff::{SignedDuration, Timestamp};
 use parking_lot::{Mutex, RwLock};
 use serde_json::Value;
 use tmc_api::hashes::sync_target_key;
+use tmc_api::syncer::MissingRights;
 use tmc_apimachinery::status::Result;
 use tmc_controllers::beat_leases::{BeatList, Heard, KEPT, Lists, MAX_BYTES, Reading};
 use tmc_controllers::heartbeat::{
-    self, Beat, LiveBeats, NodeTotals, OnWake, ServedApis, SyncedTotals, TargetId,
+    self, Beat, LiveBeats, NodeTotals, OnWake, ServedApis, SyncedTotals, TargetId, missing_rights,
 };
 use tmc_virtual::syncer::BeatSink;
 
@@ -60,6 +61,7 @@ struct Others {
 struct Report {
     apis: Option<Arc<ServedApis>>,
     totals: Option<Arc<NodeTotals>>,
+    missing_rights: Option<MissingRights>,
     synced: SyncedTotals,
 }
 
@@ -69,6 +71,7 @@ impl Report {
         Some(Self {
             apis: served(&report),
             totals: NodeTotals::from_report(&report).map(Arc::new),
+            missing_rights: missing_rights(&report),
             synced: SyncedTotals::from_report(&report, now),
         })
     }
@@ -79,7 +82,7 @@ impl Report {
         before.is_none_or(|before| {
             let totals = self.totals.as_deref();
             let others = totals.is_some_and(|totals| totals.differs(before.totals.as_deref()));
-            self.apis != before.apis || others
+            others || self.apis != before.apis || self.missing_rights != before.missing_rights
         })
     }
 }
@@ -193,6 +196,7 @@ impl LiveBeats for Relay {
                 identity: String::new(),
                 apis: report.apis,
                 totals: report.totals,
+                missing_rights: report.missing_rights,
                 synced: report.synced,
             })
         };
@@ -203,9 +207,7 @@ impl LiveBeats for Relay {
         };
         // Who beats last may not have reported yet.
         if let Some(before) = before {
-            last.apis = last.apis.or(before.apis);
-            last.totals = last.totals.or(before.totals);
-            last.synced = last.synced.or(before.synced);
+            last.fill(&before);
         }
         Some(last)
     }
@@ -302,6 +304,7 @@ mod tests {
             identity: "r".into(),
             apis: Some(Arc::default()),
             totals: None,
+            missing_rights: None,
             synced: SyncedTotals::default(),
         };
         relay.local.record(&target(), own.clone());
@@ -362,6 +365,7 @@ mod tests {
                 identity: "r".into(),
                 apis: None,
                 totals: None,
+                missing_rights: None,
                 synced: SyncedTotals::default(),
             },
         );
@@ -371,5 +375,27 @@ mod tests {
         );
         relay.read_report(&of, "no report");
         assert!(relay.last(&target()).expect("own").apis.is_some());
+    }
+
+    #[test]
+    fn rights_that_are_missing_are_told_to_the_replica_that_leads_and_are_news() {
+        let relay = Relay::new(Arc::default());
+        let woken = Arc::new(Mutex::new(0));
+        let count = woken.clone();
+        relay.on_wake(Arc::new(move |_| *count.lock() += 1));
+        relay.read("l", &list(Timestamp::now(), 0));
+        relay.last(&target());
+        let of = format!("{}:u1", heard(&target()).key);
+        let known = || relay.last(&target()).expect("a beat").missing_rights;
+        for (text, names, news) in [
+            (r#"{"apis":[]}"#, None, 1),
+            (r#"{"apis":[],"missingRights":["get pods"]}"#, Some(1), 2),
+            (r#"{"apis":[],"missingRights":["get pods"]}"#, Some(1), 2),
+            (r#"{"apis":[],"missingRights":[]}"#, Some(0), 3),
+        ] {
+            relay.read_report(&of, text);
+            let missing = known().map(|rights| usize::from(!rights.is_empty()));
+            assert_eq!((missing, *woken.lock()), (names, news), "{text}");
+        }
     }
 }

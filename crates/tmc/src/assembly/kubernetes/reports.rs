@@ -13,7 +13,7 @@ pub const REPORT_ANNOTATION: &str = "internal.tmc.kcp.io/report";
 /// Annotation of a Lease with a report: SyncTargetKey and uid of the SyncTarget, `<key>:<uid>`.
 pub const REPORT_OF_ANNOTATION: &str = "internal.tmc.kcp.io/report-of";
 /// What the controllers read of a report, and act on when it changes.
-const NEWS: [&str; 4] = ["apis", "capacity", "allocatable", "nodes"];
+const NEWS: [&str; 5] = ["apis", "capacity", "allocatable", "nodes", "missingRights"];
 /// What they read as well, which changes all the time and goes along.
 const ALONG: [&str; 3] = ["requested", "pods", "synced"];
 /// How often a report is written that has not changed.
@@ -163,10 +163,14 @@ mod tests {
     #[test]
     fn what_a_report_lacks_is_as_it_was() {
         let mut outbox = Outbox::default();
-        outbox.note(&heard(), &json!({"apis": ["a"]}), at(0));
+        let lacking = json!({"apis": ["a"], "missingRights": ["get pods"]});
+        outbox.note(&heard(), &lacking, at(0));
         outbox.note(&heard(), &json!({"nodes": {"total": 1}}), at(1));
         let due = outbox.due(at(1), 10);
-        assert_eq!(due[0].1, r#"{"apis":["a"],"nodes":{"total":1}}"#);
+        assert_eq!(
+            due[0].1,
+            r#"{"apis":["a"],"missingRights":["get pods"],"nodes":{"total":1}}"#
+        );
     }
 
     #[test]
