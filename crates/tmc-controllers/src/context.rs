@@ -17,6 +17,7 @@ use crate::heartbeat::{LiveBeats, TargetId};
 use crate::kubeconfig::Allowances;
 use crate::members::Members;
 use crate::metrics::Metrics;
+use crate::placement::PlacementNotice;
 use crate::placement::filter::PlacementQuota;
 use crate::placement::fleet::{Fleets, Loads};
 use crate::stores::Stores;
@@ -79,6 +80,8 @@ pub(crate) struct Queues {
     pub(crate) locations: WorkQueue<ClusterKey>,
     pub(crate) first_locations: WorkQueue<ClusterName>,
     pub(crate) placements: WorkQueue<ClusterKey>,
+    /// What is to be told of Placements.
+    pub(crate) notices: WorkQueue<PlacementNotice>,
     pub(crate) namespaces: WorkQueue<ClusterKey>,
     pub(crate) objects: WorkQueue<ObjectKey>,
     pub(crate) coordination: WorkQueue<ObjectKey>,
@@ -92,6 +95,7 @@ impl Queues {
             locations: WorkQueue::with_jitter("location", jitter.clone()),
             first_locations: WorkQueue::with_jitter("default-location", jitter.clone()),
             placements: WorkQueue::with_jitter("placement", jitter.clone()),
+            notices: WorkQueue::with_jitter("placement-events", jitter.clone()),
             namespaces: WorkQueue::with_jitter("namespace", jitter.clone()),
             objects: WorkQueue::with_jitter("resource", jitter.clone()),
             coordination: WorkQueue::with_jitter("coordination", jitter.clone()),

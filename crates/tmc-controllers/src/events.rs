@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tmc_api::hashes::base36_sha224;
 use tmc_api::time::Time;
 use tmc_apimachinery::GroupVersionResource;
-use tmc_runtime::{ClusterKey, ResourceClient};
+use tmc_runtime::{ClusterKey, Error, ResourceClient};
 
 use crate::context::Context;
 
@@ -41,11 +41,16 @@ pub(crate) async fn tell(ctx: &Context, news: &News<'_>) -> bool {
     match client.create(&namespace, &event).await {
         Err(error) if !error.already_exists() => {
             tracing::warn!(key = %news.key, reason = news.reason, %error, "an Event was not made");
-            let code = error.code().unwrap_or(500);
-            code < 500 && code != 429
+            is_settled(&error)
         }
         _ => true,
     }
+}
+
+/// Whether asking again for an Event would be answered in the same way.
+pub(crate) fn is_settled(error: &Error) -> bool {
+    let code = error.code().unwrap_or(500);
+    code < 500 && code != 429
 }
 
 fn namespace(key: &ClusterKey) -> &str {

@@ -18,6 +18,10 @@ use crate::placement::fleet::{Fleets, Loads};
 use crate::stores::Informers;
 use crate::{cluster, coordination, location, namespace, placement, resource, synctarget, wiring};
 
+/// Passes of one controller under way at once. A pass mostly waits for its write to become durable, and
+/// writes that wait together share a batch of the store: few passes would leave it idle.
+const PASSES: usize = 64;
+
 /// Runs every controller against one hub. Two managers of one hub do no harm (all writes have
 /// preconditions) but double work; one should lead.
 pub struct Manager;
@@ -78,6 +82,7 @@ impl Handle {
             .iter()
             .all(|resource| resource.store.has_synced())
             && queues.placements.is_empty()
+            && queues.notices.is_empty()
             && queues.namespaces.is_empty()
             && queues.objects.is_empty()
             && queues.coordination.is_empty()
@@ -155,16 +160,16 @@ async fn run(ctx: Arc<Context>, stop: CancellationToken) {
     }
     let queues = &ctx.queues;
     let mut sets = vec![
-        workers(&ctx, &queues.sync_targets, 4, &stop, synctarget::run),
-        workers(&ctx, &queues.clusters, 4, &stop, cluster::run),
+        workers(&ctx, &queues.sync_targets, PASSES, &stop, synctarget::run),
+        workers(&ctx, &queues.clusters, PASSES, &stop, cluster::run),
         workers(&ctx, &queues.locations, 2, &stop, location::run),
         workers(&ctx, &queues.first_locations, 1, &stop, location::run_first),
-        // As many as wait for writes, which share batches of the store: decisions are made one after
-        // the other all the same.
-        workers(&ctx, &queues.placements, 64, &stop, placement::run),
-        workers(&ctx, &queues.namespaces, 4, &stop, namespace::run),
-        workers(&ctx, &queues.objects, 8, &stop, resource::run),
-        workers(&ctx, &queues.coordination, 4, &stop, coordination::run),
+        workers(&ctx, &queues.placements, PASSES, &stop, placement::run),
+        // Few, for nobody waits for them: what they tell has happened.
+        workers(&ctx, &queues.notices, 4, &stop, placement::tell),
+        workers(&ctx, &queues.namespaces, PASSES, &stop, namespace::run),
+        workers(&ctx, &queues.objects, PASSES, &stop, resource::run),
+        workers(&ctx, &queues.coordination, PASSES, &stop, coordination::run),
     ];
     stop.cancelled().await;
     for set in &mut sets {

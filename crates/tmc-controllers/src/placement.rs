@@ -29,6 +29,7 @@ use crate::namespace::reconcile::Namespace;
 use crate::stores::{index, is_built_in, location_workspace, namespace_of};
 use crate::system::is_system_namespace;
 pub use events::Notice;
+pub(crate) use events::PlacementNotice;
 use reconcile::{Observed, Permission, Plan, Provider};
 
 /// How soon a permission that was refused is asked for again: somebody may just be granting it.
@@ -71,7 +72,11 @@ pub(crate) async fn run(ctx: Arc<Context>, key: ClusterKey) -> Outcome {
         ctx.loads.set(&key, keys(&placement));
     }
     if written? {
-        tell(&ctx, &key, &placement, &plan.notices, now).await;
+        for notice in plan.notices {
+            ctx.queues
+                .notices
+                .add(PlacementNotice::new(&key, &placement, notice, now));
+        }
     } else {
         let annotated = reconcile::metadata(&placement, &picked);
         committer.main(&key, &*placement, &annotated).await?;
@@ -236,24 +241,18 @@ fn plan(ctx: &Context, placement: &Placement, found: &Found, now: Timestamp, tur
     })
 }
 
-/// Makes the Events. The status that they are about is written: whatever goes wrong is logged, for
-/// there is no transition to come back to.
-async fn tell(
-    ctx: &Context,
-    key: &ClusterKey,
-    placement: &Placement,
-    notices: &[Notice],
-    now: Timestamp,
-) {
+/// Makes an Event. The status that it is about is written; there is no transition to come back to, so
+/// this is tried again until the hub has it or says that it never will.
+pub(crate) async fn tell(ctx: Arc<Context>, told: PlacementNotice) -> Outcome {
     let gvr = GroupVersionResource::new("", "v1", "events");
-    let client = ResourceClient::new(ctx.hub.cluster(&key.cluster), gvr);
-    for notice in notices {
-        let event = events::event(placement, notice, now);
-        if let Err(error) = client.create(events::EVENT_NAMESPACE, &event).await
-            && !error.already_exists()
-        {
-            tracing::warn!(placement = %key, reason = notice.reason, %error, "no Event was made");
+    let client = ResourceClient::new(ctx.hub.cluster(told.cluster()), gvr);
+    match client.create(events::EVENT_NAMESPACE, &told.event()).await {
+        Err(error) if !crate::events::is_settled(&error) => Err(error),
+        Err(error) if !error.already_exists() => {
+            tracing::warn!(?told, %error, "no Event was made");
+            Ok(Flow::Done)
         }
+        _ => Ok(Flow::Done),
     }
 }
 

@@ -5,6 +5,8 @@ use serde_json::{Value, json};
 use tmc_api::hashes::base36_sha224;
 use tmc_api::scheduling::{self, HoldReason, Placement, PlacementStatus};
 use tmc_api::time::Time;
+use tmc_apimachinery::ClusterName;
+use tmc_runtime::ClusterKey;
 
 use super::schedule::{Left, leaving_words};
 use super::words::hold_words;
@@ -15,7 +17,7 @@ pub(super) const EVENT_NAMESPACE: &str = "default";
 const LONGEST: usize = 1000;
 
 /// Something to tell.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Notice {
     /// It is not as it should be.
     pub warning: bool,
@@ -92,33 +94,62 @@ fn held(before: &PlacementStatus, after: &PlacementStatus) -> Vec<Notice> {
     held.collect()
 }
 
-/// The Event that tells it. Its name is the same for the same notice at the same time, so that it is
-/// made once.
-pub(super) fn event(placement: &Placement, notice: &Notice, now: Timestamp) -> Value {
-    let meta = &placement.metadata;
-    let (name, uid) = (meta.name.as_deref(), meta.uid.as_deref());
-    let (name, uid) = (name.unwrap_or_default(), uid.unwrap_or_default());
-    let now = Time::new(now).to_string();
-    let hash = base36_sha224(&format!("{uid}/{}/{}/{now}", notice.reason, notice.message));
-    // Names of Events may be as long as those of the objects they are about.
-    let short: String = name.chars().take(200).collect();
-    json!({
-        "apiVersion": "v1", "kind": "Event",
-        "metadata": {
-            "name": format!("{}.{}", short.trim_end_matches(['.', '-']), &hash[..12]),
-            "namespace": EVENT_NAMESPACE,
-        },
-        "involvedObject": {
-            "apiVersion": format!("{}/{}", scheduling::GROUP, scheduling::VERSION),
-            "kind": "Placement", "name": name, "uid": uid,
-        },
-        "type": if notice.warning { "Warning" } else { "Normal" },
-        "reason": notice.reason,
-        "message": notice.message,
-        "source": {"component": "tmc"},
-        "reportingComponent": "tmc", "reportingInstance": "tmc",
-        "firstTimestamp": now, "lastTimestamp": now, "count": 1,
-    })
+/// Something to tell of one Placement.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct PlacementNotice {
+    placement: ClusterKey,
+    uid: String,
+    notice: Notice,
+    at: Timestamp,
+}
+
+impl PlacementNotice {
+    /// What happened to a Placement at `at`.
+    pub(super) fn new(
+        key: &ClusterKey,
+        placement: &Placement,
+        notice: Notice,
+        at: Timestamp,
+    ) -> Self {
+        Self {
+            placement: key.clone(),
+            uid: placement.metadata.uid.clone().unwrap_or_default(),
+            notice,
+            at,
+        }
+    }
+
+    /// Where it happened.
+    pub(super) fn cluster(&self) -> &ClusterName {
+        &self.placement.cluster
+    }
+
+    /// The Event that tells it. Its name is the same for the same notice at the same time, so that it
+    /// is made once.
+    pub(super) fn event(&self) -> Value {
+        let (name, uid, notice) = (&self.placement.name, &self.uid, &self.notice);
+        let at = Time::new(self.at).to_string();
+        let hash = base36_sha224(&format!("{uid}/{}/{}/{at}", notice.reason, notice.message));
+        // Names of Events may be as long as those of the objects they are about.
+        let short: String = name.chars().take(200).collect();
+        json!({
+            "apiVersion": "v1", "kind": "Event",
+            "metadata": {
+                "name": format!("{}.{}", short.trim_end_matches(['.', '-']), &hash[..12]),
+                "namespace": EVENT_NAMESPACE,
+            },
+            "involvedObject": {
+                "apiVersion": format!("{}/{}", scheduling::GROUP, scheduling::VERSION),
+                "kind": "Placement", "name": name, "uid": uid,
+            },
+            "type": if notice.warning { "Warning" } else { "Normal" },
+            "reason": notice.reason,
+            "message": notice.message,
+            "source": {"component": "tmc"},
+            "reportingComponent": "tmc", "reportingInstance": "tmc",
+            "firstTimestamp": at, "lastTimestamp": at, "count": 1,
+        })
+    }
 }
 
 #[cfg(test)]
@@ -206,18 +237,22 @@ mod tests {
     fn an_event_is_about_the_placement_and_named_once_a_moment() {
         let mut placement = Placement::new("p", Default::default());
         placement.metadata.uid = Some("u".into());
-        let notice = Notice {
-            warning: false,
-            reason: "Moved",
-            message: "to b".into(),
+        let key = ClusterKey::new(&ClusterName::new("c"), "", "p");
+        let event = |at| {
+            let notice = Notice {
+                warning: false,
+                reason: "Moved",
+                message: "to b".into(),
+            };
+            PlacementNotice::new(&key, &placement, notice, at).event()
         };
         let now = "2030-01-01T00:00:00Z".parse().unwrap();
-        let first = event(&placement, &notice, now);
+        let first = event(now);
         assert_eq!(first["involvedObject"]["kind"], "Placement");
+        assert_eq!(first["involvedObject"]["uid"], "u");
         assert_eq!(first["metadata"]["namespace"], "default");
-        assert_eq!(event(&placement, &notice, now), first);
-        let later = now + jiff::SignedDuration::from_secs(60);
-        let again = event(&placement, &notice, later);
+        assert_eq!(event(now), first);
+        let again = event(now + jiff::SignedDuration::from_secs(60));
         assert_ne!(
             again["metadata"]["name"], first["metadata"]["name"],
             "moved once more"

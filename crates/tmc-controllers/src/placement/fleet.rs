@@ -157,6 +157,10 @@ impl Fleet {
             Some(after) => drop(self.members.insert(name.to_owned(), after)),
             None => drop(self.members.remove(name)),
         }
+        if before.is_some_and(|before| Arc::strong_count(&before.homes) <= 2) {
+            // Nobody else has them: a target that is labelled anew each time leaves nothing behind.
+            self.homes.retain(|homes| Arc::strong_count(homes) > 1);
+        }
         Effect { matters, locations }
     }
 

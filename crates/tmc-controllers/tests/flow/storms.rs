@@ -60,7 +60,7 @@ fn report(world: &World, id: &TargetId, cpu: &str) {
 #[tokio::test(start_paused = true)]
 async fn beats_and_small_changes_of_capacity_touch_no_placement() {
     let world = World::start().await;
-    let ids = quiet(&world, 30).await;
+    let ids = quiet(&world, 1_000).await;
     let before = world.handle.placements_queued();
     // Everyone beats three times.
     tokio::time::sleep(Duration::from_secs(30)).await;
