@@ -75,6 +75,7 @@ impl Core {
         let hub = start_hub(&store, issuers, &url, &*around).await?;
         let registry = Arc::default();
         let server = Server::builder(VersionInfo::new(MINOR, version()))
+            .config(super::limits::server_config())
             .registry(Arc::clone(&registry))
             .surface(Arc::new(hub.clone()))
             .tokens(hub.service_account_tokens())

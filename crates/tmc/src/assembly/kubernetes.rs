@@ -237,6 +237,7 @@ async fn server(
         stop,
     );
     Ok(Server::builder(VersionInfo::default())
+        .config(super::limits::server_config())
         .registry(Arc::clone(registry))
         .surface(Arc::new(workspace))
         .surface(Arc::new(doorway))

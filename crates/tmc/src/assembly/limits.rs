@@ -13,6 +13,24 @@ pub fn raise_open_files() {
     }
 }
 
+/// Files that are left to everything but the connections of clients: the store, ways into members.
+const RESERVED: u64 = 2_048;
+
+/// The limits of a server, whose connections leave files to everything else.
+pub(crate) fn server_config() -> tmc_server::Config {
+    let mut config = tmc_server::Config::default();
+    let files = getrlimit(Resource::Nofile).current;
+    let most = &mut config.listener.max_connections;
+    *most = files.map_or(*most, |files| connections(files, *most));
+    config
+}
+
+/// How many connections there may be at once with so many files.
+fn connections(files: u64, most: usize) -> usize {
+    let left = files.saturating_sub(RESERVED).max(files / 2);
+    usize::try_from(left).map_or(most, |left| left.min(most))
+}
+
 /// The limit with all that is allowed; `None` if it is that already.
 fn raised(limit: &Rlimit) -> Option<Rlimit> {
     (limit.current != limit.maximum).then_some(Rlimit {
@@ -34,6 +52,12 @@ mod tests {
         );
         assert_eq!(raised(&limit(Some(1024), None)), Some(limit(None, None)));
         assert_eq!(raised(&limit(Some(4096), Some(4096))), None);
+    }
+
+    #[test]
+    fn connections_leave_files_to_everything_else() {
+        let of = |files| connections(files, 50_000);
+        assert_eq!((of(1_024), of(20_000), of(1 << 20)), (512, 17_952, 50_000));
     }
 
     #[test]
