@@ -261,7 +261,7 @@ impl Pass {
         let config = target.spec.syncer_config.clone().unwrap_or_default();
         let wanted = Installation {
             namespace: agent.namespace(Some(&config)),
-            hub_url: workspace_url(ctx, &base, id),
+            hub_url: workspace_url(&base, id),
             synced: synced_by(target, &ctx.deps.sync_resources),
             agent,
             config,
@@ -315,14 +315,10 @@ fn agent(id: &TargetId) -> AgentId {
     AgentId::new(id.cluster.as_str(), &id.name, &id.uid)
 }
 
-/// URL of the workspace of a target, as agents outside this process reach it.
-fn workspace_url(ctx: &Context, base: &str, id: &TargetId) -> String {
-    let base = base.trim_end_matches('/');
-    if ctx.hub.workspaces {
-        format!("{base}/clusters/{}", id.cluster)
-    } else {
-        base.to_owned()
-    }
+/// URL of the workspace of a target, as agents outside this process reach it. (Beside a hub without
+/// workspaces it is that of the views, which let agents through to what they need of their one.)
+fn workspace_url(base: &str, id: &TargetId) -> String {
+    format!("{}/clusters/{}", base.trim_end_matches('/'), id.cluster)
 }
 
 /// What a target syncs of what it is asked to: all but what its member cannot serve.
