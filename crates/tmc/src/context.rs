@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use serde_json::Value;
-use tmc_api::keys::PATH_ANNOTATION;
-use tmc_apimachinery::GroupVersionResource;
-use tmc_apimachinery::meta::meta;
-use tmc_runtime::client::{Error, ListParams};
-use tmc_runtime::{Connection, ResourceClient};
+use tmc_api::keys::{CLUSTER_ANNOTATION, PATH_ANNOTATION};
+use tmc_apimachinery::meta::{meta, set_annotation};
+use tmc_apimachinery::{ClusterName, GroupVersionResource};
+use tmc_runtime::client::{DeleteParams, Error, ListParams, PatchKind};
+use tmc_runtime::{Connection, Hub, ResourceClient};
 
 use crate::cli::Global;
 use crate::output::cause;
@@ -37,17 +37,17 @@ impl Context {
         let kubeconfig = kubeconfig::load("the kubeconfig", &file)?;
         let connection = Connection::from_kubeconfig(&kubeconfig, None)
             .map_err(|error| anyhow!("kubeconfig {}: {error}", file.display()))?;
-        let current = workspace_of_url(connection.base_path()).to_owned();
-        let workspaces = connection.base_path().starts_with("/clusters/");
-        if let (false, Some(typed)) = (workspaces, &global.workspace)
-            && typed != "root"
-        {
-            bail!(
-                "--workspace {typed}: the server of {} has no workspaces, it is one, called root; \
-                   for a hub with workspaces write https://host/clusters/root",
-                file.display()
-            );
+        if !connection.base_path().starts_with("/clusters/") {
+            return match &global.workspace {
+                Some(typed) if typed != ClusterName::ROOT => bail!(
+                    "--workspace {typed}: the server of {} has no workspaces, it is one, called root; \
+                       for a hub with workspaces write https://host/clusters/root",
+                    file.display()
+                ),
+                _ => Ok(Self::bare(connection, file)),
+            };
         }
+        let current = workspace_of_url(connection.base_path()).to_owned();
         let workspace = match &global.workspace {
             Some(typed) => workspace_path::resolve(&current, typed)
                 .map_err(|why| anyhow!("--workspace: {why}"))?,
@@ -57,8 +57,18 @@ impl Context {
             connection,
             file,
             workspace,
-            workspaces,
+            workspaces: true,
         })
+    }
+
+    /// The whole of a hub without workspaces.
+    pub fn bare(connection: Connection, file: PathBuf) -> Self {
+        Self {
+            connection,
+            file,
+            workspace: ClusterName::ROOT.to_owned(),
+            workspaces: false,
+        }
     }
 
     /// As [`Context::load`], for what only a hub with workspaces can do.
@@ -68,7 +78,10 @@ impl Context {
     pub fn load_with_workspaces(global: &Global) -> Result<Self> {
         let context = Self::load(global)?;
         if !context.workspaces {
-            bail!("a bare Kubernetes hub is one workspace: there are none to make, enter or share");
+            bail!(
+                "a bare Kubernetes hub is one workspace: there are none to make, enter or share; \
+                 rights are given by its own RBAC: kubectl create clusterrolebinding"
+            );
         }
         Ok(context)
     }
@@ -78,7 +91,15 @@ impl Context {
         if self.workspaces {
             format!("/clusters/{workspace}")
         } else {
-            String::new()
+            self.connection.base_path().to_owned()
+        }
+    }
+
+    /// The hub as controllers see it.
+    pub fn hub(&self) -> Hub {
+        Hub {
+            connection: self.connection.clone(),
+            workspaces: self.workspaces,
         }
     }
 
@@ -91,7 +112,8 @@ impl Context {
         format!("--workspace {} ", self.workspace)
     }
 
-    /// A client of a resource in the workspace.
+    /// A client of a resource in the workspace. Where it matters in which logical cluster an object is:
+    /// [`Context::objects`].
     pub fn resource(&self, group: &str, version: &str, resource: &str) -> ResourceClient {
         self.resource_in(&self.workspace, group, version, resource)
     }
@@ -108,6 +130,25 @@ impl Context {
         ResourceClient::new(client, GroupVersionResource::new(group, version, resource))
     }
 
+    /// As [`Context::resource`]; what is read tells its logical cluster, whatever the hub.
+    pub fn objects(&self, group: &str, version: &str, resource: &str) -> Objects {
+        self.objects_in(&self.workspace, group, version, resource)
+    }
+
+    /// As [`Context::resource_in`]; what is read tells its logical cluster, whatever the hub.
+    pub fn objects_in(
+        &self,
+        workspace: &str,
+        group: &str,
+        version: &str,
+        resource: &str,
+    ) -> Objects {
+        Objects {
+            client: self.resource_in(workspace, group, version, resource),
+            hub: self.hub(),
+        }
+    }
+
     /// Workspaces inside a workspace.
     pub fn workspaces_in(&self, workspace: &str) -> ResourceClient {
         self.resource_in(workspace, "tenancy.kcp.io", "v1alpha1", "workspaces")
@@ -119,7 +160,7 @@ impl Context {
     /// When there is no such workspace, or it may not be entered.
     pub async fn logical_cluster(&self, workspace: &str) -> Result<String> {
         if !self.workspaces {
-            return Ok("root".to_owned());
+            return Ok(ClusterName::ROOT.to_owned());
         }
         let clusters = self.resource_in(workspace, "core.kcp.io", "v1alpha1", "logicalclusters");
         let object = match clusters.get("", "cluster").await {
@@ -131,6 +172,82 @@ impl Context {
             bail!("the hub does not tell the logical cluster of {workspace}");
         }
         Ok(name)
+    }
+}
+
+/// The objects of one resource, each with the name of its logical cluster.
+///
+/// A hub without workspaces does not write it on them, so it is added to what is read, as informers
+/// and virtual workspaces do there. It must not come back to such a hub: what commands write is patches
+/// and objects of their own making, never what they have read.
+pub struct Objects {
+    client: ResourceClient,
+    hub: Hub,
+}
+
+impl Objects {
+    /// See [`ResourceClient::get`].
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn get(&self, namespace: &str, name: &str) -> Result<Value, Error> {
+        let found = self.client.get(namespace, name).await;
+        found.map(|object| self.told(object))
+    }
+
+    /// See [`ResourceClient::list`].
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn list(&self, namespace: &str, params: &ListParams) -> Result<Value, Error> {
+        let mut found = self.client.list(namespace, params).await?;
+        if let Some(items) = found["items"].as_array_mut() {
+            for item in items {
+                *item = self.told(item.take());
+            }
+        }
+        Ok(found)
+    }
+
+    /// See [`ResourceClient::create`].
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn create(&self, namespace: &str, object: &Value) -> Result<Value, Error> {
+        let made = self.client.create(namespace, object).await;
+        made.map(|object| self.told(object))
+    }
+
+    /// A merge patch of an object; see [`ResourceClient::patch`].
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn merge(&self, namespace: &str, name: &str, patch: &Value) -> Result<Value, Error> {
+        let kind = PatchKind::Merge;
+        let changed = self.client.patch(namespace, name, "", kind, patch).await;
+        changed.map(|object| self.told(object))
+    }
+
+    /// See [`ResourceClient::delete`].
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn delete(
+        &self,
+        namespace: &str,
+        name: &str,
+        params: &DeleteParams,
+    ) -> Result<(), Error> {
+        self.client.delete(namespace, name, params).await
+    }
+
+    /// An object that tells its logical cluster.
+    fn told(&self, mut object: Value) -> Value {
+        if !self.hub.workspaces {
+            let cluster = self.hub.cluster_of(&object);
+            set_annotation(&mut object, CLUSTER_ANNOTATION, cluster.as_str());
+        }
+        object
     }
 }
 
@@ -160,7 +277,7 @@ impl Paths {
         for object in objects {
             let path = self.0.get(meta(object).cluster());
             if let (Some(path), None) = (path, meta(object).annotation(PATH_ANNOTATION)) {
-                tmc_apimachinery::meta::set_annotation(object, PATH_ANNOTATION, path);
+                set_annotation(object, PATH_ANNOTATION, path);
             }
         }
     }
@@ -253,20 +370,74 @@ pub async fn ensure(
     object: &Value,
 ) -> Result<Value, Error> {
     match client.create(namespace, object).await {
-        Err(error) if error.is_conflict() => {
-            client
-                .get(namespace, tmc_apimachinery::meta::meta(object).name())
-                .await
-        }
+        Err(error) if error.is_conflict() => client.get(namespace, meta(object).name()).await,
         other => other,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use http::{Request, Response};
+    use kube::client::Body;
     use serde_json::json;
 
     use super::*;
+
+    /// A hub that has one Namespace, and answers whatever is written with what was sent.
+    fn hub(workspaces: bool) -> Context {
+        let service = tower::service_fn(|request: Request<Body>| async move {
+            let one = json!({"metadata": {"name": "shop"}});
+            let answer = match request.uri().path() {
+                path if path.ends_with("/namespaces/shop") && request.method() == "GET" => one,
+                _ if request.method() == "GET" => json!({"metadata": {}, "items": [one]}),
+                _ => {
+                    let sent = request.into_body().collect_bytes().await?;
+                    let sent: Value = serde_json::from_slice(&sent).expect("JSON");
+                    json!({"metadata": {"name": "shop"}, "sent": sent})
+                }
+            };
+            Ok::<_, kube::Error>(Response::new(Body::from(answer.to_string().into_bytes())))
+        });
+        Context {
+            workspaces,
+            ..Context::bare(Connection::in_process(service), PathBuf::new())
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_read_from_a_hub_without_workspaces_tells_its_logical_cluster() {
+        let namespaces = hub(false).objects("", "v1", "namespaces");
+        let one = namespaces.get("", "shop").await.expect("found");
+        assert_eq!(meta(&one).cluster(), "root");
+        let all = namespaces.list("", &ListParams::default()).await;
+        let all = all.expect("a list");
+        assert_eq!(meta(&all["items"][0]).cluster(), "root");
+        assert_eq!(meta(&all).cluster(), "", "a list is no object");
+        let namespaces = hub(true).objects("", "v1", "namespaces");
+        let one = namespaces.get("", "shop").await.expect("found");
+        assert_eq!(meta(&one).cluster(), "", "such a hub tells it itself");
+    }
+
+    #[tokio::test]
+    async fn what_is_written_does_not_have_what_was_added_to_what_was_read() {
+        let namespaces = hub(false).objects("", "v1", "namespaces");
+        let patch = json!({"spec": {}});
+        let changed = namespaces.merge("", "shop", &patch).await.expect("changed");
+        assert_eq!(changed["sent"], patch);
+        assert_eq!(meta(&changed).cluster(), "root");
+        let new = json!({"metadata": {"name": "shop"}});
+        let made = namespaces.create("", &new).await.expect("made");
+        assert_eq!(made["sent"], new);
+        assert_eq!(meta(&made).cluster(), "root");
+    }
+
+    #[test]
+    fn a_hub_without_workspaces_is_reached_below_the_path_of_its_url_only() {
+        let context = hub(false);
+        assert_eq!(context.workspace, "root");
+        assert_eq!((context.prefix("*"), context.flag()), Default::default());
+        assert_eq!(hub(true).prefix("*"), "/clusters/*");
+    }
 
     #[test]
     fn an_object_is_told_the_path_of_its_workspace_unless_it_tells_it_itself() {

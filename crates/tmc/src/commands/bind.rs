@@ -31,7 +31,7 @@ pub async fn run(global: &Global, command: &BindCommand) -> Result<String> {
 pub async fn compute(context: &Context, args: &BindComputeArgs) -> Result<String> {
     let here = &context.workspace;
     let provider = match &args.provider {
-        Some(typed) => workspace_path::resolve(here, typed).map_err(|why| anyhow!(why))?,
+        Some(typed) => typed_provider(here, typed, context.workspaces)?,
         None => default_provider(context).await?,
     };
     let placement = placement(here, &provider, args)?;
@@ -108,7 +108,22 @@ fn forbidden(name: &str, here: &str, provider: &str, known: bool, why: &str) -> 
     )
 }
 
+/// The workspace that was typed; a hub without workspaces has no other.
+fn typed_provider(here: &str, typed: &str, workspaces: bool) -> Result<String> {
+    let provider = workspace_path::resolve(here, typed).map_err(|why| anyhow!(why))?;
+    if !workspaces && provider != here {
+        bail!(
+            "there is no workspace {provider}: a bare Kubernetes hub is one, called {here}; its own \
+             clusters are used: tmc bind compute"
+        );
+    }
+    Ok(provider)
+}
+
 async fn default_provider(context: &Context) -> Result<String> {
+    if !context.workspaces {
+        return Ok(context.workspace.clone());
+    }
     let targets = context.resource("workload.kcp.io", "v1alpha1", "synctargets");
     let one = ListParams {
         limit: 1,
@@ -188,6 +203,18 @@ mod tests {
             said(true).contains("\nan administrator of root:nope can run: tmc workspace grant")
         );
         assert!(said(false).contains("\nif root:nope exists, an administrator of it can run"));
+    }
+
+    #[test]
+    fn a_hub_without_workspaces_has_no_other_provider() {
+        let typed = |typed, workspaces| typed_provider("root", typed, workspaces);
+        assert_eq!(typed("compute", true).expect("a path"), "root:compute");
+        assert_eq!(typed("root", false).expect("itself"), "root");
+        let refused = typed("compute", false).unwrap_err().to_string();
+        assert!(
+            refused.starts_with("there is no workspace root:compute:"),
+            "{refused}"
+        );
     }
 
     #[test]

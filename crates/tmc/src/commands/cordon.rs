@@ -9,7 +9,7 @@ use tmc_api::keys::{FORCE_DRAIN_ANNOTATION, deletion_annotation, state_label};
 use tmc_api::scheduling::{Placement, condition};
 use tmc_api::time::Time;
 use tmc_apimachinery::meta::meta;
-use tmc_runtime::client::{ListParams, PatchKind};
+use tmc_runtime::client::ListParams;
 
 use super::decision;
 use super::member::{self, SCHEDULING};
@@ -121,7 +121,7 @@ async fn apply(context: &Context, typed: &str, wish: Wish) -> Result<(Value, Str
         return Ok((target, format!("{name} already {}", wish.done())));
     };
     let changed = member::targets(context)
-        .patch("", &name, "", PatchKind::Merge, &patch)
+        .merge("", &name, &patch)
         .await
         .map_err(|e| explain(e, &context.workspace))?;
     Ok((changed, format!("{name} {}", wish.done())))
@@ -222,11 +222,11 @@ async fn everywhere(
         labels: labels.to_owned(),
         ..ListParams::default()
     };
-    let all = context.resource_in("*", group, version, plural);
+    let all = context.objects_in("*", group, version, plural);
     match all.list("", &params).await {
         Ok(found) => Ok((list(&found, "/items").to_vec(), true)),
         Err(error) if matches!(error.code(), Some(403 | 404)) => {
-            let here = context.resource(group, version, plural);
+            let here = context.objects(group, version, plural);
             let found = here.list("", &params).await;
             let found = found.map_err(|e| explain(e, &context.workspace))?;
             Ok((list(&found, "/items").to_vec(), false))

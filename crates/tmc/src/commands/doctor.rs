@@ -158,7 +158,7 @@ impl Scope<'_> {
     ) -> Result<Vec<Value>, Error> {
         let client = self
             .context
-            .resource_in(self.workspace, group, version, resource);
+            .objects_in(self.workspace, group, version, resource);
         let found = client.list("", params).await?;
         let mut items = list(&found, "/items").to_vec();
         self.paths.note(&mut items);

@@ -2,10 +2,13 @@
 //!
 //! Reading is here; the reasons are pure functions of what was read, in `steps`.
 
+mod picked;
 mod placing;
 mod status;
 mod step;
 mod steps;
+mod syncing;
+mod times;
 mod world;
 
 #[cfg(test)]
@@ -16,16 +19,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context as _, Result, anyhow, bail};
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use tmc_api::time::Time;
 use tmc_runtime::client::{Error, ListParams, get_path};
 
-use self::step::Step;
+use self::step::{Moment, Step};
 use self::steps::Explanation;
 use self::world::{Kind, Seen, World};
 use super::member::{SCHEDULING, WORKLOAD};
 use crate::cli::{ExplainArgs, Format, Global, Usage};
 use crate::context::{Context, explain as in_words};
 use crate::kubeconfig;
-use crate::output::{self, ago, list, text};
+use crate::output::{self, list, text};
 
 /// Explains an object.
 ///
@@ -65,10 +69,10 @@ pub async fn run(global: &Global, args: &ExplainArgs) -> Result<String> {
 async fn read(context: &Context, kind: Kind, name: &str, namespace: &str) -> Result<World> {
     let here = &context.workspace;
     let namespace = if kind.namespaced { namespace } else { "" };
-    let client = context.resource(&kind.group, &kind.version, &kind.resource);
+    let client = context.objects(&kind.group, &kind.version, &kind.resource);
     let object = optional(client.get(namespace, name).await).map_err(|e| in_words(e, here))?;
     let home = if kind.namespaced {
-        let namespaces = context.resource("", "v1", "namespaces");
+        let namespaces = context.objects("", "v1", "namespaces");
         optional(namespaces.get("", namespace).await).map_err(|e| in_words(e, here))?
     } else {
         object.clone()
@@ -104,7 +108,7 @@ fn optional(answer: Result<Value, Error>) -> Result<Option<Value>, Error> {
 }
 
 async fn seen(context: &Context, workspace: &str, group: &str, resource: &str) -> Result<Seen> {
-    let client = context.resource_in(workspace, group, "v1alpha1", resource);
+    let client = context.objects_in(workspace, group, "v1alpha1", resource);
     match client.list("", &ListParams::default()).await {
         Ok(found) => Ok(Seen::All(list(&found, "/items").to_vec())),
         Err(error) if matches!(error.code(), Some(403 | 404)) => Ok(Seen::Hidden),
@@ -191,17 +195,14 @@ fn render(format: Format, world: &World, explanation: &Explanation) -> Result<St
 
 fn table(world: &World, explanation: &Explanation) -> String {
     let row = |step: &Step| {
-        let text = match step.reason.as_str() {
-            "" => step.text.clone(),
-            reason => format!("{} ({reason})", step.text),
-        };
-        let since = step.since.map(|at| ago(at, world.now)).unwrap_or_default();
+        let since = step.moment.map(|moment| moment.age(world.now));
         vec![
             step.mark.sign().to_owned(),
             step.name.to_owned(),
             step.target.clone(),
-            since,
-            text,
+            since.unwrap_or_default(),
+            step.reason.clone(),
+            step.text.clone(),
         ]
     };
     let rows: Vec<Vec<String>> = explanation.steps.iter().map(row).collect();
@@ -209,26 +210,24 @@ fn table(world: &World, explanation: &Explanation) -> String {
         "{} of workspace {}\n\n{}\n\n{}",
         world.subject(),
         world.workspace,
-        output::table(&["", "STEP", "TARGET", "SINCE", "WHAT"], &rows),
+        output::table(&["", "STEP", "TARGET", "SINCE", "REASON", "WHAT"], &rows),
         explanation.conclusion
     )
 }
 
 fn document(world: &World, explanation: &Explanation) -> Value {
     let step = |step: &Step| {
-        let mut out = json!({"step": step.name, "state": step.mark.word(), "message": step.text});
-        let since = step
-            .since
-            .map(|at| tmc_api::time::Time::new(at).to_string());
-        for (key, text) in [
-            ("syncTarget", step.target.clone()),
-            ("reason", step.reason.clone()),
-            ("since", since.unwrap_or_default()),
-            ("advice", step.advice.clone()),
-        ] {
+        let mut out = json!({
+            "step": step.name, "state": step.mark.word(), "reason": step.reason,
+            "message": step.text,
+        });
+        for (key, text) in [("syncTarget", &step.target), ("advice", &step.advice)] {
             if !text.is_empty() {
-                out[key] = text.into();
+                out[key] = text.as_str().into();
             }
+        }
+        if let Some((key, at)) = step.moment.map(Moment::member) {
+            out[key] = Time::new(at).to_string().into();
         }
         out
     };

@@ -71,7 +71,9 @@ impl Beats {
         let seconds = now.duration_since(at).as_secs();
         let bound = seconds_of_three_beats(target);
         let healthy = output::condition(target, "HeartbeatHealthy") == "True";
-        if healthy && seconds > bound && seconds <= RECORDED_EVERY {
+        // Where replicas write lists, their age counts: that all of them are gone is to be seen.
+        let only_recorded = self.0.is_empty();
+        if healthy && only_recorded && seconds > bound && seconds <= RECORDED_EVERY {
             return format!("<{}", tmc_apimachinery::table::human_duration(bound));
         }
         ago(at, now)
@@ -138,6 +140,12 @@ mod tests {
         let lease = json!({"metadata": {"annotations": {BEATS_ANNOTATION: beats.encode().expect("a list")}}});
         let broken = json!({"metadata": {"annotations": {BEATS_ANNOTATION: "x"}}});
         let beats = Beats::of(&[lease, broken]);
+        let later = now() + jiff::SignedDuration::from_mins(4);
+        assert_eq!(
+            beats.last_seen(&target(Some("2030-01-01T00:06:00Z"), "True"), later),
+            "4m3s",
+            "nobody writes lists any more"
+        );
         let old = target(Some("2030-01-01T00:06:00Z"), "True");
         assert_eq!(beats.last_seen(&old, now()), "3s");
         assert_eq!(beats.last_seen(&target(None, "True"), now()), "3s");

@@ -3,11 +3,10 @@
 use anyhow::{Result, anyhow, bail};
 use serde_json::Value;
 use tmc_apimachinery::meta::meta;
-use tmc_runtime::ResourceClient;
 use tmc_runtime::client::{Error, ListParams};
 
 use crate::cli::Format;
-use crate::context::{Context, explain};
+use crate::context::{Context, Objects, explain};
 use crate::output::{list, text};
 
 /// API group of Clusters and SyncTargets.
@@ -62,13 +61,13 @@ fn parse(typed: &str) -> (Wanted, &str) {
 }
 
 /// SyncTargets of the workspace.
-pub fn targets(context: &Context) -> ResourceClient {
-    context.resource(WORKLOAD, "v1alpha1", "synctargets")
+pub fn targets(context: &Context) -> Objects {
+    context.objects(WORKLOAD, "v1alpha1", "synctargets")
 }
 
 /// Clusters of the workspace.
-pub fn clusters(context: &Context) -> ResourceClient {
-    context.resource(WORKLOAD, "v1alpha1", "clusters")
+pub fn clusters(context: &Context) -> Objects {
+    context.objects(WORKLOAD, "v1alpha1", "clusters")
 }
 
 /// Finds a registered cluster.

@@ -15,6 +15,7 @@ use tmc_apimachinery::GroupVersionResource;
 use tmc_apimachinery::meta::meta;
 
 use super::member;
+use crate::assembly::kubernetes::serving::{self, CA_NAME};
 use crate::cli::{Global, Output, SyncArgs, Usage};
 use crate::context::{Context, explain, wait_for};
 use crate::kubeconfig;
@@ -36,25 +37,19 @@ pub async fn run(global: &Global, args: &SyncArgs) -> Result<String> {
     };
     let context = Context::load(global)?;
     let target = external_target(&context, &args.name).await?;
-    let origin = origin(text(&target, "/status/virtualWorkspaces/0/syncerURL"))?;
+    let origin = origin(syncer_url(&target))?;
     if is_loopback(&origin) {
         bail!(beside_the_hub(&context, &target, &origin));
     }
-    let agent = AgentId::new(
-        meta(&target).cluster(),
-        meta(&target).name(),
-        meta(&target).uid(),
-    );
-    let token = account(&context, &agent).await?;
+    let agent = agent_of(&target);
+    let access = access(&context, &target, args.hub_ca.as_deref()).await?;
     let typed: SyncTarget = serde_json::from_value(target.clone())
         .with_context(|| format!("SyncTarget {}", agent.target))?;
     let config = typed.spec.syncer_config.unwrap_or_default();
     let documents = documents(&Rendering {
         agent: &agent,
         config: &config,
-        hub: &format!("{origin}/clusters/{}", agent.cluster),
-        hub_ca: &authority(&context, args.hub_ca.as_deref())?,
-        token: &token,
+        access: &access,
         image: &args.image,
         synced: &synced(&target),
     });
@@ -71,8 +66,48 @@ pub async fn run(global: &Global, args: &SyncArgs) -> Result<String> {
     Ok(String::new())
 }
 
-/// The SyncTarget, as soon as the hub has looked at it.
-async fn external_target(context: &Context, name: &str) -> Result<Value> {
+/// Where the syncer of a SyncTarget finds its view; empty while the hub has not said so.
+fn syncer_url(target: &Value) -> &str {
+    text(target, "/status/virtualWorkspaces/0/syncerURL")
+}
+
+fn agent_of(target: &Value) -> AgentId {
+    let found = meta(target);
+    AgentId::new(found.cluster(), found.name(), found.uid())
+}
+
+/// How the agent of a SyncTarget reaches the hub, and as whom.
+pub(super) struct Access {
+    /// URL of its workspace, under the address of its view.
+    pub(super) url: String,
+    /// The authority behind that address, PEM.
+    pub(super) ca: Vec<u8>,
+    /// A token of its account.
+    pub(super) token: String,
+}
+
+/// The access of the agent of an External SyncTarget; `hub_ca` is a file with the authority.
+///
+/// # Errors
+/// When the authority is not known, or the account or its token cannot be made.
+pub(super) async fn access(
+    context: &Context,
+    target: &Value,
+    hub_ca: Option<&Path>,
+) -> Result<Access> {
+    let agent = agent_of(target);
+    Ok(Access {
+        url: format!("{}/clusters/{}", origin(syncer_url(target))?, agent.cluster),
+        ca: authority(context, hub_ca).await?,
+        token: account(context, &agent).await?,
+    })
+}
+
+/// An External SyncTarget, as soon as the hub has looked at it.
+///
+/// # Errors
+/// When there is none of this name, or it is not External.
+pub(super) async fn external_target(context: &Context, name: &str) -> Result<Value> {
     let found = member::find(context, name).await?;
     let target = found.target(context)?;
     let mode = text(target, "/spec/syncerConfig/mode");
@@ -90,8 +125,8 @@ async fn external_target(context: &Context, name: &str) -> Result<Value> {
             .get("", &name)
             .await
             .map_err(|e| explain(e, &context.workspace))?;
-        let known = !list(&target, "/status/syncedResources").is_empty()
-            && !text(&target, "/status/virtualWorkspaces/0/syncerURL").is_empty();
+        let known =
+            !list(&target, "/status/syncedResources").is_empty() && !syncer_url(&target).is_empty();
         Ok(if known {
             Ok(target)
         } else {
@@ -128,9 +163,17 @@ fn is_loopback(origin: &str) -> bool {
 
 /// Why nothing is rendered, and what works all the same.
 fn beside_the_hub(context: &Context, target: &Value, origin: &str) -> String {
+    let (what, start) = if context.workspaces {
+        ("the hub is", "it with --external-url URL")
+    } else {
+        (
+            "the hub's virtual workspaces are",
+            "tmc controllers with --virtual-workspace-url URL",
+        )
+    };
     format!(
-        "the hub is at {origin}, which no other machine and no pod reaches: start it with \
-         --external-url URL, or run this syncer beside the hub:\n  {}",
+        "{what} at {origin}, which no other machine and no pod reaches: start {start}, or run this \
+         syncer beside the hub:\n  {}",
         beside(target, &context.file.display().to_string())
     )
 }
@@ -157,7 +200,7 @@ pub(crate) enum Where {
 /// How the syncer of an External target is started: `flag` leads to its workspace, `hub` is the
 /// hub's kubeconfig.
 pub(crate) fn how_to_start(target: &Value, flag: &str, hub: &str) -> (Where, String) {
-    let origin = origin(text(target, "/status/virtualWorkspaces/0/syncerURL"));
+    let origin = origin(syncer_url(target));
     if origin.is_ok_and(|origin| is_loopback(&origin)) {
         return (Where::BesideHub, beside(target, hub));
     }
@@ -218,12 +261,29 @@ async fn account(context: &Context, agent: &AgentId) -> Result<String> {
     Ok(token)
 }
 
-/// The hub's certificate authority: as given, else from the kubeconfig that leads to it.
-fn authority(context: &Context, given: Option<&Path>) -> Result<Vec<u8>> {
+/// The authority behind the address of views: as given, else that of the hub whose address it is, or
+/// the one that is published where views have an address of their own.
+async fn authority(context: &Context, given: Option<&Path>) -> Result<Vec<u8>> {
     if let Some(file) = given {
         return std::fs::read(file).with_context(|| format!("--hub-ca {}", file.display()));
     }
-    let document = kubeconfig::read(&context.file)?;
+    if context.workspaces {
+        return authority_of(&context.file);
+    }
+    let published = serving::published(&context.hub()).await?;
+    if published.is_empty() {
+        bail!(
+            "the hub has no ConfigMap {CA_NAME} in namespace {0} with the CA of its virtual workspaces: \
+             start tmc controllers with --serve-virtual-workspaces, or name the CA with --hub-ca FILE",
+            crate::assembly::kubernetes::NAMESPACE
+        );
+    }
+    Ok(published.into_bytes())
+}
+
+/// The authority in the current context of a kubeconfig.
+fn authority_of(file: &Path) -> Result<Vec<u8>> {
+    let document = kubeconfig::read(file)?;
     let chosen = kubeconfig::context(&document, &kubeconfig::current_context(&document)?);
     let cluster = kubeconfig::cluster_of(
         &document,
@@ -234,17 +294,17 @@ fn authority(context: &Context, given: Option<&Path>) -> Result<Vec<u8>> {
         return STANDARD.decode(data.trim()).map_err(|_| {
             anyhow!(
                 "{}: certificate-authority-data is not base64",
-                context.file.display()
+                file.display()
             )
         });
     }
     match text(&cluster, "/certificate-authority") {
         "" => bail!(
             "{} does not tell the hub's CA: add certificate-authority-data",
-            context.file.display()
+            file.display()
         ),
-        file => {
-            let path = context.file.parent().unwrap_or(Path::new(".")).join(file);
+        relative => {
+            let path = file.parent().unwrap_or(Path::new(".")).join(relative);
             std::fs::read(&path)
                 .with_context(|| format!("certificate-authority {}", path.display()))
         }
@@ -267,9 +327,7 @@ fn synced(target: &Value) -> Vec<GroupVersionResource> {
 struct Rendering<'a> {
     agent: &'a AgentId,
     config: &'a SyncerConfig,
-    hub: &'a str,
-    hub_ca: &'a [u8],
-    token: &'a str,
+    access: &'a Access,
     image: &'a str,
     synced: &'a [GroupVersionResource],
 }
@@ -281,9 +339,9 @@ fn documents(of: &Rendering<'_>) -> Vec<Value> {
     let workload = Workload {
         agent: of.agent,
         namespace: &namespace,
-        hub: of.hub,
-        hub_ca: of.hub_ca,
-        token: of.token,
+        hub: &of.access.url,
+        hub_ca: &of.access.ca,
+        token: &of.access.token,
         config: of.config,
         image: of.image,
         keeps_token: true,
@@ -302,7 +360,9 @@ fn yaml(documents: &[Value]) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use kube::client::Body;
     use rstest::rstest;
+    use tmc_runtime::Connection;
 
     use super::*;
 
@@ -336,6 +396,50 @@ mod tests {
         assert!(line.ends_with("--sync-target-name edge --sync-target-uid u"));
     }
 
+    #[tokio::test]
+    async fn the_authority_of_views_with_an_address_of_their_own_is_the_published_one() {
+        let context = |published: bool| {
+            let service = tower::service_fn(move |request: http::Request<Body>| async move {
+                let path = "/api/v1/namespaces/kcp-system/configmaps/tmc-virtual-workspaces-ca";
+                assert_eq!(request.uri().path(), path);
+                let (code, body) = if published {
+                    (200, json!({"data": {"ca.crt": "PEM"}}))
+                } else {
+                    (
+                        404,
+                        json!({"kind": "Status", "code": 404, "reason": "NotFound"}),
+                    )
+                };
+                let mut answer = http::Response::new(Body::from(body.to_string().into_bytes()));
+                *answer.status_mut() = http::StatusCode::from_u16(code).expect("a code");
+                Ok::<_, kube::Error>(answer)
+            });
+            Context::bare(Connection::in_process(service), "unused".into())
+        };
+        let found = authority(&context(true), None).await;
+        assert_eq!(found.expect("published"), b"PEM");
+        let missing = authority(&context(false), None).await.unwrap_err();
+        assert!(missing.to_string().contains("--hub-ca"), "{missing}");
+    }
+
+    #[tokio::test]
+    async fn what_is_in_the_way_of_a_syncer_elsewhere_is_a_flag_of_what_serves_views() {
+        let connection =
+            Connection::in_process(tower::service_fn(|_: http::Request<Body>| async move {
+                Ok::<_, kube::Error>(http::Response::new(Body::empty()))
+            }));
+        let mut context = Context::bare(connection, "f".into());
+        let target = json!({"metadata": {"name": "edge", "uid": "u"}});
+        let said = beside_the_hub(&context, &target, "https://127.0.0.1:6444");
+        assert!(
+            said.contains("start tmc controllers with --virtual-workspace-url"),
+            "{said}"
+        );
+        context.workspaces = true;
+        let said = beside_the_hub(&context, &target, "https://127.0.0.1:6443");
+        assert!(said.contains("start it with --external-url"), "{said}");
+    }
+
     #[test]
     fn the_origin_is_what_comes_before_the_path() {
         let url = "https://hub.example.org:6443/services/syncer/c/east/u";
@@ -349,9 +453,11 @@ mod tests {
         let rendering = Rendering {
             agent: &agent,
             config: &SyncerConfig::default(),
-            hub: "https://hub.example.org/clusters/c",
-            hub_ca: b"PEM",
-            token: "t0ken",
+            access: &Access {
+                url: "https://hub.example.org/clusters/c".to_owned(),
+                ca: b"PEM".to_vec(),
+                token: "t0ken".to_owned(),
+            },
             image: "registry.example.org/tmc:1",
             synced: &[GroupVersionResource::new("apps", "v1", "deployments")],
         };

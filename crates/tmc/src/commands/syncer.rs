@@ -1,12 +1,14 @@
 //! `tmc syncer`
 
 mod renewal;
+mod way;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
+use serde_json::Value;
 use tmc_api::agent::AgentId;
 use tmc_apimachinery::meta::meta;
 use tmc_apimachinery::{ClusterName, GroupVersionResource};
@@ -16,6 +18,7 @@ use tmc_syncer::{Agent, AgentOptions, REPORT_EVERY, Target, replicas};
 use tokio_util::sync::CancellationToken;
 
 use self::renewal::{Kept, Renewal};
+use self::way::Way;
 use super::start::StopSignal;
 use crate::cli::SyncerArgs;
 
@@ -24,17 +27,18 @@ use crate::cli::SyncerArgs;
 /// # Errors
 /// A sentence naming what cannot be used, or why the hub ended it.
 pub async fn run(args: &SyncerArgs) -> Result<()> {
-    let context = args.from_context.as_deref();
-    let endpoint = endpoint("--from-kubeconfig", &args.from_kubeconfig, context)?;
-    let (switch, upstream) = Switch::new(connect("--from-kubeconfig", &endpoint)?);
+    let given = Way::given(args)?;
     let downstream = connection(
         "--to-kubeconfig",
         &args.to_kubeconfig,
         args.to_context.as_deref(),
     )?;
-    let (target, pod_security) = find_target(&upstream, args).await?;
+    let (way, target) = given.leading_to_views(args).await?;
+    let (switch, upstream) = Switch::new(way.connection.clone());
+    let (target, pod_security) = described(&target)?;
     eprintln!("syncing SyncTarget {} ({})", target.name, target.cluster);
-    let renewal = renewal(args, endpoint, &upstream, switch, &downstream)?;
+    let context = way.context.clone();
+    let renewal = renewal(args, way, &upstream, switch, &downstream);
     let identity = identity(args.identity.as_deref());
     let election = match &args.lease_namespace {
         Some(namespace) => Some(election(namespace, &target, &identity, &downstream)?),
@@ -54,7 +58,7 @@ pub async fn run(args: &SyncerArgs) -> Result<()> {
     };
     let stop = CancellationToken::new();
     if let Some(renewal) = renewal {
-        let (context, stop) = (args.from_context.clone(), stop.clone());
+        let stop = stop.clone();
         tokio::spawn(async move { renewal.run(context.as_deref(), stop).await });
     }
     let ended = stop.clone();
@@ -108,30 +112,29 @@ fn connect(flag: &str, endpoint: &Endpoint) -> Result<Connection> {
 /// The renewal of the token for the hub, if it is one that can be renewed.
 fn renewal(
     args: &SyncerArgs,
-    endpoint: Endpoint,
+    way: Way,
     upstream: &Connection,
     switch: Switch,
     member: &Connection,
-) -> Result<Option<Renewal>> {
-    let kubeconfig = crate::kubeconfig::read(&args.from_kubeconfig)?;
-    let claims = renewal::renewable(&kubeconfig, args.from_context.as_deref());
+) -> Option<Renewal> {
+    let claims = renewal::renewable(&way.kubeconfig, way.context.as_deref())?;
     let kept = args.keep_token_in.as_ref().map(|(namespace, name)| Kept {
         member: member.clone(),
         namespace: namespace.clone(),
         name: name.clone(),
     });
-    Ok(claims.map(|claims| Renewal {
-        endpoint,
-        kubeconfig,
+    Some(Renewal {
+        endpoint: way.endpoint,
+        kubeconfig: way.kubeconfig,
         claims,
         upstream: upstream.clone(),
         switch,
         kept,
-    }))
+    })
 }
 
 /// The SyncTarget, which must be exactly the one named.
-async fn find_target(upstream: &Connection, args: &SyncerArgs) -> Result<(Target, String)> {
+async fn find_target(upstream: &Connection, args: &SyncerArgs) -> Result<Value> {
     let gvr = GroupVersionResource::new("workload.kcp.io", "v1alpha1", "synctargets");
     let client = ResourceClient::new(upstream.base_client(), gvr);
     let name = &args.sync_target_name;
@@ -147,16 +150,21 @@ async fn find_target(upstream: &Connection, args: &SyncerArgs) -> Result<(Target
             args.sync_target_uid
         );
     }
+    Ok(object)
+}
+
+/// Which SyncTarget it is, and what its namespaces in the member let pods do.
+fn described(object: &Value) -> Result<(Target, String)> {
+    let found = meta(object);
+    let name = found.name();
     let Some(cluster) = ClusterName::parse(found.cluster()) else {
         bail!("SyncTarget {name} does not tell its logical cluster (annotation kcp.io/cluster)");
     };
-    let level = object
-        .pointer("/spec/podSecurity")
-        .and_then(serde_json::Value::as_str);
+    let level = object.pointer("/spec/podSecurity").and_then(Value::as_str);
     let target = Target {
         cluster,
-        name: name.clone(),
-        uid: args.sync_target_uid.clone(),
+        name: name.to_owned(),
+        uid: found.uid().to_owned(),
     };
     Ok((target, level.unwrap_or("baseline").to_owned()))
 }

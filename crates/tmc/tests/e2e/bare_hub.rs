@@ -1,6 +1,8 @@
 //! A hub that is a real API server with nothing of ours in it but CustomResourceDefinitions: the
 //! controllers and virtual workspaces are `tmc controllers`, in one replica or two.
 
+mod commands;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -1,16 +1,17 @@
 //! Every command as a person sees it: one that works and one that fails, against a hub and two real
 //! clusters, written down as transcripts that a stranger should understand.
 
-mod transcript;
+pub(crate) mod transcript;
 
 use std::path::PathBuf;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use clap::CommandFactory as _;
 use serde_json::{Value, json};
 
 use self::transcript::Transcript;
-use crate::support::hub::{Hub, is_true, tmc};
+use crate::support::hub::{Hub, is_true, shared, tmc, until_authorized};
 use crate::support::process::{self, Server};
 use crate::support::real::{self, Real, needs_real_programs};
 use crate::support::scratch::Scratch;
@@ -172,6 +173,12 @@ fn clusters_are_registered_shown_cordoned_and_uncordoned() {
     said.comment("What there is.");
     said.run(&["cluster", "list"]);
     said.run(&["cluster", "list", "-o", "name"]);
+    said.run(&["cluster", "list", "--wide"]);
+    said.run_in("root:nowhere", &["cluster", "list"]);
+    until_authorized(|| {
+        let path = format!("/clusters/{COMPUTE}/apis/workload.kcp.io/v1alpha1/synctargets");
+        hub.api().get(&path).json()
+    });
     said.run(&["cluster", "describe", "east"]);
     said.run(&["cluster", "describe", "north"]);
     said.run(&["get", "targets"]);
@@ -208,6 +215,7 @@ fn workload_is_explained_and_drained() {
     said.run(&["explain", "deployment/web"]);
     said.run(&["bind", "compute", COMPUTE, "--timeout", "2"]);
     said.run(&["get", "placements"]);
+    said.run_in("root:nowhere", &["get", "placements"]);
     said.run(&["explain", "deploy/web"]);
     said.comment("With permission it is placed, runs and reports back.");
     hub.tmc(
@@ -443,7 +451,7 @@ fn a_rendered_syncer_works_in_its_cluster_with_the_rights_it_is_given() {
 }
 
 #[test]
-fn the_same_program_is_a_plugin_of_kubectl_and_completes_itself() {
+fn the_same_program_is_a_plugin_of_kubectl() {
     needs_real_programs!();
     let hub = Hub::start();
     let bin = hub.scratch().join("bin");
@@ -468,18 +476,60 @@ fn the_same_program_is_a_plugin_of_kubectl_and_completes_itself() {
     assert_eq!(run(&["get", "targets", "-o", "name"]).ok().trim(), "");
     let usage = run(&["get", "nonsense"]).fails_with(2);
     assert!(usage.contains("Usage: kubectl tmc get"), "{usage}");
+}
 
+#[test]
+fn a_shell_completes_every_command_from_the_script_that_it_gets() {
+    let hub = shared();
     let script = hub.tmc("root", &["completion", "bash"]).ok();
-    assert!(script.contains("complete -F _tmc"), "{script}");
-    let unknown = hub.tmc("root", &["completion", "tcsh"]).fails_with(2);
-    assert!(
-        unknown.contains("bash, elvish, fish, powershell, zsh"),
-        "{unknown}"
-    );
-    let checked = process::run(
-        std::process::Command::new("bash").args(["-c", "source /dev/stdin && complete -p tmc"]),
-        script.as_bytes(),
-        seconds(10),
-    );
-    assert!(checked.ok().contains("_tmc"), "bash takes it");
+    let mut said = Transcript::new(hub, "root");
+    said.comment("What bash offers for the last word, once it has read `tmc completion bash`.");
+    for typed in ["tmc c", "tmc cluster ", "tmc cluster register --mode "] {
+        let words: Vec<String> = offered(&script, typed)
+            .into_iter()
+            .filter(|word| !word.starts_with('-'))
+            .collect();
+        said.output(&format!("{typed}<TAB>"), &(words.join("\n") + "\n"));
+    }
+    said.comment("A shell that is not known.");
+    said.run(&["completion", "tcsh"]);
+    said.compare("completion");
+
+    let mut tmc = ::tmc::cli::Cli::command();
+    tmc.build();
+    for (line, commands) in groups(&tmc, "tmc ") {
+        let offered = offered(&script, &line);
+        for command in commands {
+            assert!(offered.contains(&command), "{line}{command}: {offered:?}");
+        }
+    }
+}
+
+/// What bash offers with a completion script for the last word of a line, sorted.
+fn offered(script: &str, line: &str) -> Vec<String> {
+    const ASK: &str = r#"
+        source /dev/stdin
+        COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
+        complete -p tmc | grep -q -- "-F _tmc" || exit 1
+        _tmc "$1" "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD - 1]}"
+        printf '%s\n' "${COMPREPLY[@]}"
+    "#;
+    let mut bash = std::process::Command::new("bash");
+    bash.args(["-c", ASK, "bash"]).args(line.split(' '));
+    let said = process::run(&mut bash, script.as_bytes(), seconds(10)).ok();
+    let mut words: Vec<String> = said.lines().map(str::to_owned).collect();
+    words.sort();
+    words
+}
+
+/// Each command that has others below it, as a line to complete, with the names of those.
+fn groups(command: &clap::Command, line: &str) -> Vec<(String, Vec<String>)> {
+    let below: Vec<&clap::Command> = command.get_subcommands().collect();
+    let deeper = below
+        .iter()
+        .filter(|command| command.get_name() != "help")
+        .flat_map(|command| groups(command, &format!("{line}{} ", command.get_name())));
+    let names = below.iter().map(|command| command.get_name().to_owned());
+    let own = Some((line.to_owned(), names.collect())).filter(|_| !below.is_empty());
+    own.into_iter().chain(deeper).collect()
 }

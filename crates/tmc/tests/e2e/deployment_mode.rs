@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
+use crate::commands::transcript::Transcript;
 use crate::support::hub::{Hub, is_true, tmc};
 use crate::support::process::Server;
 use crate::support::real::{self, needs_real_programs};
@@ -237,4 +238,35 @@ fn a_deployment_is_rolled_out_serves_with_its_own_credential_and_goes_without_a_
         serde_json::json!([]),
         "nor an account on the hub"
     );
+}
+
+/// Whoever asks for a syncer in the member is told at once that no pod would reach the hub: by what
+/// the hub refuses to store, or by what it finds when it is to install the syncer.
+#[test]
+fn a_deployment_that_would_not_reach_the_hub_is_no_registration_that_went_well() {
+    needs_real_programs!();
+    const COMPUTE: &str = "root:compute";
+    let kubeconfig = real::member().kubeconfig_file().display().to_string();
+    let register = [
+        "cluster",
+        "register",
+        "edge",
+        "--mode",
+        "Deployment",
+        "--member-kubeconfig",
+        &kubeconfig,
+    ];
+    let hub = Hub::start();
+    let mut said = Transcript::new(&hub, COMPUTE);
+    said.comment("The hub has an address that only its own machine reaches.");
+    said.run(&register);
+    said.compare("deployment-on-loopback");
+
+    let hub = Hub::start_as("https://hub.localhost:6443");
+    let mut said = Transcript::new(&hub, COMPUTE);
+    said.comment("It has a name that means each machine itself.");
+    said.run(&register);
+    said.comment("What was registered in vain can be taken back.");
+    said.run(&["cluster", "unregister", "edge"]);
+    said.compare("deployment-under-a-local-name");
 }

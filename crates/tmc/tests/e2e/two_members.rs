@@ -8,6 +8,7 @@ use tmc_api::keys::{
     TAINT_UNREACHABLE, deletion_annotation,
 };
 
+use crate::commands::transcript::Transcript;
 use crate::quickstart::shows_both_available;
 use crate::support::hub::{Hub, condition, is_true, tmc};
 use crate::support::kubectl::Watched;
@@ -60,7 +61,7 @@ fn quickstart_on_two_real_clusters_runs_a_sample_in_each() {
 #[test]
 fn the_workload_of_a_lost_cluster_moves_and_runs_once_when_the_cluster_is_back() {
     needs_real_programs!();
-    let [mut lost, heir] = two_clusters();
+    let [mut lost, mut heir] = two_clusters();
     let demo = Demo::start(&lost, &heir);
     let [from, to] = &demo.keys;
     demo.let_the_first_sample_move();
@@ -134,6 +135,12 @@ fn the_workload_of_a_lost_cluster_moves_and_runs_once_when_the_cluster_is_back()
     is_stable(&mut web, &demo.web(), &moved);
     assert_eq!(demo.web()["metadata"]["uid"], uid);
     assert_eq!(places(&mut placement), [json!([from]), json!([to])]);
+
+    heir.kill();
+    demo.is_given_up("cluster-2");
+    until("it runs in the cluster that is left", PATIENCE, || {
+        is_settled(&lost, FIRST)
+    });
 }
 
 /// Two clusters that no other test uses.
@@ -235,6 +242,16 @@ impl Demo {
         let message = text(ready, "/message");
         assert!(message.starts_with("No heartbeat since 2"), "{ready}");
         assert_eq!(target["status"]["phase"], "NotReady");
+    }
+
+    /// A cluster that is dead for good is forgotten, whatever it still has.
+    fn is_given_up(&self, cluster: &str) {
+        let mut said = Transcript::new(&self.hub, COMPUTE);
+        said.comment("The cluster does not answer any more, and never will again.");
+        said.run(&["cluster", "unregister", cluster, "--force"]);
+        said.comment("The hub knows nothing of it now.");
+        said.run(&["cluster", "unregister", cluster, "--force"]);
+        said.compare("unregister-force");
     }
 
     fn is_back(&self) {

@@ -1,5 +1,7 @@
 //! `tmc cluster register`
 
+mod waiting;
+
 use anyhow::{Context as _, Result, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -7,13 +9,12 @@ use serde_json::{Value, json};
 use tmc_api::keys::{KUBECONFIG_SECRET_TYPE, SKIP_DEFAULT_OBJECTS_ANNOTATION};
 use tmc_api::scheduling::Location;
 use tmc_apimachinery::meta::meta;
-use tmc_runtime::ResourceClient;
 use tmc_runtime::client::{DeleteParams, ListParams, PatchKind};
 
 use crate::cli::{Format, Global, Mode, RegisterArgs, Usage};
 use crate::commands::member::{self, NAMESPACE, SCHEDULING, WORKLOAD};
 use crate::commands::sync::{self, Where};
-use crate::context::{Context, ensure, explain, wait_for};
+use crate::context::{Context, Objects, ensure, explain, wait_for};
 use crate::{kubeconfig, output};
 
 /// Runs the command.
@@ -133,9 +134,8 @@ impl Registered {
         if self.cluster.is_some() || global.format() != Format::Table {
             return Ok(text);
         }
-        let flag = format!("--workspace {} ", context.workspace);
         let file = context.file.display().to_string();
-        let (place, line) = sync::how_to_start(&self.target, &flag, &file);
+        let (place, line) = sync::how_to_start(&self.target, &context.flag(), &file);
         let place = match place {
             Where::Cluster => "in the cluster",
             Where::BesideHub => "beside the hub, which nothing else reaches",
@@ -176,7 +176,8 @@ pub async fn register(context: &Context, registration: &Registration<'_>) -> Res
     ))
 }
 
-/// As [`register`], in a mode of the hub's own (not External).
+/// As [`register`], in a mode of the hub's own (not External); in mode Deployment returns when the
+/// syncer is installed in the cluster.
 ///
 /// # Errors
 /// As there.
@@ -199,9 +200,10 @@ pub async fn register_as(
     if let Some(location) = registration.location {
         ensure_location(context, location).await?;
     }
-    let target = wait_for_target(context, name, &cluster).await?;
+    let target = waiting::target(context, name, &cluster).await?;
     talk.step(format!("SyncTarget {}", meta(&target).name()));
     let locations = told_locations(context, registration.location, &target, talk).await?;
+    let target = waiting::installation(context, name, target, talk).await?;
     Ok(Registered {
         cluster: Some(cluster),
         target,
@@ -271,7 +273,7 @@ async fn looked_at(context: &Context, target: Value) -> Value {
 /// Gives what is registered already the label of a Location that is asked for now. The label is
 /// among those of the section `metadata` or `spec`.
 async fn relocate(
-    client: &ResourceClient,
+    client: &Objects,
     context: &Context,
     object: Value,
     location: Option<&str>,
@@ -284,7 +286,7 @@ async fn relocate(
     let patch = json!({section: {"labels": {"location": location}}});
     let (namespace, name) = (meta(&object).namespace(), meta(&object).name());
     client
-        .patch(namespace, name, "", PatchKind::Merge, &patch)
+        .merge(namespace, name, &patch)
         .await
         .map_err(|e| explain(e, &context.workspace))
 }
@@ -416,40 +418,6 @@ async fn own_secret(context: &Context, secret: &PutSecret, cluster: &Value) -> R
         .await
         .map_err(|e| explain(e, &context.workspace))?;
     Ok(())
-}
-
-/// Waits until the Cluster has led to a SyncTarget. A kubeconfig that the hub refuses ends it; that
-/// an earlier one was refused does not.
-async fn wait_for_target(context: &Context, name: &str, before: &Value) -> Result<Value> {
-    let here = &context.workspace;
-    let old = output::find_condition(before, "CredentialsValid").cloned();
-    let started = tokio::time::Instant::now();
-    let found = wait_for(30, || async {
-        let found = member::clusters(context)
-            .get(NAMESPACE, name)
-            .await
-            .map_err(|e| explain(e, here))?;
-        let now = output::find_condition(&found, "CredentialsValid");
-        let news = now != old.as_ref() || started.elapsed().as_secs() >= 3;
-        if output::condition(&found, "CredentialsValid") == "False" && news {
-            bail!(
-                "the kubeconfig is refused: {}",
-                output::why(&found, "CredentialsValid")
-            );
-        }
-        let target = output::text(&found, "/status/syncTargetRef/name").to_owned();
-        Ok(if target.is_empty() {
-            let why = output::why(&found, "Connected");
-            Err(format!("cluster {name} has no SyncTarget yet ({why})"))
-        } else {
-            Ok(target)
-        })
-    })
-    .await?;
-    member::targets(context)
-        .get("", &found)
-        .await
-        .map_err(|e| explain(e, here))
 }
 
 async fn ensure_location(context: &Context, name: &str) -> Result<()> {

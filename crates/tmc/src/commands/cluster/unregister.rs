@@ -5,12 +5,11 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
 use tmc_apimachinery::meta::meta;
-use tmc_runtime::ResourceClient;
-use tmc_runtime::client::{DeleteParams, PatchKind};
+use tmc_runtime::client::DeleteParams;
 
 use crate::cli::UnregisterArgs;
 use crate::commands::member::{self, Member};
-use crate::context::{Context, explain};
+use crate::context::{Context, Objects, explain};
 use crate::output::{self, list, text};
 
 /// How often it is looked at.
@@ -27,7 +26,7 @@ pub(super) async fn unregister(context: &Context, args: &UnregisterArgs) -> Resu
     let here = &context.workspace;
     if let Some(patch) = patch(object, args) {
         client
-            .patch(namespace, name, "", PatchKind::Merge, &patch)
+            .merge(namespace, name, &patch)
             .await
             .map_err(|e| explain(e, here))?;
     }
@@ -58,10 +57,7 @@ pub(super) async fn unregister(context: &Context, args: &UnregisterArgs) -> Resu
 }
 
 /// What is deleted: the Cluster, which takes its SyncTarget along, or a SyncTarget without one.
-fn root<'a>(
-    context: &Context,
-    member: &'a Member,
-) -> Result<(ResourceClient, &'a Value, &'static str)> {
+fn root<'a>(context: &Context, member: &'a Member) -> Result<(Objects, &'a Value, &'static str)> {
     match (&member.cluster, &member.target) {
         (Some(cluster), _) => Ok((member::clusters(context), cluster, "cluster")),
         (None, Some(target)) => {
@@ -128,7 +124,7 @@ fn left_behind(member: &Member, args: &UnregisterArgs) -> String {
 
 async fn wait(
     context: &Context,
-    client: &ResourceClient,
+    client: &Objects,
     object: &Value,
     what: &str,
     args: &UnregisterArgs,

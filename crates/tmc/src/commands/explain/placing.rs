@@ -7,6 +7,7 @@ use tmc_api::scheduling::{Placement, reason};
 use tmc_apimachinery::meta::meta;
 
 use super::step::Step;
+use super::times;
 use super::world::World;
 use crate::output::{self, list, text, without_remedy};
 
@@ -14,9 +15,9 @@ use crate::output::{self, list, text, without_remedy};
 /// are none.
 pub(super) fn selecting(world: &World) -> Result<Vec<(&Value, Step)>, Box<Step>> {
     if world.placements.is_hidden() {
-        let text = format!("you may not see the Placements of {}", world.workspace);
+        let said = format!("you may not see the Placements of {}", world.workspace);
         return Err(Box::new(
-            Step::failed("placement", text).because("Forbidden").advise(format!(
+            Step::failed("placement", "Forbidden", said).advise(format!(
                 "Ask an administrator for the role view: tmc workspace grant {} --user <you> --role view",
                 world.workspace
             )),
@@ -35,43 +36,71 @@ pub(super) fn selecting(world: &World) -> Result<Vec<(&Value, Step)>, Box<Step>>
         let name = meta(value).name();
         match selects(value, &labels) {
             Ok(true) => {
-                let step = Step::done("placement", format!("{name} selects namespace {namespace}"));
-                let since = output::time(value, "/metadata/creationTimestamp");
-                found.push((value, step.since(since)));
+                let said = format!("{name} selects namespace {namespace}");
+                let step = Step::done("placement", "Selected", said);
+                found.push((value, selected_since(step, value, world)));
             }
             Ok(false) => {}
-            Err(why) => broken.push(format!("{name}: {why}")),
+            Err(why) => broken.push((value, why)),
         }
     }
-    if !found.is_empty() {
-        return Ok(found);
-    }
-    let names: Vec<&str> = all.iter().map(|p| meta(p).name()).collect();
-    let step = if !broken.is_empty() {
-        let text = format!(
-            "a Placement has a selector that is not valid: {}",
-            broken.join("; ")
-        );
-        Step::failed("placement", text)
-            .because("InvalidSelector")
-            .advise("Correct its spec.namespaceSelector")
-    } else if all.is_empty() {
-        Step::failed(
-            "placement",
-            format!("workspace {} has no Placement", world.workspace),
-        )
-        .because("NoPlacement")
-        .advise("Make a Placement: tmc bind compute")
+    if found.is_empty() {
+        Err(Box::new(none_selects(world, namespace, &broken)))
     } else {
-        let text = format!(
-            "no Placement selects namespace {namespace} (there are: {})",
-            names.join(", ")
+        Ok(found)
+    }
+}
+
+/// A Placement that selects whatever there is, and never said anything else, does so since both are
+/// there. When a namespace got the labels that others ask for is not recorded.
+fn selected_since(step: Step, placement: &Value, world: &World) -> Step {
+    let home = world.home.as_ref().and_then(times::created);
+    let both = times::last([times::created(placement), home]);
+    let selector = placement["spec"]["namespaceSelector"].as_object();
+    let all = selector.is_some_and(serde_json::Map::is_empty);
+    if all && meta(placement).generation() <= 1 {
+        step.since(both)
+    } else {
+        step.not_before(both)
+    }
+}
+
+/// Why no Placement selects a namespace. The `broken` ones have selectors that are not valid.
+fn none_selects(world: &World, namespace: &str, broken: &[(&Value, String)]) -> Step {
+    let all = world.placements.items();
+    let waits = [&world.home, &world.object].map(|part| part.as_ref().and_then(times::created));
+    let waits = times::last(waits);
+    if !broken.is_empty() {
+        let name_and_why =
+            |(value, why): &(&Value, String)| format!("{}: {why}", meta(value).name());
+        let words: Vec<String> = broken.iter().map(name_and_why).collect();
+        let made = broken.iter().filter_map(|(value, _)| times::created(value));
+        let said = format!(
+            "a Placement has a selector that is not valid: {}",
+            words.join("; ")
         );
-        Step::failed("placement", text).because("NoPlacement").advise(format!(
-            "Label namespace {namespace} so that one selects it, or make another: tmc bind compute"
-        ))
+        return Step::failed("placement", "InvalidSelector", said)
+            .not_before(times::last([waits, made.max()]))
+            .advise("Correct its spec.namespaceSelector");
+    }
+    let (said, advice) = if all.is_empty() {
+        (
+            format!("workspace {} has no Placement", world.workspace),
+            "Make a Placement: tmc bind compute".to_owned(),
+        )
+    } else {
+        let names: Vec<&str> = all.iter().map(|p| meta(p).name()).collect();
+        let names = names.join(", ");
+        (
+            format!("no Placement selects namespace {namespace} (there are: {names})"),
+            format!(
+                "Label namespace {namespace} so that one selects it, or make another: tmc bind compute"
+            ),
+        )
     };
-    Err(Box::new(step))
+    Step::failed("placement", "NoPlacement", said)
+        .not_before(waits)
+        .advise(advice)
 }
 
 fn selects(placement: &Value, labels: &BTreeMap<String, String>) -> Result<bool, String> {
@@ -97,47 +126,68 @@ pub(super) fn provider_of<'a>(world: &'a World, placement: &'a Value) -> &'a str
 
 pub(super) fn location(world: &World, placement: &Value) -> Step {
     let name = meta(placement).name();
+    let made = times::created(placement);
     let observed = placement
         .pointer("/status/observedGeneration")
         .and_then(Value::as_i64);
     if observed.is_none_or(|seen| seen < meta(placement).generation()) {
-        return Step::waiting(
-            "location",
-            format!("the hub has not looked at placement {name} yet"),
-        )
-        .advise("Wait a moment; if this stays, look at the hub: tmc doctor");
+        let said = format!("the hub has not looked at placement {name} yet");
+        let step = Step::waiting("location", "NotObserved", said)
+            .advise("Wait a moment; if this stays, look at the hub: tmc doctor");
+        return match observed {
+            None => step.since(made),
+            Some(_) => step.not_before(made),
+        };
     }
     let chosen = text(placement, "/status/selectedLocation/locationName");
     let ready = output::find_condition(placement, "Ready");
     let scheduled = output::find_condition(placement, "Scheduled");
-    let bad = |condition: Option<&'_ Value>| condition.is_some_and(|c| c["status"] != "True");
+    let bad = |condition: &&Value| condition["status"] != "True";
     if chosen.is_empty() {
-        let condition = scheduled.filter(|c| bad(Some(c))).or(ready);
-        let why = condition.map_or("", |c| text(c, "/reason"));
-        let said = condition.map_or("nothing is recorded", |c| {
-            without_remedy(text(c, "/message"))
+        let condition = scheduled.filter(bad).or(ready);
+        let said = format!("placement {name} has none: {}", message(condition));
+        return unplaced("location", placement, condition, said, |why| {
+            location_advice(world, placement, why)
         });
-        return Step::failed("location", format!("placement {name} has none: {said}"))
-            .because(why)
-            .since(condition.and_then(|c| output::time(c, "/lastTransitionTime")))
-            .advise(location_advice(world, placement, why));
     }
     let path = text(placement, "/status/selectedLocation/path");
-    let step = Step::done("location", format!("{chosen} of {path}"));
-    match ready.filter(|c| bad(Some(c))) {
-        None => step.since(scheduled.and_then(|c| output::time(c, "/lastTransitionTime"))),
-        Some(condition) => Step::failed(
+    match ready.filter(bad) {
+        None => Step::done(
             "location",
-            format!("{chosen} of {path}: {}", text(condition, "/message")),
+            "LocationSelected",
+            format!("{chosen} of {path}"),
         )
-        .because(text(condition, "/reason"))
-        .since(output::time(condition, "/lastTransitionTime"))
-        .advise(location_advice(
-            world,
-            placement,
-            text(condition, "/reason"),
-        )),
+        .since(scheduled.and_then(times::changed)),
+        Some(condition) => {
+            let said = format!("{chosen} of {path}: {}", text(condition, "/message"));
+            unplaced("location", placement, Some(condition), said, |why| {
+                location_advice(world, placement, why)
+            })
+        }
     }
+}
+
+/// What a condition says, without its remedy.
+fn message(condition: Option<&Value>) -> &str {
+    condition.map_or("nothing is recorded", |c| {
+        without_remedy(text(c, "/message"))
+    })
+}
+
+/// A step that failed for the reason that a condition of the Placement gives.
+fn unplaced(
+    step: &'static str,
+    placement: &Value,
+    condition: Option<&Value>,
+    said: impl Into<String>,
+    advice: impl FnOnce(&str) -> String,
+) -> Step {
+    let why = condition.map_or("", |c| text(c, "/reason"));
+    Step::failed(step, "NotScheduled", said)
+        .because(why)
+        .not_before(times::created(placement))
+        .since(condition.and_then(times::changed))
+        .advise(advice(why))
 }
 
 fn location_advice(world: &World, placement: &Value, why: &str) -> String {
@@ -162,19 +212,12 @@ fn location_advice(world: &World, placement: &Value, why: &str) -> String {
 /// A Location is chosen, but no target.
 pub(super) fn no_target(placement: &Value, provider: &str) -> Step {
     let condition = output::find_condition(placement, "Scheduled");
-    let why = condition.map_or("", |c| text(c, "/reason"));
-    let said = condition.map_or("nothing is recorded", |c| {
-        without_remedy(text(c, "/message"))
-    });
-    let advice = match why {
+    let advice = |why: &str| match why {
         reason::QUOTA_EXCEEDED => "Ask for less, or have the quota raised".to_owned(),
         _ => format!(
             "Have a cluster of {provider} made fit (tmc --workspace {provider} get targets), or \
              another registered: tmc cluster register"
         ),
     };
-    Step::failed("target", said)
-        .because(why)
-        .since(condition.and_then(|c| output::time(c, "/lastTransitionTime")))
-        .advise(advice)
+    unplaced("target", placement, condition, message(condition), advice)
 }

@@ -2,6 +2,8 @@
 
 use jiff::Timestamp;
 
+use crate::output::ago;
+
 /// How a step went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mark {
@@ -35,6 +37,37 @@ impl Mark {
     }
 }
 
+/// When something became so, as exactly as that is recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Moment {
+    /// Then.
+    At(Timestamp),
+    /// Then at the latest: something that follows from it is recorded.
+    By(Timestamp),
+    /// Then at the earliest: something that it follows from is recorded.
+    NotBefore(Timestamp),
+}
+
+impl Moment {
+    /// For a table: its age, with `>` if it may be older and `<` if it may be younger.
+    pub(super) fn age(self, now: Timestamp) -> String {
+        match self {
+            Self::At(at) => ago(at, now),
+            Self::By(at) => format!(">{}", ago(at, now)),
+            Self::NotBefore(at) => format!("<{}", ago(at, now)),
+        }
+    }
+
+    /// For a document: the name of its member, and the time.
+    pub(super) fn member(self) -> (&'static str, Timestamp) {
+        match self {
+            Self::At(at) => ("since", at),
+            Self::By(at) => ("by", at),
+            Self::NotBefore(at) => ("notBefore", at),
+        }
+    }
+}
+
 /// One link of the chain from object to status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Step {
@@ -43,9 +76,9 @@ pub(super) struct Step {
     /// The SyncTarget that it is about, if about one.
     pub(super) target: String,
     pub(super) mark: Mark,
-    /// Since when it is so, if that is recorded.
-    pub(super) since: Option<Timestamp>,
-    /// A reason in CamelCase, if there is one.
+    /// Since when it is so, if anything records that.
+    pub(super) moment: Option<Moment>,
+    /// Why, in one CamelCase word.
     pub(super) reason: String,
     /// What is so.
     pub(super) text: String,
@@ -54,41 +87,59 @@ pub(super) struct Step {
 }
 
 impl Step {
-    pub(super) fn new(name: &'static str, mark: Mark, text: impl Into<String>) -> Self {
+    fn new(name: &'static str, mark: Mark, reason: &str, text: impl Into<String>) -> Self {
         Self {
             name,
             target: String::new(),
             mark,
-            since: None,
-            reason: String::new(),
+            moment: None,
+            reason: reason.to_owned(),
             text: text.into(),
             advice: String::new(),
         }
     }
 
-    pub(super) fn done(name: &'static str, text: impl Into<String>) -> Self {
-        Self::new(name, Mark::Done, text)
+    pub(super) fn done(name: &'static str, reason: &str, text: impl Into<String>) -> Self {
+        Self::new(name, Mark::Done, reason, text)
     }
 
-    pub(super) fn waiting(name: &'static str, text: impl Into<String>) -> Self {
-        Self::new(name, Mark::Waiting, text)
+    pub(super) fn waiting(name: &'static str, reason: &str, text: impl Into<String>) -> Self {
+        Self::new(name, Mark::Waiting, reason, text)
     }
 
-    pub(super) fn failed(name: &'static str, text: impl Into<String>) -> Self {
-        Self::new(name, Mark::Failed, text)
+    pub(super) fn failed(name: &'static str, reason: &str, text: impl Into<String>) -> Self {
+        Self::new(name, Mark::Failed, reason, text)
     }
 
-    pub(super) fn skipped(name: &'static str, text: impl Into<String>) -> Self {
-        Self::new(name, Mark::Skipped, text)
+    pub(super) fn skipped(name: &'static str, reason: &str, text: impl Into<String>) -> Self {
+        Self::new(name, Mark::Skipped, reason, text)
     }
 
+    /// With the reason that an object gives, if it gives one.
     pub(super) fn because(mut self, reason: &str) -> Self {
-        reason.clone_into(&mut self.reason);
+        if !reason.is_empty() {
+            reason.clone_into(&mut self.reason);
+        }
         self
     }
 
-    pub(super) fn since(mut self, at: Option<Timestamp>) -> Self {
-        self.since = at;
+    /// So since this time, if it is known.
+    pub(super) fn since(self, at: Option<Timestamp>) -> Self {
+        self.when(at.map(Moment::At))
+    }
+
+    /// So since this time or an earlier one, if it is known.
+    pub(super) fn by(self, at: Option<Timestamp>) -> Self {
+        self.when(at.map(Moment::By))
+    }
+
+    /// So since this time or a later one, if it is known.
+    pub(super) fn not_before(self, at: Option<Timestamp>) -> Self {
+        self.when(at.map(Moment::NotBefore))
+    }
+
+    fn when(mut self, moment: Option<Moment>) -> Self {
+        self.moment = moment.or(self.moment);
         self
     }
 

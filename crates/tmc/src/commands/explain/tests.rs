@@ -23,8 +23,12 @@ fn well() -> World {
     object["metadata"]["namespace"] = "shop".into();
     object["metadata"]["labels"] = json!({"state.workload.kcp.io/K": "Sync"});
     object["metadata"]["finalizers"] = json!(["workload.kcp.io/syncer-K"]);
+    object["metadata"]["annotations"]["diff.syncer.internal.kcp.io/K"] =
+        r###"{"status":"##promoted##"}"###.into();
     let mut home = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": meta("shop")});
     home["metadata"]["labels"] = json!({"team": "a", "state.workload.kcp.io/K": "Sync"});
+    home["status"]["conditions"] = json!([{"type": "NamespaceScheduled", "status": "True",
+        "lastTransitionTime": "2030-01-01T00:00:40Z"}]);
     let placement = json!({
         "apiVersion": "scheduling.kcp.io/v1alpha1", "kind": "Placement", "metadata": meta("p"),
         "spec": {"namespaceSelector": {}, "locationSelectors": [{}], "locationWorkspace": "root:compute"},
@@ -42,7 +46,9 @@ fn well() -> World {
         "spec": {"syncerConfig": {"mode": "Hosted"}},
         "status": {
             "lastHeartbeatTime": "2030-01-01T00:09:00Z",
-            "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2030-01-01T00:00:10Z"}],
+            "conditions": [
+                {"type": "Ready", "status": "True", "lastTransitionTime": "2030-01-01T00:00:10Z"},
+                {"type": "APIAvailable", "status": "True", "lastTransitionTime": "2030-01-01T00:00:12Z"}],
             "syncedResources": [{"group": "apps", "resource": "deployments", "versions": ["v1"], "state": "Accepted"}],
         },
     });
@@ -93,6 +99,53 @@ impl World {
     }
 }
 
+/// What nothing can record a time of: an object that is not there, what may not be seen, and a rule
+/// about a kind.
+const TIMELESS: [(&str, &str); 5] = [
+    ("object", "NotFound"),
+    ("placement", "Forbidden"),
+    ("view", "Forbidden"),
+    ("view", "TargetGone"),
+    ("status", "NoStatus"),
+];
+
+/// Explains a world; each step has a reason in one word, and a time wherever one can be recorded.
+fn told(world: &World) -> Explanation {
+    let mut world = world.clone();
+    stamp(&mut world);
+    let explanation = explain(&world);
+    for step in &explanation.steps {
+        let reason = step.reason.as_str();
+        let is_word = reason.starts_with(|c: char| c.is_ascii_uppercase())
+            && reason.chars().all(|c| c.is_ascii_alphanumeric());
+        assert!(is_word, "a reason: {step:?}");
+        let timeless = TIMELESS.contains(&(step.name, reason));
+        assert!(step.moment.is_some() || timeless, "a time: {step:?}");
+    }
+    explanation
+}
+
+/// Gives each condition a time, as whoever writes conditions does.
+fn stamp(world: &mut World) {
+    let lists = std::iter::once(&mut world.placements).chain(world.targets.values_mut());
+    let listed = lists.flat_map(|seen| match seen {
+        Seen::All(items) => items.as_mut_slice(),
+        Seen::Hidden => &mut [],
+    });
+    for object in listed.chain(&mut world.object).chain(&mut world.home) {
+        let conditions = object.pointer_mut("/status/conditions");
+        for condition in conditions
+            .and_then(Value::as_array_mut)
+            .into_iter()
+            .flatten()
+        {
+            if condition["lastTransitionTime"].is_null() {
+                condition["lastTransitionTime"] = "2030-01-01T00:05:00Z".into();
+            }
+        }
+    }
+}
+
 /// The signs and names of the steps, in one line.
 fn line(explanation: &Explanation) -> String {
     let steps = explanation.steps.iter();
@@ -104,7 +157,7 @@ fn line(explanation: &Explanation) -> String {
 
 #[test]
 fn a_world_in_which_all_is_well_says_so_from_object_to_status() {
-    let explanation = explain(&well());
+    let explanation = told(&well());
     assert_eq!(
         line(&explanation),
         "✓object ✓placement ✓location ✓target –reservation ✓label ✓view ✓downstream ✓status"
@@ -115,7 +168,8 @@ fn a_world_in_which_all_is_well_says_so_from_object_to_status() {
     );
     let status = explanation.steps.last().expect("a step");
     assert_eq!(status.text, "Available: 2 of 2 replicas ready");
-    assert_eq!(status.since, "2030-01-01T00:01:00Z".parse().ok());
+    let available = "2030-01-01T00:01:00Z".parse().expect("a time");
+    assert_eq!(status.moment, Some(Moment::At(available)));
 }
 
 #[test]
@@ -125,16 +179,16 @@ fn the_table_reads_from_top_to_bottom() {
     insta::assert_snapshot!(shown, @r"
 deployment web in namespace shop of workspace root:team
 
-    STEP          TARGET   SINCE   WHAT
-✓   object                 10m     deployment web in namespace shop exists, generation 1
-✓   placement              10m     p selects namespace shop
-✓   location               9m30s   eu of root:compute
-✓   target        east     9m50s   Ready
-–   reservation                    none is needed: no quota limits this
-✓   label         east             namespace and object are labelled for it
-✓   view          east             deployments.apps are accepted
-✓   downstream    east             its syncer has it, in namespace kcp-2o7rw0p8dcd9 of the cluster
-✓   status                 9m      Available: 2 of 2 replicas ready
+    STEP          TARGET   SINCE    REASON             WHAT
+✓   object                 10m      Exists             deployment web in namespace shop exists, generation 1
+✓   placement              10m      Selected           p selects namespace shop
+✓   location               9m30s    LocationSelected   eu of root:compute
+✓   target        east     9m50s    Ready              Ready
+–   reservation            9m30s    NoLedger           none was made: this hub keeps no ledger of quotas yet
+✓   label         east     <9m20s   Labelled           namespace and object are labelled for it
+✓   view          east     <9m48s   Accepted           deployments.apps are accepted
+✓   downstream    east     >9m      TakenBySyncer      its syncer has it, in namespace kcp-2o7rw0p8dcd9 of the cluster
+✓   status                 9m       Available          Available: 2 of 2 replicas ready
 
 Nothing to do: it is as it should be on east.
 ");
@@ -152,8 +206,8 @@ type Break = fn(&mut World);
     "placement", "NoPlacement", "Label namespace shop")]
 #[case::bad_selector(|w: &mut World| w.placement()["spec"]["namespaceSelector"] = json!({"matchExpressions": [{"key": "a", "operator": "In"}]}),
     "placement", "InvalidSelector", "namespaceSelector")]
-#[case::new_placement(|w: &mut World| { w.placement()["status"] = json!({}); }, "location", "", "tmc doctor")]
-#[case::changed_placement(|w: &mut World| { w.placement()["metadata"]["generation"] = 2.into(); }, "location", "", "tmc doctor")]
+#[case::new_placement(|w: &mut World| { w.placement()["status"] = json!({}); }, "location", "NotObserved", "tmc doctor")]
+#[case::changed_placement(|w: &mut World| { w.placement()["metadata"]["generation"] = 2.into(); }, "location", "NotObserved", "tmc doctor")]
 #[case::forbidden_location(|w: &mut World| unscheduled(w, "LocationForbidden", "may not use", true),
     "location", "LocationForbidden", "tmc workspace grant root:compute")]
 #[case::no_location_matches(|w: &mut World| unscheduled(w, "ScheduleLocationNotFound", "none matches", true),
@@ -174,8 +228,8 @@ type Break = fn(&mut World);
     "target", "Terminating", "Wait")]
 #[case::target_drained(|w: &mut World| w.target_object()["spec"]["evictAfter"] = "2030-01-01T00:05:00Z".into(),
     "target", "Draining", "uncordon east")]
-#[case::namespace_without_label(|w: &mut World| w.home()["metadata"]["labels"] = json!({}), "label", "", "tmc doctor")]
-#[case::object_without_label(|w: &mut World| w.object()["metadata"]["labels"] = json!({}), "label", "", "tmc doctor")]
+#[case::namespace_without_label(|w: &mut World| w.home()["metadata"]["labels"] = json!({}), "label", "NamespaceNotLabelled", "tmc doctor")]
+#[case::object_without_label(|w: &mut World| w.object()["metadata"]["labels"] = json!({}), "label", "NotLabelled", "tmc doctor")]
 #[case::kind_not_synced(|w: &mut World| {
         w.object()["metadata"]["labels"] = json!({});
         w.target_object()["status"]["syncedResources"] = json!([]);
@@ -191,15 +245,15 @@ type Break = fn(&mut World);
     "view", "Incompatible", "Install deployments.apps in cluster east")]
 #[case::kind_not_known_yet(|w: &mut World| w.target_object()["status"]["syncedResources"][0]["state"] = "Pending".into(),
     "view", "Pending", "first report")]
-#[case::not_taken(|w: &mut World| w.object()["metadata"]["finalizers"] = json!([]), "downstream", "", "syncer")]
+#[case::not_taken(|w: &mut World| w.object()["metadata"]["finalizers"] = json!([]), "downstream", "NotTaken", "syncer")]
 #[case::refused_by_the_member(|w: &mut World| annotate(w, "status.workload.kcp.io/message", "violates PodSecurity"),
     "downstream", "Refused", "Change the object")]
 #[case::status_lost(|w: &mut World| w.object()["status"]["conditions"][0] = json!({"type": "Available", "status": "Unknown", "reason": "TargetLost"}),
     "status", "TargetLost", "Bring the cluster back (east)")]
 #[case::not_synced(|w: &mut World| w.object()["status"]["conditions"] = json!([{"type": "Synced", "status": "False", "reason": "Invalid", "message": "m"}]),
     "status", "Invalid", "Change the object")]
-#[case::no_status(|w: &mut World| w.object()["status"] = json!({}), "status", "", "Wait")]
-#[case::old_status(|w: &mut World| w.object()["metadata"]["generation"] = 3.into(), "status", "", "last change")]
+#[case::no_status(|w: &mut World| w.object()["status"] = json!({}), "status", "NotReported", "Wait")]
+#[case::old_status(|w: &mut World| w.object()["metadata"]["generation"] = 3.into(), "status", "NotObserved", "last change")]
 #[case::stuck_rollout(|w: &mut World| w.object()["status"]["conditions"] = json!([
         {"type": "Available", "status": "False", "reason": "MinimumReplicasUnavailable"},
         {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "m"}]),
@@ -218,7 +272,7 @@ fn what_is_broken_is_told_by_its_step_and_the_last_line_says_what_to_do(
 ) {
     let mut world = well();
     change(&mut world);
-    let explanation = explain(&world);
+    let explanation = told(&world);
     let bad = |s: &&Step| matches!(s.mark.sign(), "✗" | "…");
     let first = explanation
         .steps
@@ -267,11 +321,11 @@ fn a_lost_target_does_not_hide_what_is_known_of_the_copy() {
     let mut world = well();
     not_ready(&mut world);
     assert_eq!(
-        line(&explain(&world)),
+        line(&told(&world)),
         "✓object ✓placement ✓location ✗target –reservation ✓label ✓view ✓downstream ✓status"
     );
     world.object()["metadata"]["finalizers"] = json!([]);
-    let explanation = explain(&world);
+    let explanation = told(&world);
     let downstream = explanation
         .steps
         .iter()
@@ -290,7 +344,7 @@ fn a_deletion_that_waits_for_a_lost_target_says_how_to_give_it_up() {
         "deletion.internal.workload.kcp.io/K",
         "2030-01-01T00:05:00Z",
     );
-    let explanation = explain(&world);
+    let explanation = told(&world);
     assert!(line(&explanation).starts_with("…object ✓placement ✓location ✗target"));
     let label = explanation
         .steps
@@ -311,7 +365,7 @@ fn a_deletion_that_others_hold_up_names_their_finalizers() {
     world.object()["metadata"]["deletionTimestamp"] = "2030-01-01T00:05:00Z".into();
     world.object()["metadata"]["finalizers"] =
         json!(["example.com/x", "workload.kcp.io/syncer-OLD"]);
-    let explanation = explain(&world);
+    let explanation = told(&world);
     let last = explanation.steps.last().expect("a step");
     assert!(
         last.text
@@ -325,7 +379,7 @@ fn a_deletion_that_others_hold_up_names_their_finalizers() {
 fn whoever_may_not_see_the_targets_is_told_what_they_may_know() {
     let mut world = well();
     world.targets = BTreeMap::from([("root:compute".to_owned(), Seen::Hidden)]);
-    let explanation = explain(&world);
+    let explanation = told(&world);
     assert_eq!(
         line(&explanation),
         "✓object ✓placement ✓location ✓target –reservation ✓label –view ✓downstream ✓status"
@@ -351,7 +405,7 @@ fn a_target_that_is_to_be_left_says_what_holds_it(
     let mut world = well();
     world.targets = BTreeMap::from([("root:compute".to_owned(), Seen::Hidden)]);
     world.placement()["status"]["decisions"] = json!([{"key": KEY, "leaving": leaving}]);
-    let explanation = explain(&world);
+    let explanation = told(&world);
     let target = explanation
         .steps
         .iter()
@@ -364,7 +418,7 @@ fn a_target_that_is_to_be_left_says_what_holds_it(
         explanation.conclusion
     );
     world.placement()["status"]["decisions"] = json!([{"key": KEY, "message": "no other is fit"}]);
-    let explanation = explain(&world);
+    let explanation = told(&world);
     let target = explanation
         .steps
         .iter()
@@ -385,7 +439,7 @@ fn every_target_of_a_wide_placement_has_its_own_steps() {
         .as_array_mut()
         .expect("a list")
         .push(second);
-    let explanation = explain(&world);
+    let explanation = told(&world);
     let of = |target: &str| {
         explanation
             .steps
@@ -413,7 +467,7 @@ fn what_never_leaves_the_hub_is_said_to_stay(
         ..world.kind
     };
     world.object()["type"] = content["type"].clone();
-    let explanation = explain(&world);
+    let explanation = told(&world);
     assert_eq!(explanation.steps[0].reason == "StaysOnHub", stays);
     if !stays {
         assert!(
@@ -443,4 +497,69 @@ fn a_kind_is_found_by_any_of_its_names() {
     for name in ["deployments.batch", "scale", "dep", ""] {
         assert_eq!(named(&resources, name), None, "{name}");
     }
+}
+
+/// The moment of a step, as a table shows it.
+fn moment(explanation: &Explanation, name: &str) -> String {
+    let mut steps = explanation.steps.iter();
+    let step = steps.find(|s| s.name == name).expect("a step");
+    let moment = step.moment.expect("a time");
+    moment.age(well().now)
+}
+
+#[rstest]
+#[case::placement_with_an_open_selector(|_: &mut World| (), "placement", "10m")]
+#[case::placement_that_asks_for_labels(|w: &mut World| w.placement()["spec"]["namespaceSelector"] = json!({"matchLabels": {"team": "a"}}),
+    "placement", "<10m")]
+#[case::placement_that_asked_for_something_else(|w: &mut World| {
+        w.placement()["metadata"]["generation"] = 2.into();
+        w.placement()["status"]["observedGeneration"] = 2.into();
+    }, "placement", "<10m")]
+#[case::no_placement(|w: &mut World| {
+        w.placements = Seen::All(vec![]);
+        w.object()["metadata"]["creationTimestamp"] = "2030-01-01T00:08:00Z".into();
+    }, "placement", "<2m")]
+#[case::picked_after_it_was_ready(|w: &mut World| decide(w), "target", "7m")]
+#[case::nothing_reserved_when_picked(|w: &mut World| decide(w), "reservation", "7m")]
+#[case::labelled_after_it_was_picked(|w: &mut World| decide(w), "label", "<7m")]
+#[case::reports_of_an_earlier_copy(|w: &mut World| decide(w), "downstream", "<7m")]
+#[case::labelled_after_it_was_made(|w: &mut World| w.object()["metadata"]["creationTimestamp"] = "2030-01-01T00:08:00Z".into(),
+    "label", "<2m")]
+#[case::refused_since(|w: &mut World| {
+        annotate(w, "status.workload.kcp.io/message", "no");
+        w.object()["status"]["conditions"] = json!([{"type": "Synced", "status": "False",
+            "reason": "RefusedByMember", "lastTransitionTime": "2030-01-01T00:07:00Z"}]);
+    }, "downstream", "3m")]
+#[case::refused_without_a_condition(|w: &mut World| annotate(w, "status.workload.kcp.io/message", "no"),
+    "downstream", "<9m20s")]
+#[case::nothing_accepted(|w: &mut World| {
+        w.target_object()["status"]["syncedResources"][0]["state"] = "Incompatible".into();
+        w.target_object()["status"]["conditions"][1] = json!({"type": "APIAvailable", "status": "False",
+            "reason": "NoAcceptedAPIs", "lastTransitionTime": "2030-01-01T00:06:00Z"});
+    }, "view", ">4m")]
+fn a_time_is_as_exact_as_its_evidence(
+    #[case] change: Break,
+    #[case] step: &str,
+    #[case] expected: &str,
+) {
+    let mut world = well();
+    change(&mut world);
+    assert_eq!(moment(&told(&world), step), expected);
+}
+
+/// The target was picked long after it became Ready.
+fn decide(world: &mut World) {
+    world.placement()["status"]["decisions"] = json!([{"key": KEY, "reason": "OnlyFit",
+        "message": "no other is fit", "time": "2030-01-01T00:03:00Z"}]);
+}
+
+#[test]
+fn a_document_says_what_is_known_of_each_time() {
+    let world = well();
+    let document = document(&world, &explain(&world));
+    let step = |at: usize, key: &str| document["steps"][at][key].clone();
+    assert_eq!(step(0, "since"), "2030-01-01T00:00:00Z");
+    assert_eq!(step(5, "notBefore"), "2030-01-01T00:00:40Z");
+    assert_eq!(step(7, "by"), "2030-01-01T00:01:00Z");
+    assert_eq!(step(7, "reason"), "TakenBySyncer");
 }

@@ -5,11 +5,37 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use crate::support::hub::Hub;
+use crate::support::hub::{Hub, tmc};
+use crate::support::process::{self, Output};
+use crate::support::real::Real;
+use crate::support::wait::seconds;
+
+/// The hub of a session.
+#[derive(Clone, Copy)]
+enum To<'a> {
+    Hub(&'a Hub),
+    /// A Kubernetes API server, which has no workspaces.
+    Bare(&'a Real),
+}
+
+impl To<'_> {
+    fn tmc(self, workspace: &str, args: &[&str]) -> Output {
+        match self {
+            Self::Hub(hub) => hub.tmc(workspace, args),
+            Self::Bare(hub) => {
+                let mut command = tmc();
+                command.env("HOME", hub.scratch().path());
+                command.arg("--kubeconfig").arg(hub.kubeconfig_file());
+                process::run(command.args(args), b"", seconds(60))
+            }
+        }
+    }
+}
 
 /// A session in a terminal.
 pub(crate) struct Transcript<'a> {
-    hub: &'a Hub,
+    to: To<'a>,
+    /// Empty on a hub that has none.
     workspace: String,
     text: String,
     names: Vec<(String, String)>,
@@ -18,8 +44,17 @@ pub(crate) struct Transcript<'a> {
 impl<'a> Transcript<'a> {
     /// A session in a workspace, as the administrator.
     pub(crate) fn new(hub: &'a Hub, workspace: &str) -> Self {
+        Self::with(To::Hub(hub), workspace)
+    }
+
+    /// A session on a bare Kubernetes hub, as its administrator.
+    pub(crate) fn on_bare(hub: &'a Real) -> Self {
+        Self::with(To::Bare(hub), "")
+    }
+
+    fn with(to: To<'a>, workspace: &str) -> Self {
         Self {
-            hub,
+            to,
             workspace: workspace.to_owned(),
             text: String::new(),
             names: Vec::new(),
@@ -37,16 +72,17 @@ impl<'a> Transcript<'a> {
     }
 
     /// Runs `tmc` in the session's workspace.
-    pub(crate) fn run(&mut self, args: &[&str]) {
+    pub(crate) fn run(&mut self, args: &[&str]) -> Output {
         let workspace = self.workspace.clone();
-        self.run_in(&workspace, args);
+        self.run_in(&workspace, args)
     }
 
     /// Runs `tmc` in another workspace.
-    pub(crate) fn run_in(&mut self, workspace: &str, args: &[&str]) {
-        let output = self.hub.tmc(workspace, args);
+    pub(crate) fn run_in(&mut self, workspace: &str, args: &[&str]) -> Output {
+        let output = self.to.tmc(workspace, args);
         assert!(!output.timed_out, "{output}");
-        let mut text = format!("{workspace} $ tmc {}\n", args.join(" "));
+        let prompt = format!("{workspace} $ tmc {}\n", args.join(" "));
+        let mut text = prompt.trim_start().to_owned();
         // Which of the steps in between are seen depends on how fast they are.
         let passing = |line: &&str| PASSING.iter().any(|start| line.starts_with(start));
         for line in output.stderr.lines().filter(|line| !passing(line)) {
@@ -58,6 +94,7 @@ impl<'a> Transcript<'a> {
         }
         text.push('\n');
         self.text.push_str(&Self::redacted(&text));
+        output
     }
 
     /// Another program's command and what it printed.
@@ -94,12 +131,12 @@ impl<'a> Transcript<'a> {
 }
 
 /// Starts of lines that say what is waited for at the moment.
-const PASSING: [&str; 2] = ["[drain] root:", "[unregister] waiting:"];
+const PASSING: [&str; 2] = ["[drain] root", "[unregister] waiting:"];
 
 static PATTERNS: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
     [
-        (r"/[^ :\n]*/tmc-e2e-[a-z]+-[A-Za-z0-9]+", "DIR"),
-        (r"127\.0\.0\.1:\d+", "127.0.0.1:PORT"),
+        (r"/[^ :\n]*/tmc-e2e-[-a-z]+-[A-Za-z0-9]+", "DIR"),
+        (r"\b(127\.0\.0\.1|views\.example\.org):\d+", "$1:PORT"),
         (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "UID"),
         (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "TIME"),
         (r"\bv1\.\d+\.\d+(\+[-.0-9A-Za-z]+)?", "VERSION"),
@@ -110,7 +147,7 @@ static PATTERNS: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
         ),
         (r"\bin \d+ ms\b", "in MILLISECONDS"),
         (r"free capacity [^,\n]+", "free capacity SOME"),
-        (r"<?\b\d+(d|h|m|s)(\d+(h|m|s))?\b", "AGE"),
+        (r"[<>]?\b\d+(y|d|h|m|s)(\d+(d|h|m|s))?\b", "AGE"),
         // How wide a column is depends on what is in it.
         (r" {3,}", "   "),
         (r" +\n", "\n"),

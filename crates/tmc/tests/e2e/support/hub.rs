@@ -281,6 +281,18 @@ pub(crate) fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> 
         .find(|c| c["type"] == kind)
 }
 
+/// Waits until the syncers of all of these targets have said what they may do in their members, which
+/// they do some seconds after they began.
+pub(crate) fn until_authorized(targets: impl Fn() -> Value) {
+    until("all syncers have their rights", seconds(60), || {
+        let list = targets();
+        let items = list["items"].as_array().ok_or("no list")?;
+        items
+            .iter()
+            .try_for_each(|target| is_true(target, "SyncerAuthorized"))
+    });
+}
+
 /// Nothing if a condition of an object is True, else how it is.
 pub(crate) fn is_true(object: &Value, kind: &str) -> Result<(), String> {
     match condition(object, kind) {
