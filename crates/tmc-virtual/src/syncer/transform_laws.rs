@@ -300,7 +300,7 @@ impl World {
     }
 }
 
-/// An object without what a report may change: status and the reports of all.
+/// An object without what a report may change: status, the reports of all, and the words made of them.
 fn bare(object: &Value) -> Value {
     let mut object = object.clone();
     if let Some(members) = object.as_object_mut() {
@@ -309,6 +309,7 @@ fn bare(object: &Value) -> Value {
     for key in KEYS {
         remove_annotation(&mut object, &TargetKeys::new(key).diff);
     }
+    remove_annotation(&mut object, keys::MESSAGE_ANNOTATION);
     object
 }
 
