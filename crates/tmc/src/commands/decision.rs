@@ -19,7 +19,8 @@ pub(super) struct Leaving {
     pub(super) for_good: bool,
 }
 
-fn of<'a>(placement: &'a Value, key: &str) -> Option<&'a Value> {
+/// What is remembered of a target; `None` if nothing is.
+pub(super) fn of<'a>(placement: &'a Value, key: &str) -> Option<&'a Value> {
     list(placement, "/status/decisions")
         .iter()
         .find(|decision| decision["key"] == key)

@@ -9,7 +9,7 @@ use super::times;
 use super::world::{Found, World};
 use crate::commands::decision::{self, Leaving};
 use crate::commands::sync;
-use crate::output::{self, ago, list, text};
+use crate::output::{self, ago, text};
 
 /// A target that a Placement of the object picked.
 pub(super) struct Picked<'a> {
@@ -40,10 +40,7 @@ impl Picked<'_> {
 
     /// What the Placement remembers of picking it; null if nothing.
     fn decision(&self) -> &Value {
-        let mut decisions = list(self.placement, "/status/decisions").iter();
-        decisions
-            .find(|decision| decision["key"] == self.key())
-            .unwrap_or(&Value::Null)
+        decision::of(self.placement, self.key()).unwrap_or(&Value::Null)
     }
 
     /// When it was picked: by its own record, else by that of the Placement as a whole.
