@@ -39,12 +39,12 @@ use tmc_apimachinery::meta::meta;
 use tmc_runtime::client::PatchKind;
 use tmc_runtime::controller::{Flow, Outcome};
 use tmc_runtime::informer::Change;
-use tmc_runtime::{ClusterKey, Error, MainPatch, StatusPatch};
+use tmc_runtime::{ClusterKey, Error, MainPatch, ResourceClient, StatusPatch};
 
 use crate::context::{Context, ObjectKey};
 use crate::namespace::reconcile::Namespace;
 use crate::slim::Slim;
-use crate::stores::{Resource, index};
+use crate::stores::index;
 use reconcile::{Kind, Loss, Write};
 
 /// Brings status and reports of one object in order. The object is read only if its labels and
@@ -65,12 +65,17 @@ pub(crate) async fn run(ctx: Arc<Context>, object_key: ObjectKey) -> Outcome {
         Err(error) if error.is_not_found() => return Ok(Flow::Done),
         object => object?,
     };
-    let listed = kinds::conditions(&resource.gvr.group_resource());
-    match write(&ctx, resource, key, &object, listed).await {
+    let resource = resource.gvr.group_resource();
+    let kind = Kind {
+        resource: &resource,
+        listed: kinds::conditions(&resource),
+    };
+    match write(&ctx, &client, &object, kind).await {
         // Of a kind that is strict about its conditions ours may be one too many: the status is not
         // held up for that.
-        Err(error) if error.code() == Some(422) && listed != Listed::No => {
-            write(&ctx, resource, key, &object, Listed::No).await?;
+        Err(error) if error.code() == Some(422) && kind.listed != Listed::No => {
+            let listed = Listed::No;
+            write(&ctx, &client, &object, Kind { listed, ..kind }).await?;
         }
         written => written?,
     }
@@ -80,17 +85,12 @@ pub(crate) async fn run(ctx: Arc<Context>, object_key: ObjectKey) -> Outcome {
 /// Writes what is due.
 async fn write(
     ctx: &Context,
-    resource: &Resource,
-    key: &ClusterKey,
+    client: &ResourceClient,
     object: &Value,
-    listed: Listed,
+    kind: Kind<'_>,
 ) -> Result<(), Error> {
-    let client = ctx.committer(resource.gvr.clone()).client(key);
     let lost = |target: &str| loss(ctx, target);
-    let kind = Kind {
-        resource: &resource.gvr.group_resource(),
-        listed,
-    };
+    let (namespace, name) = (meta(object).namespace(), meta(object).name());
     // Each write holds on to the version that the one before it produced: whoever writes in between
     // makes it a conflict, and everything is decided anew.
     let mut version = meta(object).resource_version().to_owned();
@@ -100,7 +100,7 @@ async fn write(
         };
         patch["metadata"]["resourceVersion"] = version.into();
         let written = client
-            .patch(&key.namespace, &key.name, part, PatchKind::Merge, &patch)
+            .patch(namespace, name, part, PatchKind::Merge, &patch)
             .await?;
         version = meta(&written).resource_version().to_owned();
     }
