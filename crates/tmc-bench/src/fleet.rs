@@ -15,6 +15,7 @@ use std::time::Duration;
 use anyhow::Result;
 use serde_json::json;
 
+use self::agents::Which;
 use self::liveness::{Fleet, INTERVAL, MISSED, Quiet, Started};
 use crate::OutputArgs;
 use crate::pacing::Pace;
@@ -116,7 +117,15 @@ async fn targets(count: usize, window: Duration, report: &mut Report) {
         }
         Err(error) => report.add(of(count, topics::MEMORY), Err(error)),
     }
-    let lost = fleet.silence().await;
+    let lost = fleet.silence(Which::Tenth).await;
+    report.add(
+        of(count, topics::PARTIAL_LOSS),
+        lost.map(|noticed| loss(&noticed)),
+    );
+    if let Err(error) = fleet.resume().await {
+        return report.add(of(count, topics::LOSS), Err(error));
+    }
+    let lost = fleet.silence(Which::All).await;
     report.add(of(count, topics::LOSS), lost.map(|noticed| loss(&noticed)));
     let back = fleet.resume().await;
     report.add(of(count, topics::RETURN), back.map(|times| seconds(&times)));

@@ -70,8 +70,13 @@ struct OutputArgs {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    // What goes wrong in a simulation is meant to; what must not is told at the end.
+    let level = match cli.command {
+        Command::Sim(_) => "off",
+        _ => "error",
+    };
     let filter = tracing_subscriber::EnvFilter::try_from_env("TMC_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

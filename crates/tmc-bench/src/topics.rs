@@ -174,12 +174,18 @@ pub(crate) mod fleet {
         method: "user and system time of the hub in the same minute",
     };
 
+    pub(crate) const PARTIAL_LOSS: Topic = Topic {
+        name: "silence of a tenth to NotReady, p50 / p99 / max",
+        method: "every tenth agent goes silent at once, their sockets stay open; from the last beat of \
+                 each (every 8 to 9.6 s) until a watch shows its target as not Ready",
+        ..LOSS
+    };
+
     pub(crate) const LOSS: Topic = Topic {
-        name: "silence to NotReady, p50 / p99 / max",
+        name: "silence of all to NotReady, p50 / p99 / max",
         target: "≤ 31 s",
         reference: "40–300 s",
-        method: "all agents go silent at once, their sockets stay open; from the last beat of each \
-                 (every 8 to 9.6 s) until a watch shows its target as not Ready",
+        method: "as for a tenth, with all agents: each target is a write of its own",
     };
 
     pub(crate) const RETURN: Topic = Topic {

@@ -165,8 +165,8 @@ async fn run(ctx: Arc<Context>, stop: CancellationToken) {
         workers(&ctx, &queues.locations, 2, &stop, location::run),
         workers(&ctx, &queues.first_locations, 1, &stop, location::run_first),
         workers(&ctx, &queues.placements, PASSES, &stop, placement::run),
-        // Few, for nobody waits for them: what they tell has happened.
-        workers(&ctx, &queues.notices, 4, &stop, placement::tell),
+        // One, for nobody waits for them: what they tell has happened, and decisions come first.
+        workers(&ctx, &queues.notices, 1, &stop, placement::tell),
         workers(&ctx, &queues.namespaces, PASSES, &stop, namespace::run),
         workers(&ctx, &queues.objects, PASSES, &stop, resource::run),
         workers(&ctx, &queues.coordination, PASSES, &stop, coordination::run),

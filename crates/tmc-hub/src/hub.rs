@@ -1,6 +1,6 @@
 //! The assembly: a store, a catalog and rules become an API surface.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use serde_json::Value;
@@ -54,6 +54,17 @@ pub struct Hub {
     store: HubStore,
 }
 
+/// A hub that may have ended, for what the hub itself holds.
+#[derive(Clone)]
+pub struct WeakHub(Weak<Core>);
+
+impl WeakHub {
+    /// The hub, while somebody has it.
+    pub fn upgrade(&self) -> Option<Hub> {
+        self.0.upgrade().map(Hub::of)
+    }
+}
+
 /// Marks a path whose workspace does not exist, until the caller is known to be allowed to hear so.
 struct UnknownWorkspace(String);
 
@@ -89,10 +100,19 @@ impl Hub {
         tokio::spawn(garbage::run(Arc::downgrade(&core), core.alive.subscribe()));
         tokio::spawn(lifecycle::run(Arc::downgrade(&core), receiver));
         tokio::spawn(expiry::run(Arc::downgrade(&core), core.alive.subscribe()));
-        Ok(Self {
+        Ok(Self::of(core))
+    }
+
+    fn of(core: Arc<Core>) -> Self {
+        Self {
             store: HubStore(core.clone()),
             core,
-        })
+        }
+    }
+
+    /// The hub without keeping it.
+    pub fn downgrade(&self) -> WeakHub {
+        WeakHub(Arc::downgrade(&self.core))
     }
 
     /// The logical cluster at a path (`root:team`) or of a name; `None` if there is none.

@@ -127,7 +127,7 @@ pub(crate) fn check(core: &Core, place: &Place, object: &Value, old: Option<&Val
     }
     let signer = object["spec"]["signerName"].as_str().unwrap_or_default();
     let attributes = Attributes {
-        user: place.user.clone(),
+        user: (*place.user).clone(),
         cluster: ClusterScope::One(place.cluster.clone()),
         verb: "approve".into(),
         target: Target::Resource(ResourceTarget {

@@ -23,7 +23,7 @@ pub mod storage;
 mod tokens;
 mod workspaces;
 
-pub use hub::{Hub, HubOptions};
+pub use hub::{Hub, HubOptions, WeakHub};
 pub use identities::{CLIENT_SIGNER, Signer};
 pub use rbac::SCOPE_GROUP_PREFIX;
 pub use tokens::KeyVault;

@@ -29,11 +29,11 @@ impl Core {
     /// Answers a review.
     pub(crate) fn review(self: &Arc<Self>, place: &Place, mut object: Value) -> Result<Written> {
         let status = match place.definition.gvk.kind.as_str() {
-            "SelfSubjectReview" => json!({"userInfo": place.user}),
+            "SelfSubjectReview" => json!({"userInfo": *place.user}),
             "TokenReview" => self.review_token(place, &object["spec"])?,
             "SelfSubjectRulesReview" => self.rules_review(place, &object)?,
             "SelfSubjectAccessReview" => {
-                let attributes = attributes(place, place.user.clone(), &object["spec"])?;
+                let attributes = attributes(place, (*place.user).clone(), &object["spec"])?;
                 access_status(&self.review_access(&attributes))
             }
             kind => {

@@ -52,21 +52,16 @@ impl StatusPatch {
     /// # Errors
     /// As [`MainPatch::between`].
     pub fn between<T: Serialize>(old: &T, new: &T) -> Result<Option<Self>, Error> {
-        let (old, new) = (encode(old)?, encode(new)?);
+        let (mut old, mut new) = (encode(old)?, encode(new)?);
         check_identity(&old, &new)?;
-        let only = |object: &Value| {
-            let status = object
-                .get("status")
-                .filter(|status| !status.is_null())
-                .cloned();
-            Value::Object(
-                status
-                    .map(|s| ("status".to_owned(), s))
-                    .into_iter()
-                    .collect(),
-            )
+        let only = |object: &mut Value| {
+            let status = object.get_mut("status").map(Value::take);
+            let status = status.filter(|status| !status.is_null());
+            let member = status.map(|status| ("status".to_owned(), status));
+            Value::Object(member.into_iter().collect())
         };
-        Ok(merge_diff(&only(&old), &only(&new)).map(|patch| Self(with_preconditions(patch, &old))))
+        let patch = merge_diff(&only(&mut old), &only(&mut new));
+        Ok(patch.map(|patch| Self(with_preconditions(patch, &old))))
     }
 
     /// The patch, preconditions included.
@@ -153,8 +148,9 @@ impl Committer {
 
     async fn patch(&self, key: &ClusterKey, part: &str, patch: &Value) -> Result<bool, Error> {
         let client = self.client(key);
+        let merge = PatchKind::Merge;
         client
-            .patch(&key.namespace, &key.name, part, PatchKind::Merge, patch)
+            .patch_unread(&key.namespace, &key.name, part, merge, patch)
             .await?;
         Ok(true)
     }

@@ -1,6 +1,6 @@
 //! What an informer knows: objects by key, with named indexes.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -88,14 +88,15 @@ struct Index<T> {
 }
 
 impl<T> Index<T> {
-    fn insert(&mut self, key: &Arc<ClusterKey>, object: &T) {
-        for value in (self.values)(key, object) {
-            self.keys.entry(value).or_default().insert(Arc::clone(key));
+    /// Finds a key where its object stands now instead of where it stood before. Most changes move
+    /// nothing, and cost no look at the keys.
+    fn update(&mut self, key: &Arc<ClusterKey>, old: Option<&T>, new: Option<&T>) {
+        let values = |object: Option<&T>| object.map(|object| (self.values)(key, object));
+        let (before, after) = (values(old), values(new));
+        if before == after {
+            return;
         }
-    }
-
-    fn remove(&mut self, key: &Arc<ClusterKey>, object: &T) {
-        for value in (self.values)(key, object) {
+        for value in before.into_iter().flatten() {
             if let Some(keys) = self.keys.get_mut(&value) {
                 keys.remove(key);
                 if keys.is_empty() {
@@ -103,11 +104,15 @@ impl<T> Index<T> {
                 }
             }
         }
+        for value in after.into_iter().flatten() {
+            self.keys.entry(value).or_default().insert(Arc::clone(key));
+        }
     }
 }
 
 struct State<T> {
-    objects: BTreeMap<Arc<ClusterKey>, Entry<T>>,
+    /// Found by hash: whoever lists puts them in order.
+    objects: HashMap<Arc<ClusterKey>, Entry<T>>,
     indexes: Vec<Index<T>>,
 }
 
@@ -132,7 +137,7 @@ impl<T> Clone for Store<T> {
 impl<T> Default for Store<T> {
     fn default() -> Self {
         let state = State {
-            objects: BTreeMap::new(),
+            objects: HashMap::new(),
             indexes: Vec::new(),
         };
         Self(Arc::new(Inner {
@@ -204,7 +209,10 @@ impl<T> Store<T> {
         let pair = |(key, entry): (&Arc<ClusterKey>, &Entry<T>)| {
             ((**key).clone(), Arc::clone(&entry.object))
         };
-        state.objects.iter().map(pair).collect()
+        let mut all: Vec<_> = state.objects.iter().map(pair).collect();
+        drop(state);
+        all.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        all
     }
 
     /// How many objects there are.
@@ -243,7 +251,7 @@ impl<T> Store<T> {
             keys: HashMap::new(),
         };
         for (key, entry) in &guard.objects {
-            index.insert(key, &entry.object);
+            index.update(key, None, Some(&entry.object));
         }
         guard.indexes.push(index);
     }
@@ -259,11 +267,9 @@ impl<T> Store<T> {
         let key = known.unwrap_or_else(|| Arc::new(key.clone()));
         let object = Arc::clone(&entry.object);
         let old = state.objects.insert(Arc::clone(&key), entry);
+        let before = old.as_ref().map(|old| &*old.object);
         for index in &mut state.indexes {
-            if let Some(old) = &old {
-                index.remove(&key, &old.object);
-            }
-            index.insert(&key, &object);
+            index.update(&key, before, Some(&object));
         }
         old
     }
@@ -274,7 +280,7 @@ impl<T> Store<T> {
         let state = &mut *guard;
         let (key, old) = state.objects.remove_entry(key)?;
         for index in &mut state.indexes {
-            index.remove(&key, &old.object);
+            index.update(&key, Some(&old.object), None);
         }
         Some(old)
     }
@@ -288,15 +294,14 @@ impl<T> Store<T> {
             .map(|entry| (entry.uid.clone(), entry.version.clone()))
     }
 
-    /// The keys that are not in `seen`.
+    /// The keys that are not in `seen`, in order.
     pub(crate) fn keys_not_in(&self, seen: &HashSet<ClusterKey>) -> Vec<ClusterKey> {
         let state = self.0.state.read();
-        state
-            .objects
-            .keys()
-            .filter(|key| !seen.contains(&***key))
-            .map(|k| (**k).clone())
-            .collect()
+        let keys = state.objects.keys().filter(|key| !seen.contains(&***key));
+        let mut keys: Vec<_> = keys.map(|key| (**key).clone()).collect();
+        drop(state);
+        keys.sort_unstable();
+        keys
     }
 }
 

@@ -27,7 +27,7 @@ pub struct ResourceRequest {
     /// Subresource; empty for the main resource.
     pub subresource: String,
     /// Who asks.
-    pub user: UserInfo,
+    pub user: Arc<UserInfo>,
     /// What the surface's resolver attached (a virtual workspace: its target).
     pub domain: Option<Arc<dyn Any + Send + Sync>>,
 }

@@ -3,7 +3,7 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -223,8 +223,33 @@ impl Server {
     /// The service, for callers in this process and for [`Server::serve`].
     pub fn service(&self) -> ServerService {
         ServerService {
-            inner: self.inner.clone(),
+            inner: Held::Strongly(self.inner.clone()),
             identity: None,
+        }
+    }
+
+    /// The service for surfaces of this server that are themselves its clients. It keeps nothing: once
+    /// the server is gone, requests are answered 503.
+    pub fn weak_service(&self) -> ServerService {
+        ServerService {
+            inner: Held::Weakly(Arc::downgrade(&self.inner)),
+            identity: None,
+        }
+    }
+}
+
+/// How a service holds its server.
+#[derive(Clone)]
+enum Held {
+    Strongly(Arc<Inner>),
+    Weakly(Weak<Inner>),
+}
+
+impl Held {
+    fn get(&self) -> Option<Arc<Inner>> {
+        match self {
+            Self::Strongly(inner) => Some(inner.clone()),
+            Self::Weakly(inner) => inner.upgrade(),
         }
     }
 }
@@ -234,7 +259,7 @@ impl Server {
 /// store's writer by then commits.
 #[derive(Clone)]
 pub struct ServerService {
-    inner: Arc<Inner>,
+    inner: Held,
     identity: Option<InProcessIdentity>,
 }
 
@@ -265,8 +290,13 @@ where
         if let Some(identity) = &self.identity {
             request.extensions_mut().insert(identity.clone());
         }
-        let inner = self.inner.clone();
-        Box::pin(async move { Ok(inner.handle(request).await) })
+        let inner = self.inner.get();
+        Box::pin(async move {
+            Ok(match inner {
+                Some(inner) => inner.handle(request).await,
+                None => error_response(&ApiError::unavailable("the server has ended", 1)),
+            })
+        })
     }
 }
 
@@ -454,7 +484,7 @@ impl Inner {
             let context = RequestContext {
                 resolved,
                 info,
-                user,
+                user: Arc::new(user),
             };
             let asked = authz::attributes(&context.resolved.scope, &context.user, &context.info);
             authz::verdict(surface.authorize(&context, &asked).await, &asked)?;

@@ -50,7 +50,7 @@ pub struct RequestContext {
     /// What the path asks for.
     pub info: RequestInfo,
     /// Who asks.
-    pub user: UserInfo,
+    pub user: Arc<UserInfo>,
 }
 
 /// One API surface.

@@ -39,10 +39,34 @@ enum Voice {
     Silent,
 }
 
+/// Which of the agents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Which {
+    /// Every tenth.
+    Tenth,
+    /// All of them.
+    All,
+}
+
+impl Which {
+    fn has(self, index: usize) -> bool {
+        self == Self::All || index.is_multiple_of(10)
+    }
+
+    /// How many of so many agents.
+    pub(crate) fn of(self, agents: usize) -> usize {
+        match self {
+            Self::Tenth => agents.div_ceil(10),
+            Self::All => agents,
+        }
+    }
+}
+
 /// Agents of as many targets.
 pub(crate) struct Agents {
     all: Vec<Arc<Agent>>,
-    voice: watch::Sender<Voice>,
+    /// Who speaks: each agent hears whether those do that it belongs to.
+    silent: watch::Sender<Option<Which>>,
     /// How many agents share the connections that their watches and requests have.
     pub(crate) sharing: usize,
     stop: CancellationToken,
@@ -51,6 +75,7 @@ pub(crate) struct Agents {
 }
 
 struct Agent {
+    index: usize,
     target: Target,
     connection: Connection,
     report: Arc<Report>,
@@ -65,15 +90,16 @@ impl Agents {
     /// When the endpoint cannot be used.
     pub(crate) fn start(endpoint: &Endpoint, targets: Vec<Target>, report: Report) -> Result<Self> {
         let sharing = sharing(targets.len(), open_files()?);
-        let (voice, hears) = watch::channel(Voice::Speaking);
+        let (silent, hears) = watch::channel(None);
         let stop = CancellationToken::new();
         let (report, gate) = (Arc::new(report), Arc::new(Semaphore::new(AT_ONCE)));
-        let mut all = Vec::new();
+        let mut all = Vec::with_capacity(targets.len());
         let mut tasks = JoinSet::new();
         for group in targets.chunks(sharing) {
             let connection = Connection::https(endpoint, Arc::new(SystemDialer))?;
             for target in group {
                 let agent = Arc::new(Agent {
+                    index: all.len(),
                     target: target.clone(),
                     connection: connection.clone(),
                     report: report.clone(),
@@ -86,7 +112,7 @@ impl Agents {
         }
         Ok(Self {
             all,
-            voice,
+            silent,
             sharing,
             _ends_watches: stop.clone().drop_guard(),
             stop,
@@ -108,14 +134,15 @@ impl Agents {
         Ok(count)
     }
 
-    /// Silences all agents at once.
-    pub(crate) fn silence(&self) {
-        self.voice.send_replace(Voice::Silent);
+    /// Silences agents, all of these at once.
+    pub(crate) fn silence(&self, which: Which) {
+        self.silent.send_replace(Some(which));
     }
 
-    /// When each agent spoke last, by the name of its target.
-    pub(crate) fn last_beats(&self) -> Vec<(String, Instant)> {
-        let beats = self.all.iter().filter_map(|agent| {
+    /// When each of these agents spoke last, by the name of its target.
+    pub(crate) fn last_beats(&self, which: Which) -> Vec<(String, Instant)> {
+        let agents = self.all.iter().filter(|agent| which.has(agent.index));
+        let beats = agents.filter_map(|agent| {
             let beat = (*agent.last_beat.lock())?;
             Some((agent.target.name.clone(), beat))
         });
@@ -124,22 +151,16 @@ impl Agents {
 
     /// Lets all speak again, each by a new session.
     pub(crate) fn resume(&self) {
-        self.voice.send_replace(Voice::Speaking);
+        self.silent.send_replace(None);
     }
 }
 
 impl Agent {
-    async fn live(self: Arc<Self>, mut voice: watch::Receiver<Voice>) {
+    async fn live(self: Arc<Self>, mut silent: watch::Receiver<Option<Which>>) {
         let jitter = Jitter::random();
         loop {
-            if voice
-                .wait_for(|voice| *voice == Voice::Speaking)
-                .await
-                .is_err()
-            {
-                return;
-            }
-            if let Err(ended) = self.session(&mut voice, &jitter).await {
+            self.until(&mut silent, Voice::Speaking).await;
+            if let Err(ended) = self.session(&mut silent, &jitter).await {
                 tracing::debug!(target = self.target.name, ?ended, "a session ended");
             }
             tokio::time::sleep(jitter.stretch(RETRY / 2, 100)).await;
@@ -149,7 +170,7 @@ impl Agent {
     /// A session, until it breaks off or the network comes back that it was on.
     async fn session(
         &self,
-        voice: &mut watch::Receiver<Voice>,
+        silent: &mut watch::Receiver<Option<Which>>,
         jitter: &Jitter,
     ) -> Result<(), Ended> {
         let (mut link, interval) = self.connect().await?;
@@ -158,8 +179,8 @@ impl Agent {
         loop {
             tokio::select! {
                 biased;
-                () = until(voice, Voice::Silent) => {
-                    until(voice, Voice::Speaking).await;
+                () = self.until(silent, Voice::Silent) => {
+                    self.until(silent, Voice::Speaking).await;
                     return Ok(());
                 }
                 () = tokio::time::sleep_until(ping_at) => {
@@ -173,6 +194,15 @@ impl Agent {
                 frame = link.next() => { frame?; }
             }
         }
+    }
+
+    /// Waits until this agent is told so, or there are none any more.
+    async fn until(&self, silent: &mut watch::Receiver<Option<Which>>, wanted: Voice) {
+        let voice = |silent: &Option<Which>| match silent {
+            Some(which) if which.has(self.index) => Voice::Silent,
+            _ => Voice::Speaking,
+        };
+        let _ = silent.wait_for(|silent| voice(silent) == wanted).await;
     }
 
     async fn connect(&self) -> Result<(Link, Duration), Ended> {
@@ -226,11 +256,6 @@ impl Agent {
     }
 }
 
-/// Waits until the agents are told so, or there are none any more.
-async fn until(voice: &mut watch::Receiver<Voice>, wanted: Voice) {
-    let _ = voice.wait_for(|voice| *voice == wanted).await;
-}
-
 /// An object of which nothing is kept.
 #[derive(Deserialize)]
 struct Seen {
@@ -259,6 +284,16 @@ fn open_files() -> Result<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tenth_is_as_many_agents_as_are_of_it() {
+        for agents in [1, 9, 10, 11, 1_000] {
+            for which in [Which::Tenth, Which::All] {
+                let found = (0..agents).filter(|index| which.has(*index)).count();
+                assert_eq!(found, which.of(agents), "{which:?} of {agents}");
+            }
+        }
+    }
 
     #[test]
     fn agents_share_connections_only_where_files_are_short() {

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use futures::StreamExt as _;
 use parking_lot::Mutex;
-use tmc_apimachinery::meta::meta;
+use serde::Deserialize;
 use tmc_runtime::ResourceClient;
-use tmc_runtime::client::{WatchEvent, WatchParams};
+use tmc_runtime::client::WatchParams;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
@@ -27,6 +27,45 @@ struct Board {
     /// Of each object whether the condition is True, and since when.
     now: Mutex<HashMap<String, (bool, Instant)>>,
     changed: Notify,
+}
+
+/// What is looked at of an event. The rest is skipped: this program runs on the processors of the hub
+/// that it measures.
+#[derive(Deserialize)]
+struct Seen {
+    object: Object,
+}
+
+#[derive(Deserialize)]
+struct Object {
+    metadata: Metadata,
+    #[serde(default)]
+    status: Status,
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    #[serde(default)]
+    name: String,
+}
+
+#[derive(Default, Deserialize)]
+struct Status {
+    #[serde(default)]
+    conditions: Vec<Condition>,
+}
+
+#[derive(Deserialize)]
+struct Condition {
+    r#type: String,
+    status: String,
+}
+
+impl Object {
+    fn holds(&self, condition: &str) -> bool {
+        let mut conditions = self.status.conditions.iter();
+        conditions.any(|found| found.r#type == condition && found.status == "True")
+    }
 }
 
 impl Board {
@@ -61,14 +100,17 @@ impl Conditions {
             timeout: Duration::from_secs(3000),
             ..WatchParams::default()
         };
-        let mut events = client.watch("", &params).await?;
+        let mut lines = client.watch_raw("", &params).await?;
         let board = Arc::new(Board::default());
         let noted = board.clone();
         let task = tokio::spawn(async move {
-            while let Some(Ok(event)) = events.next().await {
-                if let WatchEvent::Added(object) | WatchEvent::Modified(object) = event {
-                    let holds = tmc::output::condition(&object, condition) == "True";
-                    noted.note(meta(&object).name(), holds);
+            while let Some(Ok(line)) = lines.next().await {
+                let Ok(Seen { object }) = serde_json::from_slice(&line) else {
+                    return;
+                };
+                // A bookmark is of no object.
+                if !object.metadata.name.is_empty() {
+                    noted.note(&object.metadata.name, object.holds(condition));
                 }
             }
         });
@@ -104,6 +146,22 @@ impl Conditions {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_event_is_read_as_far_as_conditions_need_it() {
+        let line = r#"{"type":"MODIFIED","object":{"kind":"Thing","metadata":{"name":"a","uid":"u"},
+            "status":{"phase":"Bound","conditions":[{"type":"Ready","status":"False","reason":"R"},
+            {"type":"Scheduled","status":"True"}]}}}"#;
+        let Seen { object } = serde_json::from_str(line).expect("an event");
+        assert_eq!(object.metadata.name, "a");
+        assert!(object.holds("Scheduled") && !object.holds("Ready") && !object.holds("Other"));
+        let bare = r#"{"type":"ADDED","object":{"metadata":{"name":"b"}}}"#;
+        let Seen { object } = serde_json::from_str(bare).expect("an event");
+        assert!(!object.holds("Ready"));
+        let bookmark = r#"{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"7"}}}"#;
+        let Seen { object } = serde_json::from_str(bookmark).expect("an event");
+        assert!(object.metadata.name.is_empty());
+    }
 
     #[test]
     fn the_time_is_that_of_the_last_change_and_not_of_the_last_event() {

@@ -13,7 +13,7 @@ use tmc_apimachinery::meta::meta;
 use tmc_runtime::ResourceClient;
 use tmc_syncer::Target;
 
-use super::agents::Agents;
+use super::agents::{Agents, Which};
 use super::conditions::Conditions;
 use crate::hub::OwnHub;
 use crate::member::Cluster;
@@ -125,14 +125,14 @@ impl Fleet {
         })
     }
 
-    /// Silences all agents; from the last beat of each until a watch shows its target as not Ready.
+    /// Silences agents; from the last beat of each until a watch shows its target as not Ready.
     ///
     /// # Errors
     /// When one is not noticed.
-    pub(super) async fn silence(&self) -> Result<Samples> {
-        self.agents.silence();
-        let lost = self.ready.until(false, self.targets).await?;
-        let beats = self.agents.last_beats();
+    pub(super) async fn silence(&self, which: Which) -> Result<Samples> {
+        self.agents.silence(which);
+        let lost = self.ready.until(false, which.of(self.targets)).await?;
+        let beats = self.agents.last_beats(which);
         let noticed = beats.iter().filter_map(|(name, beat)| {
             let at = lost.get(name)?;
             Some(at.saturating_duration_since(*beat))

@@ -12,6 +12,7 @@ use tmc::assembly::members::Members;
 use tmc::assembly::surroundings::{Part, Surroundings};
 use tmc_apimachinery::GroupVersionResource;
 use tmc_apimachinery::user::{GROUP_MASTERS, UserInfo};
+use tmc_hub::WeakHub;
 use tmc_hub::environment::{Environment, SharedEnvironment};
 use tmc_runtime::{Clock, Connection, Jitter, ResourceClient};
 use tmc_virtual::syncer::TargetId;
@@ -47,6 +48,9 @@ impl Environment for SimulatedTime {
 /// Clocks of agents, as far as they are off, by member.
 pub(crate) type Skews = Arc<Mutex<BTreeMap<String, SignedDuration>>>;
 
+/// Hubs that may have ended.
+pub(crate) type Hubs = Arc<Mutex<Vec<WeakHub>>>;
+
 /// What all processes of a run share.
 #[derive(Clone)]
 pub(crate) struct Ground {
@@ -60,10 +64,12 @@ pub(crate) struct Ground {
     pub(crate) writes: Arc<AtomicU64>,
     /// When a beat of a member was last answered.
     pub(crate) heard: Arc<Mutex<BTreeMap<String, Instant>>>,
+    /// The hubs that there were.
+    pub(crate) hubs: Hubs,
 }
 
 impl Ground {
-    pub(crate) fn new(seed: u64, trace: &Trace) -> Self {
+    pub(crate) fn new(seed: u64, trace: &Trace, hubs: &Hubs) -> Self {
         let start: Timestamp =
             Timestamp::from_second(1_893_456_000).unwrap_or(Timestamp::UNIX_EPOCH);
         Self {
@@ -75,6 +81,7 @@ impl Ground {
             skews: Skews::default(),
             writes: Arc::default(),
             heard: Arc::default(),
+            hubs: hubs.clone(),
         }
     }
 
@@ -250,11 +257,14 @@ impl Process {
         })
         .await;
         match started {
-            Ok(core) => Ok(Self {
-                core,
-                dead,
-                disk: ground.disk.clone(),
-            }),
+            Ok(core) => {
+                ground.hubs.lock().push(core.hub().downgrade());
+                Ok(Self {
+                    core,
+                    dead,
+                    disk: ground.disk.clone(),
+                })
+            }
             Err(error) => {
                 ground.disk.unplug();
                 dead.cancel();

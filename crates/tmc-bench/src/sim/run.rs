@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use tmc_apimachinery::meta::meta;
+use tmc_hub::WeakHub;
 use tmc_runtime::client::ListParams;
 use tokio::time::Instant;
 
 use super::disk::Line;
 use super::fleet::Fleet;
-use super::process::{Ground, Process, member_of};
+use super::process::{Ground, Hubs, Process, member_of};
 use super::snapshot::{self, Snapshot};
 use super::trace::Trace;
 use super::users::{TEAMS, Users};
@@ -61,20 +62,31 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
         .enable_time()
         .start_paused(true)
         .build();
-    match runtime {
-        Ok(runtime) => runtime.block_on(play(plan)),
-        Err(error) => Outcome {
-            wrong: vec![format!("no runtime: {error}")],
-            hash: String::new(),
-            log: Vec::new(),
-            took: Duration::ZERO,
-        },
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            return Outcome {
+                wrong: vec![format!("no runtime: {error}")],
+                hash: String::new(),
+                log: Vec::new(),
+                took: Duration::ZERO,
+            };
+        }
+    };
+    let hubs = Hubs::default();
+    let mut outcome = runtime.block_on(play(plan, &hubs));
+    drop(runtime);
+    let left = hubs.lock().iter().filter_map(WeakHub::upgrade).count();
+    if left > 0 {
+        let text = format!("{left} hubs that have ended are still in memory");
+        outcome.wrong.push(text);
     }
+    outcome
 }
 
-async fn play(plan: &Plan) -> Outcome {
+async fn play(plan: &Plan, hubs: &Hubs) -> Outcome {
     let trace = Trace::new(plan.loud);
-    let ground = Ground::new(plan.seed, &trace);
+    let ground = Ground::new(plan.seed, &trace, hubs);
     ground.disk.watched_by(watchdog::witness(&trace));
     let played = World::play(plan, &ground).await;
     let mut wrong = trace.violations();

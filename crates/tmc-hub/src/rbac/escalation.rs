@@ -52,7 +52,7 @@ pub(crate) fn check(core: &Core, place: &Place, object: &Value) -> Result<()> {
         _ => return Ok(()),
     };
     let attributes = Attributes {
-        user: place.user.clone(),
+        user: (*place.user).clone(),
         cluster: ClusterScope::One(place.cluster.clone()),
         verb: verb.to_owned(),
         target: Target::Resource(ResourceTarget {

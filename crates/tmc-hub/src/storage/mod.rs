@@ -114,7 +114,7 @@ pub(crate) struct Place {
     pub cluster: ClusterName,
     pub namespace: String,
     pub subresource: String,
-    pub user: UserInfo,
+    pub user: Arc<UserInfo>,
 }
 
 impl Place {
@@ -130,7 +130,7 @@ impl Place {
             cluster: cluster.clone(),
             namespace: namespace.to_owned(),
             subresource: String::new(),
-            user: user.clone(),
+            user: Arc::new(user.clone()),
         }
     }
 

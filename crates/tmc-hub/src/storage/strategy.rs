@@ -188,17 +188,14 @@ pub(super) fn bump_generation(definition: &ResourceDefinition, old: &Value, new:
     if !definition.generation {
         return;
     }
-    let desired = |object: &Value| {
-        let members = object.as_object().into_iter().flatten();
-        let kept: serde_json::Map<String, Value> = members
-            .filter(|(key, _)| {
-                *key != "metadata" && !(definition.subresources.status && *key == "status")
-            })
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .collect();
-        kept
+    let counts = |member: &&String| {
+        *member != "metadata" && !(definition.subresources.status && *member == "status")
     };
-    if desired(old) != desired(new) {
+    let [before, after] = [old, &*new].map(|object| {
+        let members = object.as_object().into_iter().flatten();
+        members.filter(|(member, _)| counts(member))
+    });
+    if !before.eq(after) {
         new["metadata"]["generation"] = (meta(old).generation() + 1).into();
     }
 }

@@ -95,18 +95,19 @@ impl Core {
         options: &WriteOptions,
     ) -> Result<Written> {
         let warnings = self.decode(place, &mut object, options)?;
-        let conditional = !meta(&object).resource_version().is_empty();
+        let written = |object| Written {
+            object,
+            created: false,
+            warnings,
+        };
+        if !meta(&object).resource_version().is_empty() {
+            let updated = self.update_once(place, name, object, options).await;
+            return updated.map(written);
+        }
         for _ in 0..UPDATE_TRIES {
             match self.update_once(place, name, object.clone(), options).await {
-                Err(error) if error.code == 409 && is_race(&error) && !conditional => {}
-                Err(error) => return Err(error),
-                Ok(object) => {
-                    return Ok(Written {
-                        object,
-                        created: false,
-                        warnings,
-                    });
-                }
+                Err(error) if error.code == 409 && is_race(&error) => {}
+                updated => return updated.map(written),
             }
         }
         Err(ApiError::stale(&place.resource(), name))

@@ -87,7 +87,7 @@ impl Core {
 
 fn sync_attributes(place: &Place, target: &str) -> Attributes {
     Attributes {
-        user: place.user.clone(),
+        user: (*place.user).clone(),
         cluster: ClusterScope::One(place.cluster.clone()),
         verb: "sync".into(),
         target: Target::Resource(ResourceTarget {

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use http::StatusCode;
 use http_body::{Body as HttpBody, Frame};
 use http_body_util::BodyExt;
 use serde_json::json;
+use tmc_apimachinery::definition::ResourceDefinition;
 use tmc_apimachinery::status::{ApiError, Reason, Result};
 use tmc_apimachinery::table::{Column, IncludeObject};
 use tokio::time::Sleep;
@@ -22,7 +24,7 @@ use crate::config::Config;
 use crate::content::{Offer, View, negotiate};
 use crate::metrics::Counted;
 use crate::render;
-use crate::resource::{EventKind, Object, ResourceRequest, WatchEvent, WatchStream};
+use crate::resource::{EventKind, Object, WatchEvent, WatchStream};
 use crate::respond::{JSON, answer, encode};
 use crate::surface::Response;
 
@@ -47,7 +49,7 @@ pub(super) async fn watch(call: &Call<'_>) -> Result<Response> {
         frames: VecDeque::new(),
         painter: Painter {
             view: format.view,
-            request: call.request.clone(),
+            definition: call.request.definition.clone(),
             headers: true,
         },
         end: Box::pin(tokio::time::sleep(life)),
@@ -82,14 +84,14 @@ fn random() -> f64 {
 /// Puts events into the form that the client asked for.
 struct Painter {
     view: View,
-    request: ResourceRequest,
+    definition: Arc<ResourceDefinition>,
     /// Column definitions go with the first event only.
     headers: bool,
 }
 
 impl Painter {
     fn columns(&self) -> &[Column] {
-        &self.request.definition.columns
+        &self.definition.columns
     }
 
     fn event(&mut self, event: &WatchEvent) -> Result<(&'static str, Bytes)> {

@@ -149,7 +149,7 @@ impl ApiSurface for FakeSurface {
 
     /// `admin` may everything, `reader` may read what is not a Secret path, nobody else anything.
     async fn authorize(&self, context: &RequestContext, attributes: &Attributes) -> Decision {
-        assert_eq!(attributes.user, context.user);
+        assert_eq!(attributes.user, *context.user);
         let reads = ["get", "list", "watch"].contains(&attributes.verb.as_str());
         let no_opinion = || Decision::NoOpinion(String::new());
         match (attributes.user.name.as_str(), &attributes.target) {

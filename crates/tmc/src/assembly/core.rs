@@ -140,9 +140,11 @@ fn version() -> String {
     format!("v1.{MINOR}.2+tmc-{}", env!("CARGO_PKG_VERSION"))
 }
 
-/// A connection inside this process as a user.
+/// A connection inside this process as a user. It does not keep the server: views, which are a part of
+/// it, have such connections too.
 pub fn connection_as(server: &Server, user: UserInfo) -> Connection {
-    Connection::in_process(server.service().with_identity(InProcessIdentity(user)))
+    let service = server.weak_service();
+    Connection::in_process(service.with_identity(InProcessIdentity(user)))
 }
 
 /// The identity of a part of the hub that writes for the system.
@@ -196,7 +198,7 @@ async fn start_hub(
         base_url: Arc::new(move || base_url.clone()),
     })
     .await?;
-    access.fill(hub.clone());
+    access.fill(&hub);
     Ok(hub)
 }
 

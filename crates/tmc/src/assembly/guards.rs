@@ -7,18 +7,18 @@ use tmc_admission::{AgentAccess, GuardConfig};
 use tmc_apimachinery::admission::Admission;
 use tmc_apimachinery::user::{Attributes, Decision, ResourceTarget, Target, UserInfo};
 use tmc_apimachinery::{ClusterName, ClusterScope};
-use tmc_hub::Hub;
+use tmc_hub::{Hub, WeakHub};
 
 /// Knows agents by the hub's roles. The hub needs its guards before its first write, so this is
 /// connected to the hub afterwards; until then nobody is an agent.
 #[derive(Default)]
-pub struct LateAccess(OnceLock<Hub>);
+pub struct LateAccess(OnceLock<WeakHub>);
 
 impl LateAccess {
     /// Connects it to the hub, once.
-    pub fn fill(&self, hub: Hub) {
+    pub fn fill(&self, hub: &Hub) {
         // A second hub would be a defect of the assembly; the first one stays.
-        let _ = self.0.set(hub);
+        let _ = self.0.set(hub.downgrade());
     }
 }
 
@@ -41,7 +41,8 @@ pub fn sync_attributes(user: &UserInfo, cluster: &ClusterName, target: &str) -> 
 #[async_trait]
 impl AgentAccess for LateAccess {
     async fn may_sync(&self, user: &UserInfo, cluster: &ClusterName, target: &str) -> bool {
-        self.0.get().is_some_and(|hub| {
+        let hub = self.0.get().and_then(WeakHub::upgrade);
+        hub.is_some_and(|hub| {
             hub.review_access(&sync_attributes(user, cluster, target)) == Decision::Allow
         })
     }
