@@ -238,6 +238,16 @@ impl ResourceClient {
         self.create_subresource(namespace, "", "", object).await
     }
 
+    /// POST with `dryRun`: what the server says to the object, and nothing is stored.
+    ///
+    /// # Errors
+    /// See [`Error`]. A server that would not create it answers as to [`ResourceClient::create`].
+    pub async fn create_dry_run(&self, namespace: &str, object: &Value) -> Result<Value, Error> {
+        let body = ("application/json", encode(object)?);
+        let uri = with_query(self.path(namespace, "", ""), &[("dryRun", "All")]);
+        value(&self.send(Method::POST, uri, Some(body)).await?)
+    }
+
     /// POST to a subresource (`token`, `eviction`, …), or to the collection if `name` is empty.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tmc_api::agent::rules::{Rule, SYNC_VERBS};
 use tmc_api::syncer::MissingRights;
 use tmc_apimachinery::GroupVersionResource;
+use tmc_runtime::jitter::exponential;
 use tmc_runtime::{Connection, rights};
 use tokio::time::{Instant, timeout};
 
@@ -13,6 +14,9 @@ use crate::mapping::Target;
 
 /// How often is asked, unless something is missing or other resources are synced: then each time.
 pub(crate) const ASK_EVERY: Duration = Duration::from_secs(5 * 60);
+/// Until a member is asked again that did not say: it may only have been busy. Doubles up to the time
+/// above, for most that do not say it never will.
+const ASK_AGAIN: Duration = Duration::from_secs(30);
 /// Time for the member to say.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 
@@ -24,15 +28,20 @@ struct Asked {
     at: Instant,
     /// For syncing what.
     synced: Vec<GroupVersionResource>,
-    /// `None` if the member does not say.
+    /// `None` if the member did not say.
     missing: Option<MissingRights>,
+    /// How often in a row it did not.
+    silent: u32,
 }
 
 impl Asked {
-    /// A member that does not say it is left in peace: most that do not never will.
     fn holds(&self, synced: &[GroupVersionResource]) -> bool {
-        let nothing_missing = self.missing.as_ref().is_none_or(MissingRights::is_empty);
-        nothing_missing && self.synced == synced && self.at.elapsed() < ASK_EVERY
+        let patience = match &self.missing {
+            Some(missing) if missing.is_empty() => ASK_EVERY,
+            Some(_) => Duration::ZERO,
+            None => exponential(ASK_AGAIN, ASK_EVERY, self.silent.saturating_sub(1)),
+        };
+        self.synced == synced && self.at.elapsed() < patience
     }
 }
 
@@ -50,9 +59,11 @@ impl Rights {
         }
         if !self.0.as_ref().is_some_and(|asked| asked.holds(&synced)) {
             let missing = ask(member, target, &synced).await;
+            let before = self.0.as_ref().map_or(0, |asked| asked.silent);
             self.0 = Some(Asked {
                 at: Instant::now(),
                 synced,
+                silent: if missing.is_none() { before + 1 } else { 0 },
                 missing,
             });
         }

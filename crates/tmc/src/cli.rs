@@ -173,7 +173,8 @@ pub struct SyncArgs {
     /// Container image of the syncer, unless the SyncTarget names one
     #[arg(long, default_value = DEFAULT_IMAGE, value_name = "IMAGE")]
     pub image: String,
-    /// Certificate authority of the hub's URL, PEM [default: that of the kubeconfig]
+    /// Certificate authority of the URL that the syncer uses, PEM [default: that of the kubeconfig; of a
+    /// hub without workspaces the one that `tmc controllers` publishes]
     #[arg(long, value_name = "FILE")]
     pub hub_ca: Option<PathBuf>,
     /// Write the YAML to this file, - for standard output

@@ -218,6 +218,17 @@ impl Objects {
         made.map(|object| self.told(object))
     }
 
+    /// See [`ResourceClient::create_dry_run`].
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn create_dry_run(&self, namespace: &str, object: &Value) -> Result<(), Error> {
+        self.client
+            .create_dry_run(namespace, object)
+            .await
+            .map(drop)
+    }
+
     /// A merge patch of an object; see [`ResourceClient::patch`].
     ///
     /// # Errors

@@ -26,8 +26,9 @@ pub(super) const FLEET: &str = "root:fleet";
 const CONCURRENT: usize = 64;
 /// How long a hub is left alone before its memory is read.
 const SETTLE: Duration = Duration::from_secs(5);
-/// How long agents keep a connection on which they ask for nothing.
-const IDLE_CONNECTIONS: Duration = Duration::from_secs(90);
+/// Until agents have closed the connections on which they ask for nothing: they look every 90 s for
+/// those that were not used for as long.
+const IDLE_CONNECTIONS: Duration = Duration::from_secs(180);
 /// The interval of beats, as it is unless a SyncTarget says otherwise.
 pub(super) const INTERVAL: Duration = Duration::from_secs(10);
 /// Intervals without a beat after which a target counts as lost.

@@ -242,6 +242,18 @@ mod tests {
         *world.syncs.lock() = vec!["deployments"];
         let (asked, rights) = world.after(6 * ASK_EVERY).await;
         assert_eq!(rights, json!(null));
-        assert!((4..=7).contains(&asked), "{asked}");
+        assert!((6..=10).contains(&asked), "{asked}");
+        let (asked, _) = world.after(6 * ASK_EVERY).await;
+        assert!((4..=6).contains(&asked), "{asked}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_member_that_did_not_say_it_once_is_soon_asked_again() {
+        let world = World::start();
+        *world.syncs.lock() = vec!["deployments"];
+        let (asked, rights) = world.after(Duration::from_secs(30)).await;
+        assert_eq!((asked, rights), (1, json!(null)));
+        world.member.lock().rules = Some(everything_but("nothing"));
+        assert_eq!(world.after(minutes(2)).await, (1, json!([])));
     }
 }

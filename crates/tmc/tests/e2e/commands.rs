@@ -167,6 +167,14 @@ fn clusters_are_registered_shown_cordoned_and_uncordoned() {
         &west,
     ]);
     said.run(&["cluster", "register", "x"]);
+    said.comment("What the hub would refuse leaves nothing in the cluster.");
+    said.run(&[
+        "cluster",
+        "register",
+        "East_1",
+        "--member-kubeconfig",
+        &east.display().to_string(),
+    ]);
 
     until_ready(&hub, "east");
     until_ready(&hub, "west");

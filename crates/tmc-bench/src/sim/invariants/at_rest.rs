@@ -66,6 +66,14 @@ fn everything_is_ready(snapshot: &Snapshot) -> Vec<String> {
                 shown(target)
             ));
         }
+        // What a member could not say of its agent's rights in the storm it is asked again.
+        if condition(target, "SyncerAuthorized") != "True" {
+            let conditions = &target["status"]["conditions"];
+            wrong.push(format!(
+                "the agent of SyncTarget {} is not known to have its rights: {conditions}",
+                shown(target)
+            ));
+        }
     }
     for cluster in &snapshot.clusters {
         let named = cluster.pointer("/status/syncTargetRef/uid");

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tmc_api::keys::{KUBECONFIG_SECRET_TYPE, SKIP_DEFAULT_OBJECTS_ANNOTATION};
 use tmc_api::scheduling::Location;
 use tmc_apimachinery::meta::meta;
-use tmc_runtime::client::{DeleteParams, ListParams, PatchKind};
+use tmc_runtime::client::{DeleteParams, Error, ListParams, PatchKind};
 
 use crate::cli::{Format, Global, Mode, RegisterArgs, Usage};
 use crate::commands::member::{self, NAMESPACE, SCHEDULING, WORKLOAD};
@@ -40,18 +40,21 @@ pub(super) async fn run(context: &Context, global: &Global, args: &RegisterArgs)
                     word(mode)
                 )));
             };
-            let text = if args.raw {
-                upload(file, args.context.as_deref())?
-            } else {
-                super::account::kubeconfig(context, &args.name, file, args.context.as_deref())
-                    .await?
-            };
-            let registration = Registration {
+            let mut registration = Registration {
                 name: &args.name,
-                kubeconfig: &text,
+                kubeconfig: "",
                 location,
                 labels,
             };
+            let text = if args.raw {
+                upload(file, args.context.as_deref())?
+            } else {
+                // Before anything is made in the member that would be left there.
+                rehearse(context, &registration, mode).await?;
+                super::account::kubeconfig(context, &args.name, file, args.context.as_deref())
+                    .await?
+            };
+            registration.kubeconfig = &text;
             register_as(context, &registration, mode, Talk::Steps).await?
         }
     };
@@ -101,6 +104,33 @@ pub struct Registration<'a> {
     pub location: Option<&'a str>,
     /// Labels of its SyncTarget.
     pub labels: Value,
+}
+
+impl Registration<'_> {
+    fn secret_name(&self) -> String {
+        format!("{}-kubeconfig", self.name)
+    }
+
+    fn secret(&self) -> Value {
+        json!({
+            "apiVersion": "v1", "kind": "Secret", "type": KUBECONFIG_SECRET_TYPE,
+            "metadata": {"name": self.secret_name(), "namespace": NAMESPACE},
+            "data": {"kubeconfig": STANDARD.encode(self.kubeconfig)},
+        })
+    }
+
+    fn cluster(&self, mode: Mode) -> Value {
+        let mut labels = self.labels.clone();
+        if let Some(location) = self.location {
+            labels["location"] = location.into();
+        }
+        json!({
+            "apiVersion": format!("{WORKLOAD}/v1alpha1"), "kind": "Cluster",
+            "metadata": {"name": self.name, "namespace": NAMESPACE},
+            "spec": {"kubeconfigSecretRef": {"name": self.secret_name(), "key": "kubeconfig"},
+                     "labels": labels, "syncTargetTemplate": {"syncerConfig": {"mode": word(mode)}}},
+        })
+    }
 }
 
 /// What a registration led to.
@@ -211,6 +241,19 @@ pub async fn register_as(
     })
 }
 
+/// Asks the hub whether it would take the Cluster and its Secret.
+async fn rehearse(context: &Context, of: &Registration<'_>, mode: Mode) -> Result<()> {
+    let taken = |answer: Result<(), Error>| match answer {
+        Err(error) if !error.already_exists() => Err(explain(error, &context.workspace)),
+        _ => Ok(()),
+    };
+    let clusters = member::clusters(context);
+    taken(clusters.create_dry_run(NAMESPACE, &of.cluster(mode)).await)?;
+    let secrets = context.resource("", "v1", "secrets");
+    let secret = secrets.create_dry_run(NAMESPACE, &of.secret()).await;
+    taken(secret.map(drop))
+}
+
 /// Makes a SyncTarget that somebody else runs the syncer of.
 async fn external(
     context: &Context,
@@ -304,12 +347,8 @@ async fn put_secret(
     talk: Talk,
 ) -> Result<PutSecret> {
     let here = &context.workspace;
-    let name = format!("{}-kubeconfig", registration.name);
-    let secret = json!({
-        "apiVersion": "v1", "kind": "Secret", "type": KUBECONFIG_SECRET_TYPE,
-        "metadata": {"name": name, "namespace": NAMESPACE},
-        "data": {"kubeconfig": STANDARD.encode(registration.kubeconfig)},
-    });
+    let name = registration.secret_name();
+    let secret = registration.secret();
     let secrets = context.resource("", "v1", "secrets");
     match secrets.create(NAMESPACE, &secret).await {
         Ok(object) => {
@@ -368,17 +407,8 @@ async fn put_cluster(
     talk: Talk,
 ) -> Result<Value> {
     let (name, here) = (registration.name, &context.workspace);
-    let mut labels = registration.labels.clone();
-    if let Some(location) = registration.location {
-        labels["location"] = location.into();
-    }
-    let cluster = json!({
-        "apiVersion": format!("{WORKLOAD}/v1alpha1"), "kind": "Cluster",
-        "metadata": {"name": name, "namespace": NAMESPACE},
-        "spec": {"kubeconfigSecretRef": {"name": format!("{name}-kubeconfig"), "key": "kubeconfig"},
-                 "labels": labels, "syncTargetTemplate": {"syncerConfig": {"mode": word(mode)}}},
-    });
     let clusters = member::clusters(context);
+    let cluster = registration.cluster(mode);
     match clusters.create(NAMESPACE, &cluster).await {
         Ok(made) => {
             talk.step(format!("Cluster {name} in {here}, namespace {NAMESPACE}"));

@@ -408,8 +408,9 @@ pub(super) fn workload_controllers(
     Some(Finding::bad(
         "hub",
         format!("its own workload controllers are active: they have worked on {sign}"),
-        "run its kube-controller-manager with --controllers=*,-deployment,-replicaset,-statefulset,\
-         -daemonset,-job,-cronjob: workload belongs to the clusters",
+        "run its kube-controller-manager without them, as docs/kubernetes-hub.md has it \
+         (--controllers=*,-deployment-controller,-replicaset-controller,…): workload belongs to the \
+         clusters",
     ))
 }
 
