@@ -40,7 +40,7 @@ fn target() -> Value {
         "status": {
             "phase": "Ready", "virtualWorkspaces": [{"syncerURL": URL}], "virtualWorkspaceURL": URL,
             "conditions": conditions(&["Ready", "ClusterAvailable", "SyncerReady",
-                                       "HeartbeatHealthy", "APIAvailable"]),
+                                       "HeartbeatHealthy", "APIAvailable", "SyncerAuthorized"]),
         },
     })
 }
@@ -199,6 +199,9 @@ fn state() -> String {
 })]
 #[case::a_target_without_its_key("does not carry its key", |s: &mut Snapshot| {
     s.targets[0]["metadata"]["labels"] = json!({"location": "east"});
+})]
+#[case::an_agent_of_unknown_rights("is not known to have its rights", |s: &mut Snapshot| {
+    s.targets[0]["status"]["conditions"].as_array_mut().unwrap().pop();
 })]
 #[case::a_cluster_with_old_capabilities("has old capabilities", |s: &mut Snapshot| {
     let list = s.clusters[0]["status"]["conditions"].as_array_mut().unwrap();
