@@ -66,6 +66,13 @@ fn everything_is_ready(snapshot: &Snapshot) -> Vec<String> {
                 shown(target)
             ));
         }
+        // A report that was made while the member did not say it all is followed by a better one.
+        if target.pointer("/status/allocatable").is_none() {
+            wrong.push(format!(
+                "what SyncTarget {} can take is not known",
+                shown(target)
+            ));
+        }
         // What a member could not say of its agent's rights in the storm it is asked again.
         if condition(target, "SyncerAuthorized") != "True" {
             let conditions = &target["status"]["conditions"];

@@ -39,6 +39,7 @@ fn target() -> Value {
         "spec": {"clusterRef": {"name": "east"}},
         "status": {
             "phase": "Ready", "virtualWorkspaces": [{"syncerURL": URL}], "virtualWorkspaceURL": URL,
+            "allocatable": {"cpu": "4"},
             "conditions": conditions(&["Ready", "ClusterAvailable", "SyncerReady",
                                        "HeartbeatHealthy", "APIAvailable", "SyncerAuthorized"]),
         },
@@ -199,6 +200,9 @@ fn state() -> String {
 })]
 #[case::a_target_without_its_key("does not carry its key", |s: &mut Snapshot| {
     s.targets[0]["metadata"]["labels"] = json!({"location": "east"});
+})]
+#[case::a_target_that_takes_who_knows_what("can take is not known", |s: &mut Snapshot| {
+    s.targets[0]["status"].as_object_mut().unwrap().remove("allocatable");
 })]
 #[case::an_agent_of_unknown_rights("is not known to have its rights", |s: &mut Snapshot| {
     s.targets[0]["status"]["conditions"].as_array_mut().unwrap().pop();
