@@ -55,13 +55,20 @@ pub(crate) async fn run(ctx: Arc<Context>, key: ClusterKey) -> Outcome {
         forget(&ctx, &key);
         return Ok(Flow::Done);
     };
+    let finalizers = cluster.metadata.finalizers.iter().flatten();
+    let is_ours = finalizers.into_iter().any(|name| name == CLUSTER_FINALIZER);
     if cluster.metadata.deletion_timestamp.is_some() {
-        return delete(&ctx, &key, &cluster).await;
+        if is_ours {
+            return delete(&ctx, &key, &cluster).await;
+        }
+        // Whoever still holds it back is no reason to visit the member.
+        forget(&ctx, &key);
+        return Ok(Flow::Done);
     }
     let committer = ctx.committer(gvr());
     let mut finalized = (*cluster).clone();
-    let finalizers = finalized.metadata.finalizers.get_or_insert_default();
-    if !finalizers.iter().any(|name| name == CLUSTER_FINALIZER) {
+    if !is_ours {
+        let finalizers = finalized.metadata.finalizers.get_or_insert_default();
         finalizers.push(CLUSTER_FINALIZER.into());
         committer.main(&key, &*cluster, &finalized).await?;
         return Ok(Flow::Done);
@@ -354,13 +361,11 @@ async fn delete(ctx: &Arc<Context>, key: &ClusterKey, cluster: &Cluster) -> Outc
     if let Some(finalizers) = &mut new.metadata.finalizers {
         finalizers.retain(|name| name != CLUSTER_FINALIZER);
     }
+    // What is known is kept until the cache shows that this is done: without it the next pass would
+    // visit the member at once, and the end of that visit be the next pass.
     match committer.main(key, cluster, &new).await {
-        // What is known is kept for the next try: without it the member would be visited at once.
         Err(error) if !error.is_not_found() => Err(error),
-        _ => {
-            forget(ctx, key);
-            Ok(Flow::Done)
-        }
+        _ => Ok(Flow::Done),
     }
 }
 

@@ -237,6 +237,30 @@ async fn what_a_stranger_has_in_the_member_is_never_removed() {
     world.stop().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_member_of_a_cluster_that_somebody_else_holds_back_is_visited_no_more() {
+    const OTHER: &str = "example.com/backup";
+    const EAST: &str = "default/east";
+    let world = World::start().await;
+    world.ready_east(&json!({})).await;
+    let hub = &world.hub;
+    let finalizers = |hub: &FakeHub| {
+        let cluster = hub.get("compute", CLUSTERS, EAST).unwrap();
+        cluster["metadata"]["finalizers"].clone()
+    };
+    let mut both = finalizers(hub);
+    both.as_array_mut().unwrap().push(OTHER.into());
+    let held = json!({"metadata": {"finalizers": both}});
+    hub.patch("compute", CLUSTERS, EAST, held);
+    hub.delete("compute", CLUSTERS, EAST);
+    hub.until("only the other finalizer", |hub| {
+        finalizers(hub) == json!([OTHER])
+    })
+    .await;
+    nothing_is_left(&world).await;
+    world.stop().await;
+}
+
 const MADE: [&str; 6] = [
     ACCOUNTS,
     CLUSTER_ROLES,
