@@ -55,8 +55,8 @@ pub(crate) async fn run(ctx: Arc<Context>, key: ClusterKey) -> Outcome {
         forget(&ctx, &key);
         return Ok(Flow::Done);
     };
-    let finalizers = cluster.metadata.finalizers.iter().flatten();
-    let is_ours = finalizers.into_iter().any(|name| name == CLUSTER_FINALIZER);
+    let mut finalizers = cluster.metadata.finalizers.iter().flatten();
+    let is_ours = finalizers.any(|name| name == CLUSTER_FINALIZER);
     if cluster.metadata.deletion_timestamp.is_some() {
         if is_ours {
             return delete(&ctx, &key, &cluster).await;

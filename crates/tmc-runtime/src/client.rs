@@ -293,40 +293,28 @@ impl ResourceClient {
         kind: PatchKind,
         patch: &Value,
     ) -> Result<Value, Error> {
-        let answer = self.send_patch(namespace, name, subresource, kind, patch);
-        value(&answer.await?)
-    }
-
-    /// As [`ResourceClient::patch`], for who has no use for the object that comes of it.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub async fn patch_unread(
-        &self,
-        namespace: &str,
-        name: &str,
-        subresource: &str,
-        kind: PatchKind,
-        patch: &Value,
-    ) -> Result<(), Error> {
-        let answer = self.send_patch(namespace, name, subresource, kind, patch);
-        answer.await.map(drop)
-    }
-
-    async fn send_patch(
-        &self,
-        namespace: &str,
-        name: &str,
-        subresource: &str,
-        kind: PatchKind,
-        patch: &Value,
-    ) -> Result<Bytes, Error> {
         let mut uri = self.path(namespace, name, subresource);
         if kind == PatchKind::Apply {
             uri = with_query(uri, &[("fieldManager", "tmc"), ("force", "true")]);
         }
         let body = (kind.content_type(), encode(patch)?);
-        self.send(Method::PATCH, uri, Some(body)).await
+        value(&self.send(Method::PATCH, uri, Some(body)).await?)
+    }
+
+    /// A merge patch for who has no use for the object that comes of it.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn merge(
+        &self,
+        namespace: &str,
+        name: &str,
+        subresource: &str,
+        patch: &Value,
+    ) -> Result<(), Error> {
+        let uri = self.path(namespace, name, subresource);
+        let body = (PatchKind::Merge.content_type(), encode(patch)?);
+        self.send(Method::PATCH, uri, Some(body)).await.map(drop)
     }
 
     /// Server-side apply (PATCH apply), forced, as `manager`.

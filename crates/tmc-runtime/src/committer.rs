@@ -11,7 +11,7 @@ use tmc_apimachinery::GroupVersionResource;
 use tmc_apimachinery::meta::meta;
 use tmc_apimachinery::patch::merge_diff;
 
-use crate::client::{Error, PatchKind, ResourceClient};
+use crate::client::{Error, ResourceClient};
 use crate::connection::Hub;
 use crate::informer::ClusterKey;
 
@@ -148,10 +148,7 @@ impl Committer {
 
     async fn patch(&self, key: &ClusterKey, part: &str, patch: &Value) -> Result<bool, Error> {
         let client = self.client(key);
-        let merge = PatchKind::Merge;
-        client
-            .patch_unread(&key.namespace, &key.name, part, merge, patch)
-            .await?;
+        client.merge(&key.namespace, &key.name, part, patch).await?;
         Ok(true)
     }
 

@@ -65,7 +65,7 @@ impl Which {
 /// Agents of as many targets.
 pub(crate) struct Agents {
     all: Vec<Arc<Agent>>,
-    /// Who speaks: each agent hears whether those do that it belongs to.
+    /// Who does not speak; all do if `None`.
     silent: watch::Sender<Option<Which>>,
     /// How many agents share the connections that their watches and requests have.
     pub(crate) sharing: usize,
