@@ -39,16 +39,21 @@ pub(crate) struct Ring {
 }
 
 impl Ring {
-    /// Whether the next token needs a new key.
+    /// Whether the next token needs a new key. A key that began to sign in the future was made by a
+    /// clock that was ahead: its period would not end.
     pub(crate) fn is_due(&self, now: i64) -> bool {
-        self.keys
-            .last()
-            .is_none_or(|key| now - key.created >= PERIOD)
+        self.keys.last().is_none_or(|key| {
+            let age = now.saturating_sub(key.created);
+            !(-DAY..PERIOD).contains(&age)
+        })
     }
 
-    /// Makes a key the signer, and forgets those whose tokens have all ended.
+    /// Makes a key the signer, and forgets those whose tokens had all ended when the signer before it
+    /// began. Not those that end now: should the clock be ahead, they are needed when it is set right.
     pub(crate) fn rotate(&mut self, now: i64, key: Key) {
-        self.keys.retain(|old| now < old.verifies_until);
+        let began = self.keys.last().map_or(now, |signer| signer.created);
+        let ended = now.min(began);
+        self.keys.retain(|old| ended < old.verifies_until);
         self.keys.push(key);
     }
 
@@ -90,7 +95,8 @@ mod tests {
     #[rstest]
     #[case::young(PERIOD - 1, false)]
     #[case::old(PERIOD, true)]
-    #[case::from_a_clock_that_was_ahead(-DAY, false)]
+    #[case::from_a_clock_that_was_a_little_ahead(-DAY, false)]
+    #[case::from_a_clock_that_was_far_ahead(-DAY - 1, true)]
     fn a_key_signs_for_its_period(#[case] now: i64, #[case] due: bool) {
         assert!(Ring::default().is_due(now), "an empty ring needs a key");
         let ring = Ring {
@@ -113,11 +119,34 @@ mod tests {
         assert_eq!(ids(&ring), ["a", "b"]);
         let ended = ring.keys[0].verifies_until;
         assert!(ended >= PERIOD + 10 * DAY);
+        assert!(ring.reserve(ended + 2 * PERIOD));
         let mut early = ring.clone();
         early.rotate(ended - 1, key("c", ended - 1));
-        assert_eq!(ids(&early)[0], "a");
+        early.rotate(ended + PERIOD, key("d", ended + PERIOD));
+        assert_eq!(ids(&early), ["a", "b", "d"], "c signed nothing");
         ring.rotate(ended, key("c", ended));
-        assert!(!ids(&ring).contains(&"a"));
+        assert_eq!(ids(&ring), ["a", "b", "c"], "the clock may be ahead");
+        ring.rotate(ended + PERIOD, key("d", ended + PERIOD));
+        assert_eq!(ids(&ring), ["b", "d"]);
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_takes_no_key_along() {
+        const FAR: i64 = 12 * 365 * DAY;
+        let mut ring = Ring::default();
+        ring.rotate(-PERIOD, key("a", -PERIOD));
+        assert!(ring.reserve(DAY));
+        ring.rotate(0, key("b", 0));
+        assert!(ring.reserve(3600));
+        ring.rotate(FAR, key("c", FAR));
+        assert!(ring.reserve(FAR + 3600));
+        assert_eq!(ids(&ring), ["a", "b", "c"]);
+        assert!(ring.is_due(0), "c would sign for twelve years");
+        ring.rotate(0, key("d", 0));
+        assert!(!ring.is_due(0));
+        for old in ["a", "b"] {
+            assert!(ids(&ring).contains(&old), "its tokens are good at 0");
+        }
     }
 
     #[test]
