@@ -56,6 +56,10 @@ impl Pace {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::Notify;
+
     use super::*;
 
     #[tokio::test]
@@ -64,14 +68,21 @@ mod tests {
             count: 20,
             rate: 200.0,
         };
-        let times = pace
-            .offer(|index| async move {
-                if index == 0 {
-                    tokio::time::sleep(Duration::from_millis(200)).await;
+        let last_was_sent = Arc::new(Notify::new());
+        let offered = pace.offer(move |index| {
+            let last_was_sent = Arc::clone(&last_was_sent);
+            async move {
+                match index {
+                    0 => last_was_sent.notified().await,
+                    19 => last_was_sent.notify_one(),
+                    _ => {}
                 }
                 Ok(())
-            })
+            }
+        });
+        let times = tokio::time::timeout(Duration::from_secs(10), offered)
             .await
+            .expect("the first answer, which waits for the last request, holds up none")
             .expect("no errors");
         assert_eq!(times.len(), 20);
         assert!(
