@@ -125,7 +125,7 @@ pub enum Command {
     Cordon(MemberArgs),
     /// Place workload on a cluster again, and end its draining
     Uncordon(MemberArgs),
-    /// Move all workload off a cluster and wait until it is empty
+    /// Move workload off a cluster to others that can take it, and wait until the cluster is empty
     Drain(DrainArgs),
     /// Say step by step why an object runs where it does, or why it does not
     Explain(ExplainArgs),
@@ -148,7 +148,7 @@ pub struct MemberArgs {
 pub struct DrainArgs {
     /// Name of the Cluster or of its SyncTarget
     pub name: String,
-    /// Move everything at once, even the last healthy copy of a workload
+    /// Wait for nothing: workload that no other cluster can take stops
     #[arg(long)]
     pub force: bool,
     /// Seconds to wait until nothing is left; 0 does not wait
@@ -170,7 +170,7 @@ pub struct ExplainArgs {
 pub struct SyncArgs {
     /// Name of the SyncTarget
     pub name: String,
-    /// Container image of the syncer, unless the SyncTarget names one
+    /// Container image of the syncer, unless the SyncTarget names one; none is published yet
     #[arg(long, default_value = DEFAULT_IMAGE, value_name = "IMAGE")]
     pub image: String,
     /// Certificate authority of the URL that the syncer uses, PEM [default: that of the kubeconfig; of a
@@ -215,7 +215,8 @@ pub struct StartArgs {
     /// Address to listen on
     #[arg(long, default_value = "127.0.0.1:6443", value_name = "ADDR")]
     pub listen: SocketAddr,
-    /// URL under which clients and syncers reach this hub [default: https:// and the address of --listen]
+    /// URL under which clients and syncers reach this hub [default: https:// and the address of
+    /// --listen, unless that is all addresses]
     #[arg(long, value_name = "URL")]
     pub external_url: Option<String>,
     /// Storage engine
@@ -349,7 +350,8 @@ pub enum ClusterCommand {
     List,
     /// Show all that is known of a cluster
     Describe(MemberArgs),
-    /// Remove a cluster: its workload first, then its syncer, then what the hub knows of it
+    /// Remove a cluster: workload that another cluster can take moves, the rest stops; then its syncer
+    /// goes, then its credential
     Unregister(UnregisterArgs),
 }
 
@@ -403,6 +405,10 @@ pub struct RegisterArgs {
     /// Labels of the SyncTarget
     #[arg(long, value_name = "K=V,…", value_delimiter = ',')]
     pub labels: Vec<String>,
+    /// Container image of the syncer, with --mode Deployment [default: that of this release, of which
+    /// none is published yet]
+    #[arg(long, value_name = "IMAGE")]
+    pub image: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -424,7 +430,7 @@ pub enum WorkspaceCommand {
     Tree,
     /// List the workspaces in the current one
     List,
-    /// Give a user, group or workspace a role in a workspace
+    /// Give a user, group or workspace a role in a workspace; --workspace says to whom, not where
     Grant(GrantArgs),
     /// Print a kubeconfig for a user of a workspace, with a new client certificate
     Kubeconfig {
@@ -444,14 +450,18 @@ pub enum WorkspaceCommand {
 
 #[derive(Debug, Args)]
 pub struct GrantArgs {
-    /// The workspace
+    /// Where: the workspace, absolute or relative to that of the kubeconfig
     pub path: String,
     /// To a user
     #[arg(long, value_name = "NAME", conflicts_with_all = ["group", "workspace"])]
     pub user: Option<String>,
-    /// To a group; with --workspace W instead, to whoever may write Placements in W
+    /// To a group
     #[arg(long, value_name = "NAME", conflicts_with = "workspace")]
     pub group: Option<String>,
+    /// To whoever may write Placements in this workspace (only the role use)
+    // In place of the global flag, which has another meaning everywhere else.
+    #[arg(long, value_name = "PATH")]
+    pub workspace: Option<String>,
     /// The role
     #[arg(long, value_enum)]
     pub role: Role,
@@ -502,4 +512,25 @@ pub enum GetCommand {
     /// The Placements of the workspace
     #[command(alias = "placement")]
     Placements,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn in_grant_the_flag_workspace_names_the_grantee_and_its_help_says_so() {
+        let line = "tmc workspace grant root:compute --workspace root:shop --role use";
+        let cli = Cli::try_parse_from(line.split(' ')).expect("a command line");
+        let Command::Workspace(WorkspaceCommand::Grant(args)) = &cli.command else {
+            panic!("{cli:?}");
+        };
+        assert_eq!(args.workspace.as_deref(), Some("root:shop"));
+        let both = format!("{line} --user ann");
+        Cli::try_parse_from(both.split(' ')).expect_err("one of both");
+        let help = Cli::try_parse_from(["tmc", "workspace", "grant", "--help"]);
+        let help = help.expect_err("help").to_string();
+        assert!(help.contains("To whoever may write Placements"), "{help}");
+        assert!(!help.contains("Workspace to act in"), "{help}");
+    }
 }

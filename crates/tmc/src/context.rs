@@ -106,10 +106,13 @@ impl Context {
     /// What a command that is recommended needs to act in the same workspace: `--workspace PATH `,
     /// nothing where the kubeconfig leads there by itself.
     pub fn flag(&self) -> String {
-        if !self.workspaces || workspace_of_url(self.connection.base_path()) == self.workspace {
-            return String::new();
-        }
-        format!("--workspace {} ", self.workspace)
+        self.flags().to(&self.workspace)
+    }
+
+    /// As [`Context::flag`], for any workspace.
+    pub fn flags(&self) -> Flags {
+        let current = workspace_of_url(self.connection.base_path()).to_owned();
+        Flags(self.workspaces.then_some(current))
     }
 
     /// A client of a resource in the workspace. Where it matters in which logical cluster an object is:
@@ -172,6 +175,28 @@ impl Context {
             bail!("the hub does not tell the logical cluster of {workspace}");
         }
         Ok(name)
+    }
+}
+
+/// Which flag a command needs that is recommended. Holds the workspace that the kubeconfig leads to;
+/// none on a hub without workspaces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flags(pub Option<String>);
+
+impl Flags {
+    /// `--workspace PATH `, or nothing where none is needed.
+    pub fn to(&self, workspace: &str) -> String {
+        match &self.0 {
+            Some(current) if current != workspace && !workspace.is_empty() => {
+                format!("--workspace {workspace} ")
+            }
+            _ => String::new(),
+        }
+    }
+
+    /// Whether the hub has workspaces.
+    pub fn has_workspaces(&self) -> bool {
+        self.0.is_some()
     }
 }
 
@@ -448,6 +473,15 @@ mod tests {
         assert_eq!(context.workspace, "root");
         assert_eq!((context.prefix("*"), context.flag()), Default::default());
         assert_eq!(hub(true).prefix("*"), "/clusters/*");
+    }
+
+    #[test]
+    fn a_recommended_command_names_a_workspace_only_where_the_kubeconfig_leads_elsewhere() {
+        let flags = Flags(Some("root:shop".to_owned()));
+        assert_eq!(flags.to("root:compute"), "--workspace root:compute ");
+        assert_eq!((flags.to("root:shop"), flags.to("")), Default::default());
+        assert_eq!(hub(false).flags(), Flags(None));
+        assert_eq!(Flags(None).to("root"), "");
     }
 
     #[test]

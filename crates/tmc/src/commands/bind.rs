@@ -2,6 +2,7 @@
 
 use anyhow::{Result, anyhow, bail};
 use serde_json::{Value, json};
+use tmc_api::scheduling::PlacementSpec;
 use tmc_apimachinery::meta::meta;
 use tmc_apimachinery::selector::{LabelSelector, Operator};
 use tmc_runtime::ResourceClient;
@@ -43,6 +44,12 @@ pub async fn compute(context: &Context, args: &BindComputeArgs) -> Result<String
     let made = ensure(&client, "", &placement)
         .await
         .map_err(|e| explain(e, here))?;
+    if let Some(differs) = difference(&made, &placement, here) {
+        bail!(
+            "placement {name} is in {here} already, and other than asked for: {differs}; choose another \
+             --name, or change it: kubectl edit placement {name}"
+        );
+    }
     let wait = Wait {
         context,
         made: &made,
@@ -58,6 +65,39 @@ pub async fn compute(context: &Context, args: &BindComputeArgs) -> Result<String
     Ok(format!(
         "placement {name} is scheduled to location {location} of {provider}"
     ))
+}
+
+/// In what an existing Placement differs from the one that is asked for, as far as `bind` says
+/// anything of it; none if in nothing.
+fn difference(found: &Value, wanted: &Value, here: &str) -> Option<String> {
+    let spec = |object: &Value| -> Option<PlacementSpec> {
+        serde_json::from_value(object["spec"].clone()).ok()
+    };
+    let (is, asked) = (spec(found)?, spec(wanted)?);
+    let providers = [&is, &asked].map(|spec| spec.location_workspace.as_deref().unwrap_or(here));
+    let same = [
+        (
+            "namespaceSelector",
+            is.namespace_selector == asked.namespace_selector,
+        ),
+        (
+            "locationSelectors",
+            is.location_selectors == asked.location_selectors,
+        ),
+        ("locationWorkspace", providers[0] == providers[1]),
+    ];
+    let told = same
+        .into_iter()
+        .filter(|(_, same)| !same)
+        .map(|(field, _)| {
+            let shown = |object: &Value| match &object["spec"][field] {
+                Value::Null => "absent".to_owned(),
+                value => value.to_string(),
+            };
+            format!("spec.{field} is {}, not {}", shown(found), shown(wanted))
+        });
+    let told: Vec<String> = told.collect();
+    (!told.is_empty()).then(|| told.join(", "))
 }
 
 /// A Placement that is to be scheduled.
@@ -203,6 +243,42 @@ mod tests {
             said(true).contains("\nan administrator of root:nope can run: tmc workspace grant")
         );
         assert!(said(false).contains("\nif root:nope exists, an administrator of it can run"));
+    }
+
+    #[test]
+    fn an_existing_placement_of_the_name_that_selects_otherwise_is_told_with_what_differs() {
+        let args = |namespaces: &str, locations: &[&str]| BindComputeArgs {
+            provider: None,
+            namespace_selector: namespaces.to_owned(),
+            location_selectors: locations.iter().map(|&l| l.to_owned()).collect(),
+            name: Some("p".to_owned()),
+            timeout: 0,
+        };
+        let of = |provider: &str, args: &BindComputeArgs| {
+            placement("root:shop", provider, args).expect("a Placement")
+        };
+        let wanted = of("root:compute", &args("", &[]));
+        let mut found = wanted.clone();
+        found["spec"]["targets"] = 2.into();
+        let differs = |found: &Value| difference(found, &wanted, "root:shop");
+        assert_eq!(
+            differs(&found),
+            None,
+            "what bind does not say may be as it is"
+        );
+        let found = of("root:compute", &args("team=shop", &[]));
+        let said = differs(&found).expect("another");
+        assert!(said.starts_with("spec.namespaceSelector is {"), "{said}");
+        assert!(said.ends_with(", not {}"), "{said}");
+        let found = of("root:compute", &args("", &["zone=eu"]));
+        let said = differs(&found).expect("another");
+        assert!(said.starts_with("spec.locationSelectors is [{"), "{said}");
+        let found = of("root:shop", &args("", &[]));
+        let said = differs(&found).expect("another");
+        assert_eq!(
+            said,
+            "spec.locationWorkspace is absent, not \"root:compute\""
+        );
     }
 
     #[test]

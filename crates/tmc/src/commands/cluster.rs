@@ -11,7 +11,7 @@ use anyhow::Result;
 use crate::cli::{ClusterCommand, Global};
 use crate::context::Context;
 
-pub use register::{Registered, Registration, Talk, register, register_as};
+pub use register::{Registered, Registration, Syncer, Talk, register, register_as};
 
 /// Runs a cluster command.
 ///

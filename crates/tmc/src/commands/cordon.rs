@@ -275,7 +275,7 @@ async fn wait_until_empty(context: &Context, key: &str, args: &DrainArgs) -> Res
         let stays =
             left.iter().all(|one| one.held) && left == said && since.elapsed() >= HOLD_PATIENCE;
         if stays || tokio::time::Instant::now() >= deadline {
-            bail!(still_there(&left, args));
+            bail!(still_there(&left, args, &context.flag()));
         }
         if left != said {
             for one in &left {
@@ -287,8 +287,8 @@ async fn wait_until_empty(context: &Context, key: &str, args: &DrainArgs) -> Res
     }
 }
 
-/// The error when time is up.
-fn still_there(left: &[Left], args: &DrainArgs) -> String {
+/// The error when time is up; `flag` leads to the cluster's workspace.
+fn still_there(left: &[Left], args: &DrainArgs, flag: &str) -> String {
     let mut text = format!(
         "workload of {} is still on {}; it stays cordoned and goes on draining:",
         if left.len() == 1 {
@@ -304,10 +304,15 @@ fn still_there(left: &[Left], args: &DrainArgs) -> String {
     text.push_str(match (left.iter().all(|one| one.leaving), args.force) {
         (true, _) => "\nlook whether its syncer works: tmc doctor",
         (false, false) => {
-            "\nregister or uncordon another cluster of the Location, or give the copies up: --force"
+            "\nregister or uncordon another cluster of the Location, or let what no other can take \
+             stop: --force"
         }
         (false, true) => "\nsee what the Placements say: tmc get placements",
     });
+    text.push_str(&format!(
+        "\nto stop draining: tmc {flag}uncordon {}",
+        args.name
+    ));
     text
 }
 
@@ -457,13 +462,18 @@ mod tests {
             force,
             timeout: 9,
         };
-        let text = still_there(&[one(false)], &args(false));
+        let said = |leaving, force| still_there(&[one(leaving)], &args(force), "--workspace w ");
+        let text = said(false, false);
         assert!(
             text.starts_with("workload of 1 namespace is still on east"),
             "{text}"
         );
-        assert!(text.ends_with("--force"), "{text}");
-        assert!(still_there(&[one(false)], &args(true)).ends_with("tmc get placements"));
-        assert!(still_there(&[one(true)], &args(false)).ends_with("tmc doctor"));
+        assert!(text.contains("stop: --force\n"), "{text}");
+        assert!(said(false, true).contains("tmc get placements\n"));
+        assert!(said(true, false).contains("tmc doctor\n"));
+        for text in [text, said(false, true), said(true, false)] {
+            let undo = "\nto stop draining: tmc --workspace w uncordon east";
+            assert!(text.ends_with(undo), "{text}");
+        }
     }
 }

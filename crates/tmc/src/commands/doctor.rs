@@ -18,7 +18,7 @@ use tmc_api::keys::state_label;
 use tmc_apimachinery::meta::meta;
 use tmc_runtime::client::{Error, ListParams};
 
-use self::findings::{Finding, Mark};
+use self::findings::{Finding, Here, Mark};
 use super::member::{SCHEDULING, WORKLOAD};
 use crate::cli::{Format, Global};
 use crate::context::{Context, Paths};
@@ -79,7 +79,7 @@ fn credential(context: &Context, now: Timestamp) -> Option<Finding> {
 
 /// Whether the hub answers, which version it is, and what time it has.
 async fn hub(context: &Context) -> Result<Vec<Finding>, Box<Finding>> {
-    let remedy = "start it (tmc start), or correct the server in the kubeconfig";
+    let remedy = findings::no_answer(context.workspaces);
     let bad = |text: String| Box::new(Finding::bad("hub", text, remedy));
     let shown = kubeconfig::read(&context.file)
         .and_then(|document| kubeconfig::current_server(&document))
@@ -174,7 +174,11 @@ impl Scope<'_> {
         match self.list(resource, &ListParams::default()).await {
             Ok(found) => Ok(found),
             Err(error) if error.code() == Some(403) => {
-                findings.push(findings::forbidden(resource.2, self.workspace));
+                findings.push(if self.context.workspaces {
+                    findings::forbidden(resource.2, self.workspace)
+                } else {
+                    findings::forbidden_on_bare(resource.2)
+                });
                 Ok(Vec::new())
             }
             Err(error) if error.is_not_found() => {
@@ -190,7 +194,10 @@ impl Scope<'_> {
 
 /// SyncTargets, Clusters, Locations, Placements, and what their loss holds up.
 async fn fleet(context: &Context) -> Result<Vec<Finding>> {
-    let here = &*context.workspace;
+    let here = &Here {
+        workspace: context.workspace.clone(),
+        flags: context.flags(),
+    };
     let mut found = Vec::new();
     let paths = &Paths::read(context).await;
     let everywhere = Scope {
@@ -213,14 +220,15 @@ async fn fleet(context: &Context) -> Result<Vec<Finding>> {
         .await
     {
         Ok(_) => {
-            found.push(Finding::well("rights", "you may look at every workspace"));
+            found.push(findings::all_seen(context.workspaces));
             everywhere
         }
+        Err(error) if matches!(error.code(), Some(403 | 404)) && !context.workspaces => everywhere,
         Err(error) if matches!(error.code(), Some(403 | 404)) => {
-            found.push(findings::not_all_seen(here));
+            found.push(findings::not_all_seen(&here.workspace));
             Scope {
                 context,
-                workspace: here,
+                workspace: &context.workspace,
                 paths,
             }
         }
@@ -241,7 +249,7 @@ async fn fleet(context: &Context) -> Result<Vec<Finding>> {
         .readable((SCHEDULING, "v1alpha1", "placements"), &mut found)
         .await?;
     found.extend(findings::placements(&placements, here));
-    found.extend(stuck(&scope, &targets).await);
+    found.extend(stuck(&scope, &targets, here).await);
     Ok(found)
 }
 
@@ -263,7 +271,7 @@ async fn workload_controllers(hub: &Scope<'_>) -> Option<Finding> {
 }
 
 /// Objects whose deletion waits for a lost target.
-async fn stuck(scope: &Scope<'_>, targets: &[Value]) -> Vec<Finding> {
+async fn stuck(scope: &Scope<'_>, targets: &[Value], here: &Here) -> Vec<Finding> {
     let lost = findings::lost(targets);
     let mut objects = Vec::new();
     for (key, target) in lost.iter().take(MAX_LOST) {
@@ -282,7 +290,7 @@ async fn stuck(scope: &Scope<'_>, targets: &[Value]) -> Vec<Finding> {
             objects.extend(deleting.map(|object| (resource.clone(), object)));
         }
     }
-    findings::stuck(&objects, &lost, &scope.context.workspace)
+    findings::stuck(&objects, &lost, here)
 }
 
 fn render(format: Format, findings: &[Finding]) -> Result<String> {

@@ -80,6 +80,7 @@ async fn read(context: &Context, kind: Kind, name: &str, namespace: &str) -> Res
     let placements = seen(context, here, SCHEDULING, "placements").await?;
     let mut world = World {
         workspace: here.clone(),
+        flags: context.flags(),
         kind,
         name: name.to_owned(),
         namespace: namespace.to_owned(),

@@ -20,7 +20,7 @@ use crate::kubeconfig;
 /// # Errors
 /// One sentence for the person who started it; nothing was changed then.
 pub async fn run(args: &StartArgs) -> Result<()> {
-    let external_url = external_url(args.external_url.as_deref())?;
+    let external_url = external_url(args)?;
     limits::raise_open_files();
     let mut signals = StopSignal::listen()?;
     let listener = embedded::bind(args.listen).await?;
@@ -60,9 +60,24 @@ pub fn engine(kind: StoreKind, directory: &DataDir) -> Result<Box<dyn Engine>> {
     })
 }
 
-/// A URL that others can use, without a trailing slash.
-fn external_url(url: Option<&str>) -> Result<Option<String>> {
-    url.map(|url| https_url("--external-url", url)).transpose()
+/// A URL that others can use, without a trailing slash; none where the address itself is one.
+fn external_url(args: &StartArgs) -> Result<Option<String>> {
+    if let Some(url) = &args.external_url {
+        return https_url("--external-url", url).map(Some);
+    }
+    let address = args.listen;
+    if address.ip().to_canonical().is_unspecified() {
+        let port = match address.port() {
+            0 => "PORT".to_owned(),
+            port => port.to_string(),
+        };
+        let text = format!(
+            "--listen {address} does not tell an address that others can use: add --external-url \
+             https://NAME:{port}"
+        );
+        return Err(Usage(text).into());
+    }
+    Ok(None)
 }
 
 /// The URL of a flag, without a trailing slash.
@@ -113,15 +128,41 @@ impl StopSignal {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn url(extra: &[&str]) -> Result<Option<String>> {
+        let line = ["tmc", "start"].iter().chain(extra);
+        let cli = Cli::try_parse_from(line).expect("a command line");
+        let Command::Start(args) = cli.command else {
+            panic!("another command");
+        };
+        external_url(&args)
+    }
 
     #[test]
     fn an_external_url_is_https_with_a_host() {
-        let url = external_url(Some("https://hub.example.org/")).expect("good");
-        assert_eq!(url.as_deref(), Some("https://hub.example.org"));
+        let good = url(&["--external-url", "https://hub.example.org/"]).expect("good");
+        assert_eq!(good.as_deref(), Some("https://hub.example.org"));
         for bad in ["http://hub", "hub.example.org", "https://"] {
-            let error = external_url(Some(bad)).unwrap_err();
+            let error = url(&["--external-url", bad]).unwrap_err();
             assert!(error.is::<Usage>(), "{bad}: {error}");
         }
+    }
+
+    #[test]
+    fn who_listens_on_all_addresses_names_the_one_to_use() {
+        assert_eq!(url(&[]).expect("loopback"), None);
+        assert_eq!(url(&["--listen", "10.0.0.1:6443"]).expect("one"), None);
+        for all in ["0.0.0.0:6443", "[::]:6443", "[::ffff:0.0.0.0]:6443"] {
+            let error = url(&["--listen", all]).unwrap_err();
+            assert!(error.is::<Usage>(), "{all}: {error}");
+            let remedy = "add --external-url https://NAME:6443";
+            assert!(error.to_string().ends_with(remedy), "{error}");
+        }
+        let named = ["--external-url", "https://hub.example.org:6443"];
+        url(&[&["--listen", "0.0.0.0:6443"], &named[..]].concat()).expect("named");
     }
 }

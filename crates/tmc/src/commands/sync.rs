@@ -61,7 +61,10 @@ pub async fn run(global: &Global, args: &SyncArgs) -> Result<String> {
     kubeconfig::write_private(file, &yaml)?;
     output::step(
         "sync",
-        format!("written to {0}: kubectl apply -f {0}", file.display()),
+        format!(
+            "written to {0}: kubectl --kubeconfig <the cluster's> apply -f {0}",
+            file.display()
+        ),
     );
     Ok(String::new())
 }
@@ -205,7 +208,7 @@ pub(crate) fn how_to_start(target: &Value, flag: &str, hub: &str) -> (Where, Str
         return (Where::BesideHub, beside(target, hub));
     }
     let name = meta(target).name();
-    let line = format!("tmc {flag}sync {name} | kubectl apply -f -");
+    let line = format!("tmc {flag}sync {name} | kubectl --kubeconfig <the cluster's> apply -f -");
     (Where::Cluster, line)
 }
 
@@ -386,7 +389,8 @@ mod tests {
                 "status": {"virtualWorkspaces": [{"syncerURL": url}]}})
         };
         let far = start_remedy(&of("https://hub.example.org/services"), "--workspace w ");
-        assert!(far.ends_with("tmc --workspace w sync edge | kubectl apply -f -"));
+        let line = "tmc --workspace w sync edge | kubectl --kubeconfig <the cluster's> apply -f -";
+        assert!(far.ends_with(line), "{far}");
         let (place, line) = how_to_start(&of("https://127.0.0.1:6443/services"), "", "f");
         assert_eq!(place, Where::BesideHub);
         assert!(

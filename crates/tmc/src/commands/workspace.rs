@@ -204,13 +204,13 @@ pub enum Grantee {
 }
 
 async fn grant(global: &Global, args: &GrantArgs) -> Result<String> {
-    // Here --workspace names the one who gets the role; PATH says where.
+    // A --workspace before the command's name means the same here as one after it: the grantee.
     let context = Context::load_with_workspaces(&Global {
         workspace: None,
         ..global.clone()
     })?;
     let path = resolve(&context, &args.path)?;
-    let grantee = match (&args.user, &args.group, &global.workspace) {
+    let grantee = match (&args.user, &args.group, &args.workspace) {
         (Some(user), None, None) => Grantee::User(user.clone()),
         (None, Some(group), None) => Grantee::Group(group.clone()),
         (None, None, Some(workspace)) => Grantee::Workspace(resolve(&context, workspace)?),

@@ -161,6 +161,65 @@ async fn a_cluster_that_no_location_selects_is_registered_without_waiting_for_on
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_mode_of_a_registered_cluster_is_refused_before_its_kubeconfig_is_read() {
+    let world = World::start().await;
+    let _member = world.member("one").await;
+    let register = "--workspace root:compute cluster register one";
+    for other in [
+        "--mode Deployment --member-kubeconfig /nowhere",
+        "--mode Deployment --image r/tmc:1 --member-kubeconfig /nowhere",
+        "--mode External",
+    ] {
+        let error = run(&world, &format!("{register} {other}"))
+            .await
+            .unwrap_err();
+        let said = "cluster one is registered already in workspace root:compute, \
+                    with the syncer's mode Hosted; to change it: kubectl patch synctarget one-";
+        assert!(error.starts_with(said), "{error}");
+    }
+    let same = format!("{register} --mode Hosted --member-kubeconfig /nowhere");
+    let error = run(&world, &same).await.unwrap_err();
+    assert!(error.contains("cannot read"), "{error}");
+    let image = format!("{register} --image r/tmc:1 --member-kubeconfig /nowhere");
+    let error = run(&world, &image).await.unwrap_err();
+    assert!(error.contains("needs --mode Deployment"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn labels_of_a_second_registration_are_added_to_those_of_the_first() {
+    let world = World::start().await;
+    let register = "--workspace root:compute cluster register edge --mode External --labels";
+    for labels in ["zone=eu,tier=gold", "zone=us"] {
+        run(&world, &format!("{register} {labels}")).await.unwrap();
+    }
+    let compute = world.context("root:compute");
+    let targets = compute.resource("workload.kcp.io", "v1alpha1", "synctargets");
+    let target = targets.get("", "edge").await.unwrap();
+    let labels = &target["metadata"]["labels"];
+    assert_eq!(
+        (&labels["zone"], &labels["tier"]),
+        (&"us".into(), &"gold".into())
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_placement_of_the_name_that_selects_otherwise_is_not_taken_for_the_one_asked_for() {
+    let world = World::start().await;
+    let _member = world.member("one").await;
+    let bind = "--workspace root:compute bind compute --name p --namespace-selector";
+    for _ in 0..2 {
+        let said = run(&world, &format!("{bind} team=a")).await.unwrap();
+        assert!(said.starts_with("placement p is scheduled"), "{said}");
+    }
+    let error = run(&world, &format!("{bind} team=b")).await.unwrap_err();
+    assert!(
+        error.starts_with("placement p is in root:compute already"),
+        "{error}"
+    );
+    assert!(error.contains("spec.namespaceSelector is {"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_name_that_nothing_has_leads_to_where_clusters_are() {
     let world = World::start().await;
     let describe = "cluster describe east";

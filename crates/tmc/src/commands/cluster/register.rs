@@ -1,20 +1,23 @@
 //! `tmc cluster register`
 
+mod again;
+mod locations;
 mod waiting;
 
 use anyhow::{Context as _, Result, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use tmc_api::keys::{KUBECONFIG_SECRET_TYPE, SKIP_DEFAULT_OBJECTS_ANNOTATION};
-use tmc_api::scheduling::Location;
+use tmc_api::keys::KUBECONFIG_SECRET_TYPE;
 use tmc_apimachinery::meta::meta;
-use tmc_runtime::client::{DeleteParams, Error, ListParams, PatchKind};
+use tmc_runtime::client::{DeleteParams, Error, PatchKind};
 
+use self::again::{Asked, relabel};
+use self::locations::{ensure_location, told_locations};
 use crate::cli::{Format, Global, Mode, RegisterArgs, Usage};
-use crate::commands::member::{self, NAMESPACE, SCHEDULING, WORKLOAD};
+use crate::commands::member::{self, NAMESPACE, WORKLOAD};
 use crate::commands::sync::{self, Where};
-use crate::context::{Context, Objects, ensure, explain, wait_for};
+use crate::context::{Context, explain, wait_for};
 use crate::{kubeconfig, output};
 
 /// Runs the command.
@@ -24,6 +27,15 @@ use crate::{kubeconfig, output};
 pub(super) async fn run(context: &Context, global: &Global, args: &RegisterArgs) -> Result<String> {
     let labels = labels(&args.labels)?;
     let location = args.location.as_deref();
+    if args.image.is_some() && args.mode != Some(Mode::Deployment) {
+        let text = "--image names what the hub installs in the cluster: it needs --mode Deployment \
+                    (in mode External it is a flag of tmc sync)";
+        bail!(Usage(text.to_owned()));
+    }
+    let asked = Asked {
+        mode: args.mode,
+        image: args.image.as_deref(),
+    };
     let registered = match args.mode.unwrap_or_default() {
         Mode::External => {
             if args.member_kubeconfig.is_some() || args.raw || args.context.is_some() {
@@ -31,6 +43,7 @@ pub(super) async fn run(context: &Context, global: &Global, args: &RegisterArgs)
                             --member-kubeconfig, --context and --raw";
                 bail!(Usage(text.to_owned()));
             }
+            again::check(context, &args.name, asked).await?;
             external(context, &args.name, location, labels).await?
         }
         mode => {
@@ -40,6 +53,7 @@ pub(super) async fn run(context: &Context, global: &Global, args: &RegisterArgs)
                     word(mode)
                 )));
             };
+            let syncer = again::check(context, &args.name, asked).await?;
             let mut registration = Registration {
                 name: &args.name,
                 kubeconfig: "",
@@ -50,12 +64,12 @@ pub(super) async fn run(context: &Context, global: &Global, args: &RegisterArgs)
                 upload(file, args.context.as_deref())?
             } else {
                 // Before anything is made in the member that would be left there.
-                rehearse(context, &registration, mode).await?;
+                rehearse(context, &registration, syncer).await?;
                 super::account::kubeconfig(context, &args.name, file, args.context.as_deref())
                     .await?
             };
             registration.kubeconfig = &text;
-            register_as(context, &registration, mode, Talk::Steps).await?
+            register_as(context, &registration, syncer, Talk::Steps).await?
         }
     };
     registered.render(context, global)
@@ -94,6 +108,15 @@ fn labels(pairs: &[String]) -> Result<Value> {
     Ok(Value::Object(labels))
 }
 
+/// Who runs the syncer of a cluster that is registered.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Syncer<'a> {
+    /// In which way.
+    pub mode: Mode,
+    /// Its container image in mode Deployment; that of the hub's release if none is named.
+    pub image: Option<&'a str>,
+}
+
 /// A cluster to register.
 pub struct Registration<'a> {
     /// Name of the Cluster.
@@ -119,16 +142,25 @@ impl Registration<'_> {
         })
     }
 
-    fn cluster(&self, mode: Mode) -> Value {
+    /// The labels that its SyncTarget is to have, that of its Location among them.
+    fn all_labels(&self) -> Value {
         let mut labels = self.labels.clone();
         if let Some(location) = self.location {
             labels["location"] = location.into();
+        }
+        labels
+    }
+
+    fn cluster(&self, syncer: Syncer<'_>) -> Value {
+        let mut config = json!({"mode": word(syncer.mode)});
+        if let Some(image) = syncer.image {
+            config["image"] = image.into();
         }
         json!({
             "apiVersion": format!("{WORKLOAD}/v1alpha1"), "kind": "Cluster",
             "metadata": {"name": self.name, "namespace": NAMESPACE},
             "spec": {"kubeconfigSecretRef": {"name": self.secret_name(), "key": "kubeconfig"},
-                     "labels": labels, "syncTargetTemplate": {"syncerConfig": {"mode": word(mode)}}},
+                     "labels": self.all_labels(), "syncTargetTemplate": {"syncerConfig": config}},
         })
     }
 }
@@ -197,7 +229,7 @@ impl Talk {
 /// # Errors
 /// When the hub refuses one of them, or the kubeconfig.
 pub async fn register(context: &Context, registration: &Registration<'_>) -> Result<String> {
-    let registered = register_as(context, registration, Mode::Hosted, Talk::Nothing).await?;
+    let registered = register_as(context, registration, Syncer::default(), Talk::Nothing).await?;
     Ok(format!(
         "cluster {} is registered in {} as SyncTarget {}",
         registration.name,
@@ -214,12 +246,12 @@ pub async fn register(context: &Context, registration: &Registration<'_>) -> Res
 pub async fn register_as(
     context: &Context,
     registration: &Registration<'_>,
-    mode: Mode,
+    syncer: Syncer<'_>,
     talk: Talk,
 ) -> Result<Registered> {
     let name = registration.name;
     let secret = put_secret(context, registration, talk).await?;
-    let cluster = match put_cluster(context, registration, mode, talk).await {
+    let cluster = match put_cluster(context, registration, syncer, talk).await {
         Ok(cluster) => cluster,
         Err(error) => {
             forget(context, &secret).await;
@@ -242,13 +274,17 @@ pub async fn register_as(
 }
 
 /// Asks the hub whether it would take the Cluster and its Secret.
-async fn rehearse(context: &Context, of: &Registration<'_>, mode: Mode) -> Result<()> {
+async fn rehearse(context: &Context, of: &Registration<'_>, syncer: Syncer<'_>) -> Result<()> {
     let taken = |answer: Result<(), Error>| match answer {
         Err(error) if !error.already_exists() => Err(explain(error, &context.workspace)),
         _ => Ok(()),
     };
     let clusters = member::clusters(context);
-    taken(clusters.create_dry_run(NAMESPACE, &of.cluster(mode)).await)?;
+    taken(
+        clusters
+            .create_dry_run(NAMESPACE, &of.cluster(syncer))
+            .await,
+    )?;
     let secrets = context.resource("", "v1", "secrets");
     let secret = secrets.create_dry_run(NAMESPACE, &of.secret()).await;
     taken(secret.map(drop))
@@ -282,7 +318,14 @@ async fn external(
                 bail!("SyncTarget {name} exists and is not External: choose another name");
             }
             output::step("hub", format!("SyncTarget {name} is registered already"));
-            relocate(&targets, context, old, location, "metadata").await?
+            relabel(
+                &targets,
+                context,
+                old,
+                &wanted["metadata"]["labels"],
+                "metadata",
+            )
+            .await?
         }
         Err(error) => return Err(explain(error, here)),
     };
@@ -311,27 +354,6 @@ async fn looked_at(context: &Context, target: Value) -> Value {
         })
     });
     known.await.unwrap_or(target)
-}
-
-/// Gives what is registered already the label of a Location that is asked for now. The label is
-/// among those of the section `metadata` or `spec`.
-async fn relocate(
-    client: &Objects,
-    context: &Context,
-    object: Value,
-    location: Option<&str>,
-    section: &str,
-) -> Result<Value> {
-    let Some(location) = location.filter(|name| object[section]["labels"]["location"] != *name)
-    else {
-        return Ok(object);
-    };
-    let patch = json!({section: {"labels": {"location": location}}});
-    let (namespace, name) = (meta(&object).namespace(), meta(&object).name());
-    client
-        .merge(namespace, name, &patch)
-        .await
-        .map_err(|e| explain(e, &context.workspace))
 }
 
 /// What the hub answered to the Secret.
@@ -403,12 +425,12 @@ async fn forget(context: &Context, secret: &PutSecret) {
 async fn put_cluster(
     context: &Context,
     registration: &Registration<'_>,
-    mode: Mode,
+    syncer: Syncer<'_>,
     talk: Talk,
 ) -> Result<Value> {
     let (name, here) = (registration.name, &context.workspace);
     let clusters = member::clusters(context);
-    let cluster = registration.cluster(mode);
+    let cluster = registration.cluster(syncer);
     match clusters.create(NAMESPACE, &cluster).await {
         Ok(made) => {
             talk.step(format!("Cluster {name} in {here}, namespace {NAMESPACE}"));
@@ -420,7 +442,7 @@ async fn put_cluster(
                 .get(NAMESPACE, name)
                 .await
                 .map_err(|e| explain(e, here))?;
-            relocate(&clusters, context, old, registration.location, "spec").await
+            relabel(&clusters, context, old, &registration.all_labels(), "spec").await
         }
         Err(error) => Err(explain(error, here)),
     }
@@ -450,111 +472,6 @@ async fn own_secret(context: &Context, secret: &PutSecret, cluster: &Value) -> R
     Ok(())
 }
 
-async fn ensure_location(context: &Context, name: &str) -> Result<()> {
-    let location = json!({
-        "apiVersion": format!("{SCHEDULING}/v1alpha1"), "kind": "Location",
-        "metadata": {"name": name, "labels": {"location": name}},
-        "spec": {
-            "resource": {"group": WORKLOAD, "version": "v1alpha1", "resource": "synctargets"},
-            "instanceSelector": {"matchLabels": {"location": name}},
-        },
-    });
-    let locations = context.resource(SCHEDULING, "v1alpha1", "locations");
-    ensure(&locations, "", &location)
-        .await
-        .map_err(|e| explain(e, &context.workspace))?;
-    Ok(())
-}
-
-/// The Location that was asked for, else those that select the target; says which, or that there
-/// is none.
-async fn told_locations(
-    context: &Context,
-    asked: Option<&str>,
-    target: &Value,
-    talk: Talk,
-) -> Result<Vec<Value>> {
-    let found = wait_for(30, || async {
-        let all = locations(context).await?;
-        let made = all.is_empty() && !skips_default(context).await;
-        Ok(around(all, asked, target, made))
-    })
-    .await?;
-    for location in &found.selecting {
-        talk.step(format!("Location {}", meta(location).name()));
-    }
-    if found.selecting.is_empty() {
-        talk.step(unselected(meta(target).name(), &found.others));
-    }
-    Ok(found.selecting)
-}
-
-/// The Locations of the workspace.
-async fn locations(context: &Context) -> Result<Vec<Value>> {
-    let found = context
-        .resource(SCHEDULING, "v1alpha1", "locations")
-        .list("", &ListParams::default())
-        .await
-        .map_err(|e| explain(e, &context.workspace))?;
-    Ok(output::list(&found, "/items").to_vec())
-}
-
-/// Whether the workspace is one for which the hub makes no Location.
-async fn skips_default(context: &Context) -> bool {
-    let own = context.resource("core.kcp.io", "v1alpha1", "logicalclusters");
-    let object = own.get("", "cluster").await.unwrap_or_default();
-    meta(&object)
-        .annotation(SKIP_DEFAULT_OBJECTS_ANNOTATION)
-        .is_some()
-}
-
-/// The Locations of a workspace as a target sees them.
-#[derive(Debug, PartialEq)]
-struct Around {
-    /// It is part of these.
-    selecting: Vec<Value>,
-    /// Names of the others.
-    others: Vec<String>,
-}
-
-/// Which Locations a target is part of; why not known yet. The hub makes a first one only where
-/// there is none (`made`).
-fn around(
-    all: Vec<Value>,
-    asked: Option<&str>,
-    target: &Value,
-    made: bool,
-) -> Result<Around, String> {
-    let labels = meta(target).labels();
-    let selects = |location: &Value| match asked {
-        Some(name) => meta(location).name() == name,
-        None => serde_json::from_value::<Location>(location.clone())
-            .is_ok_and(|typed| typed.spec.selects(&labels).unwrap_or(false)),
-    };
-    let (selecting, others): (Vec<_>, Vec<_>) = all.into_iter().partition(selects);
-    match asked {
-        Some(name) if selecting.is_empty() => Err(format!("there is no Location {name} yet")),
-        None if made => Err("there is no Location default yet".to_owned()),
-        _ => Ok(Around {
-            selecting,
-            others: others.iter().map(|l| meta(l).name().to_owned()).collect(),
-        }),
-    }
-}
-
-/// That a target is part of no Location, and the remedy.
-fn unselected(target: &str, others: &[String]) -> String {
-    let there = if others.is_empty() {
-        "there is none yet".to_owned()
-    } else {
-        format!("there are: {}", others.join(", "))
-    };
-    format!(
-        "no Location selects SyncTarget {target}, so nothing is placed on it: register it again \
-         with --location NAME ({there})"
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -566,44 +483,5 @@ mod tests {
         let error = labels(&["a".to_owned()]).unwrap_err();
         assert!(error.to_string().contains("key=value"));
         assert!(error.is::<Usage>(), "a mistake of typing exits with 2");
-    }
-
-    fn location(name: &str, selector: Value) -> Value {
-        json!({"apiVersion": "scheduling.kcp.io/v1alpha1", "kind": "Location",
-        "metadata": {"name": name}, "spec": {
-            "resource": {"group": WORKLOAD, "version": "v1alpha1", "resource": "synctargets"},
-            "instanceSelector": selector,
-        }})
-    }
-
-    #[test]
-    fn a_target_is_part_of_the_locations_that_select_it_whatever_their_names() {
-        let eu = location("eu", json!({"matchLabels": {"zone": "eu"}}));
-        let us = location("us", json!({"matchLabels": {"zone": "us"}}));
-        let target = json!({"metadata": {"name": "east", "labels": {"zone": "eu"}}});
-        let found = around(vec![eu.clone(), us.clone()], None, &target, false).expect("known");
-        assert_eq!(found.selecting, std::slice::from_ref(&eu));
-        assert_eq!(found.others, ["us"]);
-        let asked = around(vec![eu, us.clone()], Some("us"), &target, false).expect("known");
-        assert_eq!(asked.selecting, [us]);
-    }
-
-    #[test]
-    fn a_target_that_no_location_selects_is_told_so_at_once_with_the_names() {
-        let target = json!({"metadata": {"name": "east"}});
-        let us = location("us", json!({"matchLabels": {"zone": "us"}}));
-        let found = around(vec![us], None, &target, false).expect("known");
-        assert!(found.selecting.is_empty());
-        let said = unselected("east", &found.others);
-        assert!(said.contains("--location NAME (there are: us)"), "{said}");
-    }
-
-    #[test]
-    fn only_where_there_is_no_location_the_default_is_waited_for() {
-        let target = json!({"metadata": {"name": "east"}});
-        let waits = around(Vec::new(), None, &target, true).expect_err("not yet");
-        assert!(waits.contains("default"), "{waits}");
-        around(Vec::new(), None, &target, false).expect("the workspace does without");
-        around(Vec::new(), Some("eu"), &target, false).expect_err("asked for");
     }
 }

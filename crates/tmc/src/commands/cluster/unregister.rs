@@ -42,7 +42,7 @@ pub(super) async fn unregister(context: &Context, args: &UnregisterArgs) -> Resu
         match client.delete(namespace, name, &exactly).await {
             Err(error) if error.is_not_found() => {}
             Err(error) => return Err(explain(error, here)),
-            Ok(()) => output::step("unregister", format!("{what}: removal is asked for")),
+            Ok(()) => output::step("unregister", format!("{what}: removal requested")),
         }
     }
     output::step("unregister", promise(args));
@@ -98,7 +98,10 @@ fn patch(object: &Value, args: &UnregisterArgs) -> Option<Value> {
 /// What is about to happen.
 fn promise(args: &UnregisterArgs) -> &'static str {
     match (args.force, args.keep_workloads) {
-        (false, false) => "its workload moves or goes first, then its syncer, then its credential",
+        (false, false) => {
+            "workload that another cluster can take moves, the rest stops; then its syncer goes, then \
+             its credential"
+        }
         (false, true) => "its workload goes on running there, no longer synced",
         (true, false) => {
             "forced: the hub forgets it now; if the cluster cannot be reached, its copies, its syncer \
@@ -117,7 +120,8 @@ fn left_behind(member: &Member, args: &UnregisterArgs) -> String {
         .label(tmc_api::keys::SYNC_TARGET_KEY_LABEL)
         .unwrap_or_default();
     format!(
-        "\nwhat may be left in the cluster can be found there: kubectl get namespaces -l {}={key}",
+        "\nwhat may be left in the cluster can be found there: \
+         kubectl --kubeconfig <the cluster's> get namespaces -l {}={key}",
         tmc_api::keys::DOWNSTREAM_CLUSTER_LABEL
     )
 }
@@ -242,9 +246,14 @@ mod tests {
         assert_eq!(left_behind(&member, &args(false, false)), "");
         let text = left_behind(&member, &args(true, false));
         assert!(
-            text.ends_with("kubectl get namespaces -l internal.workload.kcp.io/cluster=K"),
+            text.ends_with("> get namespaces -l internal.workload.kcp.io/cluster=K"),
+            "{text}"
+        );
+        assert!(
+            text.contains("kubectl --kubeconfig <the cluster's> "),
             "{text}"
         );
         assert!(promise(&args(true, false)).contains("stay behind"));
+        assert!(promise(&args(false, false)).contains("the rest stops"));
     }
 }

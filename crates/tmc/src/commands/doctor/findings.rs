@@ -10,6 +10,7 @@ use tmc_api::workload::reason as target_reason;
 use tmc_apimachinery::meta::meta;
 
 use crate::commands::sync;
+use crate::context::Flags;
 use crate::output::{self, ago, list, reason_and_message, reason_without_remedy, text};
 
 /// How bad a finding is.
@@ -90,12 +91,29 @@ fn workspace_of(object: &Value) -> &str {
         .unwrap_or_else(|| meta.cluster())
 }
 
-/// The flag that leads to an object's workspace, with a blank after it; nothing where one is.
-fn there(object: &Value, here: &str) -> String {
-    match workspace_of(object) {
-        "" => String::new(),
-        workspace if workspace == here => String::new(),
-        workspace => format!("--workspace {workspace} "),
+/// Where the doctor looks from.
+#[derive(Clone, Debug)]
+pub(super) struct Here {
+    /// The workspace that it was called for.
+    pub(super) workspace: String,
+    /// What leads a recommended command to a workspace.
+    pub(super) flags: Flags,
+}
+
+impl Here {
+    /// The flag that leads to an object's workspace, with a blank after it; nothing where none is
+    /// needed.
+    fn flag(&self, object: &Value) -> String {
+        self.flags.to(workspace_of(object))
+    }
+
+    /// `workspace/` of an object elsewhere.
+    fn prefix(&self, object: &Value) -> String {
+        match workspace_of(object) {
+            "" => String::new(),
+            workspace if workspace == self.workspace => String::new(),
+            workspace => format!("{workspace}/"),
+        }
     }
 }
 
@@ -147,12 +165,12 @@ pub(super) fn own_credential(ends: Timestamp, whole: SignedDuration, now: Timest
 }
 
 /// SyncTargets that are not Ready, and why. One finding for all that are.
-pub(super) fn targets(targets: &[Value], here: &str, now: Timestamp) -> Vec<Finding> {
+pub(super) fn targets(targets: &[Value], here: &Here, now: Timestamp) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut ready = 0_usize;
     for target in targets {
-        let about = format!("synctarget {}{}", prefix(target, here), meta(target).name());
-        let flag = there(target, here);
+        let about = format!("synctarget {}{}", here.prefix(target), meta(target).name());
+        let flag = here.flag(target);
         if meta(target).is_being_deleted() {
             found.extend(slow_deletion(target, &about, &flag, now));
         } else if output::condition(target, "Ready") == "True" {
@@ -218,12 +236,12 @@ const GATES: [&str; 4] = [
 
 /// Clusters whose own part is not well (their SyncTargets speak for themselves), and credentials
 /// that end.
-pub(super) fn clusters(clusters: &[Value], here: &str, now: Timestamp) -> Vec<Finding> {
+pub(super) fn clusters(clusters: &[Value], here: &Here, now: Timestamp) -> Vec<Finding> {
     let mut found = Vec::new();
     for cluster in clusters {
         let name = meta(cluster).name();
-        let about = format!("cluster {}{name}", prefix(cluster, here));
-        let flag = there(cluster, here);
+        let about = format!("cluster {}{name}", here.prefix(cluster));
+        let flag = here.flag(cluster);
         if meta(cluster).is_being_deleted() {
             found.extend(slow_deletion(cluster, &about, &flag, now));
             continue;
@@ -251,6 +269,11 @@ fn cluster_remedy(why: &str, name: &str, flag: &str) -> String {
             "register it again with a good kubeconfig: tmc {flag}cluster register {name} \
              --member-kubeconfig FILE"
         ),
+        target_reason::ENDPOINT_FORBIDDEN => {
+            "the hub does not dial this address: register the cluster with one that other machines \
+             reach, or start the hub on 127.0.0.1 only"
+                .to_owned()
+        }
         target_reason::CONNECTION_FAILED | target_reason::CONNECTION_TIMEOUT => {
             "see whether its API server runs and the hub's network reaches it".to_owned()
         }
@@ -286,7 +309,7 @@ fn expiry(cluster: &Value, about: String, flag: &str, now: Timestamp) -> Option<
 }
 
 /// Placements without a place. One finding for all that have one.
-pub(super) fn placements(placements: &[Value], here: &str) -> Vec<Finding> {
+pub(super) fn placements(placements: &[Value], here: &Here) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut placed = 0_usize;
     for placement in placements {
@@ -308,26 +331,18 @@ pub(super) fn placements(placements: &[Value], here: &str) -> Vec<Finding> {
                 workspace_of(placement)
             ),
             reason::NO_VALID_TARGET | reason::QUOTA_EXCEEDED => {
-                format!("see which clusters are fit: tmc --workspace {provider} get targets")
+                let flag = here.flags.to(provider);
+                format!("see which clusters are fit: tmc {flag}get targets")
             }
             _ => format!("correct spec.locationSelectors, or have a Location made in {provider}"),
         };
-        let about = format!("placement {}{name}", prefix(placement, here));
+        let about = format!("placement {}{name}", here.prefix(placement));
         found.push(Finding::bad(about, format!("has no place: {why}"), remedy));
     }
     if placed > 0 {
         found.insert(0, Finding::well("placements", format!("{placed} placed")));
     }
     found
-}
-
-/// `workspace/` of an object elsewhere.
-fn prefix(object: &Value, here: &str) -> String {
-    match workspace_of(object) {
-        "" => String::new(),
-        workspace if workspace == here => String::new(),
-        workspace => format!("{workspace}/"),
-    }
 }
 
 /// SyncTargets whose agents cannot be expected to do anything, by key.
@@ -343,11 +358,20 @@ pub(super) fn lost(targets: &[Value]) -> BTreeMap<String, &Value> {
     keyed.collect()
 }
 
+/// Namespace and workspace of an object, in words.
+fn place_of(object: &Value) -> String {
+    let workspace = workspace_of(object);
+    match meta(object).namespace() {
+        "" => format!("workspace {workspace}"),
+        namespace => format!("namespace {namespace} of workspace {workspace}"),
+    }
+}
+
 /// Objects whose deletion waits for a lost target: one finding a target.
 pub(super) fn stuck(
     objects: &[(String, Value)],
     lost: &BTreeMap<String, &Value>,
-    here: &str,
+    here: &Here,
 ) -> Vec<Finding> {
     const SHOWN: usize = 3;
     let mut by_target: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
@@ -361,8 +385,7 @@ pub(super) fn stuck(
             .into_iter()
             .filter_map(|f| f.strip_prefix(SYNCER_FINALIZER_PREFIX));
         for key in keys.filter(|key| lost.contains_key(*key)) {
-            let place = format!("{}/{}", workspace_of(object), found.namespace());
-            let shown = format!("{resource}/{} in {place}", found.name());
+            let shown = format!("{resource}/{} in {}", found.name(), place_of(object));
             by_target.entry(key).or_default().insert(shown);
         }
     }
@@ -375,11 +398,11 @@ pub(super) fn stuck(
             more => format!(" and {more} more"),
         };
         Some(Finding::bad(
-            format!("synctarget {}{name}", prefix(target, here)),
+            format!("synctarget {}{name}", here.prefix(target)),
             format!("holds up the deletion of {}{more}", first.join(", ")),
             format!(
                 "bring the cluster back, or give it up for good: tmc {}cluster unregister {name} --force",
-                there(target, here)
+                here.flag(target)
             ),
         ))
     };
@@ -415,7 +438,7 @@ pub(super) fn workload_controllers(
 }
 
 /// Locations that contain nothing usable.
-pub(super) fn locations(locations: &[Value], here: &str) -> Vec<Finding> {
+pub(super) fn locations(locations: &[Value], here: &Here) -> Vec<Finding> {
     let number =
         |location: &Value, pointer: &str| location.pointer(pointer).and_then(Value::as_u64);
     let empty = |location: &&Value| number(location, "/status/availableInstances") == Some(0);
@@ -424,11 +447,11 @@ pub(super) fn locations(locations: &[Value], here: &str) -> Vec<Finding> {
         Finding::note(
             format!(
                 "location {}{}",
-                prefix(location, here),
+                here.prefix(location),
                 meta(location).name()
             ),
             format!("none of its {all} SyncTargets can take workload"),
-            format!("see why: tmc {}get targets", there(location, here)),
+            format!("see why: tmc {}get targets", here.flag(location)),
         )
     };
     locations.iter().filter(empty).map(finding).collect()
@@ -450,6 +473,34 @@ pub(super) fn not_all_seen(here: &str) -> Finding {
         "scope",
         format!("you may look at workspace {here} only; others are not checked"),
         "",
+    )
+}
+
+/// All can be looked at, on a hub with workspaces or without.
+pub(super) fn all_seen(workspaces: bool) -> Finding {
+    let what = if workspaces {
+        "every workspace"
+    } else {
+        "everything"
+    };
+    Finding::well("rights", format!("you may look at {what}"))
+}
+
+/// What to do about a hub that does not answer.
+pub(super) fn no_answer(workspaces: bool) -> &'static str {
+    if workspaces {
+        "start it (tmc start), or correct the server in the kubeconfig"
+    } else {
+        "start its API server, or correct the server in the kubeconfig"
+    }
+}
+
+/// A list that may not be read on a hub without workspaces.
+pub(super) fn forbidden_on_bare(what: &str) -> Finding {
+    Finding::note(
+        "rights",
+        format!("you may not list {what}; they are not checked"),
+        "an administrator of the hub can permit it: kubectl create clusterrolebinding",
     )
 }
 

@@ -4,8 +4,17 @@ use serde_json::{Value, json};
 
 use super::findings::*;
 use super::{Finding, Format, Mark, http_date, render, summary};
+use crate::context::Flags;
 
 const NOW: &str = "2030-01-01T01:00:00Z";
+
+/// The kubeconfig leads to the workspace that is looked from.
+fn here(workspace: &str) -> Here {
+    Here {
+        workspace: workspace.to_owned(),
+        flags: Flags(Some(workspace.to_owned())),
+    }
+}
 
 fn at(text: &str) -> Timestamp {
     text.parse().expect("a time")
@@ -56,7 +65,12 @@ fn the_end_of_a_credential_is_near_by_its_own_measure(
 
 #[rstest]
 #[case::silent("Hosted", json!("2030-01-01T00:50:00Z"), "ErrorHeartbeat", "cluster describe east")]
-#[case::never_started("External", Value::Null, "ErrorHeartbeat", "sync east | kubectl apply")]
+#[case::never_started(
+    "External",
+    Value::Null,
+    "ErrorHeartbeat",
+    "sync east | kubectl --kubeconfig <the cluster's> apply"
+)]
 #[case::orphan("Hosted", Value::Null, "ClusterNotFound", "cluster unregister east")]
 #[case::no_kinds("Hosted", Value::Null, "NoAcceptedAPIs", "install them there")]
 fn a_target_that_is_not_ready_says_why_and_what_to_do(
@@ -68,7 +82,7 @@ fn a_target_that_is_not_ready_says_why_and_what_to_do(
     let mut target = object("east", not("Ready", reason));
     target["spec"]["syncerConfig"]["mode"] = mode.into();
     target["status"]["lastHeartbeatTime"] = heard;
-    let found = targets(&[target], "root", at(NOW));
+    let found = targets(&[target], &here("root"), at(NOW));
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].mark, Mark::Bad);
     assert_eq!(found[0].text, format!("not Ready for 5m: {reason}: m"));
@@ -78,9 +92,37 @@ fn a_target_that_is_not_ready_says_why_and_what_to_do(
 #[test]
 fn a_remedy_leads_to_the_workspace_of_the_object_only_if_it_is_another() {
     let target = [object("east", not("Ready", "Other"))];
-    let from = |here| targets(&target, here, at(NOW)).remove(0).remedy;
+    let from = |workspace| targets(&target, &here(workspace), at(NOW)).remove(0).remedy;
     assert!(from("root").contains("tmc --workspace root:compute cluster describe"));
     assert!(from("root:compute").contains("tmc cluster describe"));
+}
+
+#[test]
+fn a_remedy_names_the_workspace_that_the_kubeconfig_does_not_lead_to() {
+    let target = [object("east", not("Ready", "Other"))];
+    let from = |flags| {
+        let workspace = "root:compute".to_owned();
+        targets(&target, &Here { workspace, flags }, at(NOW)).remove(0)
+    };
+    let elsewhere = from(Flags(Some("root:shop".to_owned())));
+    assert_eq!(elsewhere.about, "synctarget east");
+    let described = "tmc --workspace root:compute cluster describe east";
+    assert!(elsewhere.remedy.ends_with(described), "{elsewhere:?}");
+    let bare = from(Flags(None));
+    assert!(
+        bare.remedy.ends_with(": tmc cluster describe east"),
+        "{bare:?}"
+    );
+}
+
+#[test]
+fn what_a_hub_is_decides_about_rights_and_about_how_it_is_started() {
+    assert_eq!(all_seen(true).text, "you may look at every workspace");
+    assert_eq!(all_seen(false).text, "you may look at everything");
+    assert!(no_answer(true).contains("tmc start"));
+    assert!(no_answer(false).starts_with("start its API server"));
+    let remedy = forbidden_on_bare("clusters").remedy;
+    assert!(remedy.contains("clusterrolebinding"), "{remedy}");
 }
 
 #[test]
@@ -88,11 +130,11 @@ fn ready_targets_are_one_line_and_none_at_all_is_worth_knowing() {
     let ready = json!([{"type": "Ready", "status": "True"}]);
     let found = targets(
         &[object("a", ready.clone()), object("b", ready)],
-        "root",
+        &here("root"),
         at(NOW),
     );
     assert_eq!(found, [Finding::well("synctargets", "2 Ready")]);
-    assert_eq!(targets(&[], "root", at(NOW))[0].mark, Mark::Note);
+    assert_eq!(targets(&[], &here("root"), at(NOW))[0].mark, Mark::Note);
 }
 
 #[rstest]
@@ -101,10 +143,10 @@ fn ready_targets_are_one_line_and_none_at_all_is_worth_knowing() {
 fn a_removal_may_take_its_time_but_not_for_ever(#[case] asked: &str, #[case] found: usize) {
     let mut target = object("east", json!([]));
     target["metadata"]["deletionTimestamp"] = asked.into();
-    let mut all = targets(std::slice::from_ref(&target), "root", at(NOW));
+    let mut all = targets(std::slice::from_ref(&target), &here("root"), at(NOW));
     all.retain(|f| f.mark == Mark::Bad);
     assert_eq!(all.len(), found);
-    assert_eq!(clusters(&[target], "root", at(NOW)).len(), found);
+    assert_eq!(clusters(&[target], &here("root"), at(NOW)).len(), found);
 }
 
 #[rstest]
@@ -113,13 +155,14 @@ fn a_removal_may_take_its_time_but_not_for_ever(#[case] asked: &str, #[case] fou
 #[case::refused("Connected", "Unauthorized", "cluster register east")]
 #[case::certificate("Connected", "TLSError", "certificate")]
 #[case::rights("RBACReady", "RBACFailed", "cluster register east")]
-#[case::other("Connected", "EndpointForbidden", "cluster describe east")]
+#[case::address("Connected", "EndpointForbidden", "start the hub on 127.0.0.1 only")]
+#[case::other("Connected", "Other", "cluster describe east")]
 fn a_cluster_that_cannot_be_used_names_the_first_gate(
     #[case] gate: &str,
     #[case] reason: &str,
     #[case] remedy: &str,
 ) {
-    let found = clusters(&[object("east", not(gate, reason))], "root", at(NOW));
+    let found = clusters(&[object("east", not(gate, reason))], &here("root"), at(NOW));
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].text, format!("{reason}: m"));
     assert!(found[0].remedy.contains(remedy), "{found:?}");
@@ -129,7 +172,7 @@ fn a_cluster_that_cannot_be_used_names_the_first_gate(
 fn a_credential_that_ends_soon_is_a_note() {
     let mut cluster = object("east", not("CredentialsCurrent", "ExpiringSoon"));
     cluster["status"]["credentials"]["expirationTime"] = "2030-01-01T03:00:00Z".into();
-    let found = clusters(&[cluster], "root", at(NOW));
+    let found = clusters(&[cluster], &here("root"), at(NOW));
     assert_eq!(found[0].mark, Mark::Note);
     assert_eq!(found[0].text, "its credential ends in 120m");
 }
@@ -145,7 +188,7 @@ fn a_placement_without_a_place_says_why_and_what_to_do(#[case] reason: &str, #[c
     let mut placement = object("p", not("Scheduled", reason));
     placement["spec"]["locationWorkspace"] = "root:far".into();
     let placed = object("q", json!([{"type": "Scheduled", "status": "True"}]));
-    let found = placements(&[placement, placed], "root");
+    let found = placements(&[placement, placed], &here("root"));
     assert_eq!(found[0], Finding::well("placements", "1 placed"));
     assert_eq!(found[1].about, "placement root:compute/p");
     assert!(found[1].remedy.contains(remedy), "{found:?}");
@@ -176,13 +219,11 @@ fn objects_that_wait_for_a_lost_target_are_counted_and_named() {
         held("stays", false, &key),
         held("elsewhere", true, "OTHER"),
     ];
-    let found = stuck(&objects, &lost, "root");
+    let found = stuck(&objects, &lost, &here("root"));
     assert_eq!(found.len(), 1);
-    assert!(
-        found[0]
-            .text
-            .starts_with("holds up the deletion of deployments/a in root:compute/shop")
-    );
+    assert!(found[0].text.starts_with(
+        "holds up the deletion of deployments/a in namespace shop of workspace root:compute,"
+    ));
     assert!(found[0].text.ends_with("and 1 more"), "{found:?}");
     assert!(found[0].remedy.contains("cluster unregister east --force"));
 }
@@ -205,10 +246,10 @@ fn workload_controllers_leave_signs() {
 fn a_location_without_a_usable_target_is_worth_knowing() {
     let mut location = object("eu", json!([]));
     location["status"] = json!({"instances": 2, "availableInstances": 0});
-    let found = locations(&[location.clone()], "root:compute");
+    let found = locations(&[location.clone()], &here("root:compute"));
     assert_eq!(found[0].about, "location eu");
     location["status"]["availableInstances"] = 1.into();
-    assert_eq!(locations(&[location], "root"), []);
+    assert_eq!(locations(&[location], &here("root")), []);
 }
 
 #[test]

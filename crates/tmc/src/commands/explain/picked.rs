@@ -134,15 +134,15 @@ fn state_of(world: &World, object: &Value, picked: &Picked<'_>) -> Step {
             .because(ready.map_or("", |c| text(c, "/reason")))
             .since(times::created(object))
             .since(ready.and_then(times::changed))
-            .advise(target_advice(object, picked));
+            .advise(target_advice(world, object, picked));
     }
     if output::time(object, "/spec/evictAfter").is_some_and(|at| at <= world.now) {
         let said = "is being drained, and nothing has taken its place yet";
         return Step::waiting("target", "Draining", said)
             .since(output::time(object, "/spec/evictAfter"))
             .advise(format!(
-                "Wait, or end the draining: tmc --workspace {} uncordon {name}",
-                picked.provider
+                "Wait, or end the draining: tmc {}uncordon {name}",
+                world.flags.to(picked.provider)
             ));
     }
     let cordoned = if object["spec"]["unschedulable"] == true {
@@ -157,15 +157,13 @@ fn state_of(world: &World, object: &Value, picked: &Picked<'_>) -> Step {
 }
 
 /// What to do about a target that is not Ready.
-fn target_advice(object: &Value, picked: &Picked<'_>) -> String {
-    let (name, provider) = (picked.name(), picked.provider);
+fn target_advice(world: &World, object: &Value, picked: &Picked<'_>) -> String {
+    let (name, flag) = (picked.name(), world.flags.to(picked.provider));
     if text(object, "/spec/syncerConfig/mode") == "External"
         && output::time(object, "/status/lastHeartbeatTime").is_none()
     {
-        let remedy = sync::start_remedy(object, &format!("--workspace {provider} "));
+        let remedy = sync::start_remedy(object, &flag);
         return remedy.replacen("start", "Start", 1);
     }
-    format!(
-        "Bring the cluster back; see what is wrong: tmc --workspace {provider} cluster describe {name}"
-    )
+    format!("Bring the cluster back; see what is wrong: tmc {flag}cluster describe {name}")
 }

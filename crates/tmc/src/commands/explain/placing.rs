@@ -17,10 +17,7 @@ pub(super) fn selecting(world: &World) -> Result<Vec<(&Value, Step)>, Box<Step>>
     if world.placements.is_hidden() {
         let said = format!("you may not see the Placements of {}", world.workspace);
         return Err(Box::new(
-            Step::failed("placement", "Forbidden", said).advise(format!(
-                "Ask an administrator for the role view: tmc workspace grant {} --user <you> --role view",
-                world.workspace
-            )),
+            Step::failed("placement", "Forbidden", said).advise(view_advice(world)),
         ));
     }
     let labels = world
@@ -49,6 +46,18 @@ pub(super) fn selecting(world: &World) -> Result<Vec<(&Value, Step)>, Box<Step>>
     } else {
         Ok(found)
     }
+}
+
+/// How whoever may not see Placements may come to see them.
+fn view_advice(world: &World) -> String {
+    if !world.flags.has_workspaces() {
+        return "Ask an administrator for the right to list placements.scheduling.kcp.io"
+            .to_owned();
+    }
+    format!(
+        "Ask an administrator for the role view: tmc workspace grant {} --user <you> --role view",
+        world.workspace
+    )
 }
 
 /// A Placement that selects whatever there is, and never said anything else, does so since both are
@@ -83,10 +92,11 @@ fn none_selects(world: &World, namespace: &str, broken: &[(&Value, String)]) -> 
             .not_before(times::last([waits, made.max()]))
             .advise("Correct its spec.namespaceSelector");
     }
+    let flag = world.flags.to(&world.workspace);
     let (said, advice) = if all.is_empty() {
         (
             format!("workspace {} has no Placement", world.workspace),
-            "Make a Placement: tmc bind compute".to_owned(),
+            format!("Make a Placement: tmc {flag}bind compute"),
         )
     } else {
         let names: Vec<&str> = all.iter().map(|p| meta(p).name()).collect();
@@ -94,7 +104,8 @@ fn none_selects(world: &World, namespace: &str, broken: &[(&Value, String)]) -> 
         (
             format!("no Placement selects namespace {namespace} (there are: {names})"),
             format!(
-                "Label namespace {namespace} so that one selects it, or make another: tmc bind compute"
+                "Label namespace {namespace} so that one selects it, or make another: \
+                 tmc {flag}bind compute"
             ),
         )
     };
@@ -200,7 +211,8 @@ fn location_advice(world: &World, placement: &Value, why: &str) -> String {
         ),
         reason::LOCATION_NO_MATCH | reason::SCHEDULE_LOCATION_NOT_FOUND => format!(
             "Change spec.locationSelectors of placement {name}, or have a Location made in \
-             {provider}: tmc cluster register --location"
+             {provider} (tmc {}cluster register --location)",
+            world.flags.to(provider)
         ),
         reason::LOCATION_NOT_FOUND | reason::LOCATION_INVALID => format!(
             "Correct spec.locationSelectors of placement {name}; what runs stays where it is meanwhile"
@@ -210,13 +222,14 @@ fn location_advice(world: &World, placement: &Value, why: &str) -> String {
 }
 
 /// A Location is chosen, but no target.
-pub(super) fn no_target(placement: &Value, provider: &str) -> Step {
+pub(super) fn no_target(world: &World, placement: &Value, provider: &str) -> Step {
+    let flag = world.flags.to(provider);
     let condition = output::find_condition(placement, "Scheduled");
     let advice = |why: &str| match why {
         reason::QUOTA_EXCEEDED => "Ask for less, or have the quota raised".to_owned(),
         _ => format!(
-            "Have a cluster of {provider} made fit (tmc --workspace {provider} get targets), or \
-             another registered: tmc cluster register"
+            "Have a cluster of {provider} made fit (tmc {flag}get targets), or another registered \
+             (tmc {flag}cluster register)"
         ),
     };
     unplaced("target", placement, condition, message(condition), advice)

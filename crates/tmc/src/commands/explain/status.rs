@@ -29,7 +29,7 @@ pub(super) fn step(world: &World, object: &Value, on: &str) -> Step {
     }
     let conditions = list(object, "/status/conditions");
     if let Some(lost) = conditions.iter().find(|c| c["reason"] == TARGET_LOST) {
-        let said = "unknown: the cluster it runs on is not heard any more";
+        let said = "unknown: nothing is heard from its cluster any more; the last status is shown";
         return Step::failed("status", TARGET_LOST, said)
             .since(changed(lost))
             .advise(format!(

@@ -70,7 +70,7 @@ fn placed<'a>(world: &'a World, steps: &mut Vec<Step>) -> Vec<Picked<'a>> {
             continue;
         }
         if targets_of(placement).is_empty() {
-            steps.push(no_target(placement, provider));
+            steps.push(no_target(world, placement, provider));
             continue;
         }
         let mut decided = None;
@@ -96,8 +96,12 @@ fn object(world: &World) -> Step {
     let subject = world.subject();
     let Some(object) = &world.object else {
         let said = format!("workspace {} has no {subject}", world.workspace);
-        return Step::failed("object", "NotFound", said)
-            .advise("Create it, or name its namespace with -n and its workspace with --workspace");
+        let advice = if world.flags.has_workspaces() {
+            "Create it, or name its namespace with -n and its workspace with --workspace"
+        } else {
+            "Create it, or name its namespace with -n"
+        };
+        return Step::failed("object", "NotFound", said).advise(advice);
     };
     let found = meta(object);
     let made = times::created(object);
@@ -157,18 +161,28 @@ fn never_leaves(world: &World, object: &Value) -> Option<String> {
     }
 }
 
-/// What is reserved on the targets that were `decided` for then. Nothing keeps a ledger of quotas yet,
-/// so that nothing is, unless a Placement says so.
+/// What is reserved on the targets that were `decided` for then. There are no quotas yet, so that
+/// nothing is, unless a Placement says so.
 fn reservation(placement: &Value, decided: Option<Timestamp>) -> Step {
     match text(placement, "/status/reservation") {
         "" => {
-            let said = "none was made: this hub keeps no ledger of quotas yet";
-            Step::skipped("reservation", "NoLedger", said).since(decided)
+            let said = "this version has no quotas";
+            Step::skipped("reservation", "NotChecked", said).since(decided)
         }
         name => {
             let said = format!("{name} holds what the Placement asks for");
             Step::done("reservation", "Reserved", said).by(decided)
         }
+    }
+}
+
+/// Advice as a sentence. One that ends with a command gets no period: it would be copied along.
+fn ended(advice: &str) -> String {
+    let last = advice.rsplit_once(": ").map_or("", |(_, last)| last);
+    if last.starts_with("tmc ") || last.starts_with("kubectl ") {
+        advice.to_owned()
+    } else {
+        format!("{advice}.")
     }
 }
 
@@ -180,7 +194,7 @@ fn conclude(world: &World, steps: &[Step], on: &str) -> String {
             .find(|step| step.mark == mark && !step.advice.is_empty())
     };
     if let Some(step) = first(Mark::Failed).or_else(|| first(Mark::Waiting)) {
-        return format!("{}.", step.advice);
+        return ended(&step.advice);
     }
     let deleting = world
         .object

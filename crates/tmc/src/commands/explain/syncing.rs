@@ -75,7 +75,7 @@ fn label(world: &World, way: Way<'_>) -> Step {
     if let Some(at) = leaving {
         return Step::waiting("label", "Leaving", "it is asked to remove its copy")
             .since(at.parse().ok())
-            .advise(leaving_advice(object, way.picked));
+            .advise(leaving_advice(world, object, way.picked));
     }
     let step = match (meta(home).label(&state), meta(object).label(&state)) {
         (None, _) => {
@@ -107,7 +107,7 @@ fn label(world: &World, way: Way<'_>) -> Step {
     step.not_before(way.labelled())
 }
 
-fn leaving_advice(object: &Value, picked: &Picked<'_>) -> String {
+fn leaving_advice(world: &World, object: &Value, picked: &Picked<'_>) -> String {
     let key = picked.key();
     if let Some(soft) = meta(object)
         .annotation(&soft_finalizers_annotation(key))
@@ -119,9 +119,9 @@ fn leaving_advice(object: &Value, picked: &Picked<'_>) -> String {
         "Wait for its syncer to remove the copy".to_owned()
     } else {
         format!(
-            "Bring cluster {0} back, or give it up for good: tmc --workspace {1} cluster unregister {0} --force",
+            "Bring cluster {0} back, or give it up for good: tmc {1}cluster unregister {0} --force",
             picked.name(),
-            picked.provider
+            world.flags.to(picked.provider)
         )
     }
 }
@@ -238,9 +238,9 @@ fn downstream(world: &World, way: Way<'_>) -> Step {
     Step::failed("downstream", status::TARGET_LOST, said)
         .not_before(way.labelled())
         .advise(format!(
-            "Bring cluster {0} back; see what is wrong: tmc --workspace {1} cluster describe {0}",
+            "Bring cluster {0} back; see what is wrong: tmc {1}cluster describe {0}",
             picked.name(),
-            picked.provider
+            world.flags.to(picked.provider)
         ))
 }
 

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use super::steps::{Explanation, explain};
 use super::world::{Kind, Seen, World};
 use super::*;
+use crate::context::Flags;
 
 const KEY: &str = "K";
 
@@ -54,6 +55,7 @@ fn well() -> World {
     });
     World {
         workspace: "root:team".into(),
+        flags: Flags(Some("root:team".into())),
         kind: deployments(),
         name: "web".into(),
         namespace: "shop".into(),
@@ -184,7 +186,7 @@ deployment web in namespace shop of workspace root:team
 ✓   placement              10m      Selected           p selects namespace shop
 ✓   location               9m30s    LocationSelected   eu of root:compute
 ✓   target        east     9m50s    Ready              Ready
-–   reservation            9m30s    NoLedger           none was made: this hub keeps no ledger of quotas yet
+–   reservation            9m30s    NotChecked         this version has no quotas
 ✓   label         east     <9m20s   Labelled           namespace and object are labelled for it
 ✓   view          east     <9m48s   Accepted           deployments.apps are accepted
 ✓   downstream    east     >9m      TakenBySyncer      its syncer has it, in namespace kcp-2o7rw0p8dcd9 of the cluster
@@ -222,7 +224,7 @@ type Break = fn(&mut World);
         not_ready(w);
         w.target_object()["spec"]["syncerConfig"]["mode"] = "External".into();
         w.target_object()["status"]["lastHeartbeatTime"] = Value::Null;
-    }, "target", "ErrorHeartbeat", "sync east | kubectl apply -f -")]
+    }, "target", "ErrorHeartbeat", "sync east | kubectl --kubeconfig <the cluster's> apply -f -")]
 #[case::target_made_again(|w: &mut World| w.target_object()["metadata"]["uid"] = "other".into(), "target", "TargetGone", "pick another")]
 #[case::target_removed(|w: &mut World| w.target_object()["metadata"]["deletionTimestamp"] = "2030-01-01T00:05:00Z".into(),
     "target", "Terminating", "Wait")]
@@ -290,11 +292,28 @@ fn what_is_broken_is_told_by_its_step_and_the_last_line_says_what_to_do(
         "{}",
         explanation.conclusion
     );
+    let said = &explanation.conclusion;
+    let is_command = [": tmc ", ": kubectl "]
+        .iter()
+        .any(|start| said.contains(start));
+    assert_eq!(said.ends_with('.'), !is_command, "to be copied: {said}");
+}
+
+#[test]
+fn a_hub_without_workspaces_is_advised_commands_without_a_workspace() {
+    let mut world = well();
+    not_ready(&mut world);
+    let end = |world: &World| explain(world).conclusion;
+    let elsewhere = "tmc --workspace root:compute cluster describe east";
+    assert!(end(&world).ends_with(elsewhere), "{}", end(&world));
+    world.flags = Flags(None);
     assert!(
-        explanation.conclusion.ends_with('.'),
+        end(&world).ends_with(": tmc cluster describe east"),
         "{}",
-        explanation.conclusion
+        end(&world)
     );
+    world.object = None;
+    assert!(!end(&world).contains("--workspace"), "{}", end(&world));
 }
 
 fn unscheduled(world: &mut World, reason: &str, message: &str, without_location: bool) {

@@ -6,6 +6,8 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tmc_apimachinery::meta::meta;
 
+use crate::context::Flags;
+
 /// A list that was read, or why it was not.
 #[derive(Clone, Debug)]
 pub(super) enum Seen {
@@ -55,6 +57,8 @@ impl Kind {
 pub(super) struct World {
     /// Path of the workspace.
     pub(super) workspace: String,
+    /// What leads a recommended command to a workspace.
+    pub(super) flags: Flags,
     pub(super) kind: Kind,
     pub(super) name: String,
     /// Empty for an object that is not namespaced.
