@@ -12,6 +12,7 @@ pub mod drift;
 pub mod hashes;
 pub mod keys;
 pub mod quantities;
+pub mod report;
 pub mod scheduling;
 pub mod synced;
 pub mod syncer;

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use tmc_api::workload::heartbeat::{DEFAULT_SKEW, is_credible};
 
 /// Annotation of a Lease: the list.
 pub const BEATS_ANNOTATION: &str = "internal.tmc.kcp.io/beats";
@@ -163,7 +164,9 @@ impl Lists {
         let kept = SignedDuration::try_from(KEPT).unwrap_or(SignedDuration::MAX);
         let lists = &mut self.lists;
         self.heard.retain(|_, (list, at)| {
-            let stays = now.duration_since(*at) <= kept;
+            // One from the future was noted before the clock was set back: with an age of zero in
+            // each list it would look like a beat each time. Its next beat brings it back.
+            let stays = now.duration_since(*at) <= kept && is_credible(now, *at, DEFAULT_SKEW);
             if !stays {
                 lists[*list].0 -= 1;
             }
@@ -312,6 +315,19 @@ mod tests {
             BeatList::decode(&format!("1;5{many}")),
             Err(BadList::TooMany)
         );
+    }
+
+    #[test]
+    fn who_was_heard_last_before_the_clock_was_set_back_is_in_no_list() {
+        let mut lists = Lists::default();
+        for n in [0, 1] {
+            lists.note(heard(n), at(3_600_000));
+        }
+        lists.note(heard(1), at(0));
+        let taken = lists.take(at(100));
+        assert_eq!(taken[0].1.ages, [(heard(1), 100)].into());
+        lists.note(heard(0), at(200));
+        assert_eq!(lists.take(at(300))[0].1.ages.len(), 2);
     }
 
     #[test]

@@ -204,7 +204,6 @@ async fn tell_of_expiry(ctx: &Context, key: &ClusterKey, before: &Cluster, after
             kind: "Cluster",
             key,
             uid: after.metadata.uid.as_deref().unwrap_or_default(),
-            r#type: "Warning",
             reason: "ExpiringSoon",
             message: format!(
                 "the credential ends at {expires}; store a new kubeconfig in Secret \"{}\"",
@@ -350,11 +349,19 @@ async fn delete(ctx: &Arc<Context>, key: &ClusterKey, cluster: &Cluster) -> Outc
         let soon = seen.finding.next.unwrap_or(DELETION_CHECK);
         return Ok(Flow::RequeueAfter(soon.min(DELETION_CHECK)));
     }
-    if let Ok(credential) = &seen.credential {
-        match ctx.prober.unregister(ctx, key, credential) {
+    match &seen.credential {
+        Ok(credential) => match ctx.prober.unregister(ctx, key, credential) {
             None => return Ok(Flow::RequeueAfter(DELETION_CHECK)),
             Some(Ok(())) => {}
-            Some(Err(why)) => tell_of_account(ctx, key, cluster, &why).await,
+            Some(Err(why)) => {
+                tell_of_account(ctx, key, cluster, (credentials::MADE, &why)).await;
+            }
+        },
+        // Whoever made an account has to know that it stays, for nobody comes in any more.
+        Err((_, why)) => {
+            if let Some(account) = credentials::account_behind(ctx, key, cluster).await? {
+                tell_of_account(ctx, key, cluster, (account, why)).await;
+            }
         }
     }
     let mut new = cluster.clone();
@@ -369,16 +376,21 @@ async fn delete(ctx: &Arc<Context>, key: &ClusterKey, cluster: &Cluster) -> Outc
     }
 }
 
-/// The account that `register` made could not be removed: somebody has to know.
-async fn tell_of_account(ctx: &Context, key: &ClusterKey, cluster: &Cluster, why: &str) {
+/// The account that `register` made, by its words and why it could not be removed: somebody has to
+/// know.
+async fn tell_of_account(
+    ctx: &Context,
+    key: &ClusterKey,
+    cluster: &Cluster,
+    (account, why): (&str, &str),
+) {
     let news = News {
         kind: "Cluster",
         key,
         uid: cluster.metadata.uid.as_deref().unwrap_or_default(),
-        r#type: "Warning",
         reason: "LeftBehind",
         message: format!(
-            "{why}; the registration account in the member's namespace \"{}\" is left there",
+            "{why}; {account} in the member's namespace \"{}\" is left there",
             tmc_api::agent::registration::NAMESPACE
         ),
         about: "registration",

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tmc_runtime::{Connection, Credential, Dialer, Endpoint, Error, Fence};
+use tmc_runtime::{Bounds, Connection, Credential, Dialer, Endpoint, Error, Fence};
 use tokio::net::TcpStream;
 
 /// How long one address may take to answer.
@@ -248,15 +248,6 @@ impl Outbound {
         }
     }
 
-    /// With another way to dial; for tests, and for networks with their own rules.
-    pub fn with_dialer(dialer: Arc<dyn Dialer>, simulated: Arc<dyn SimulatedMembers>) -> Self {
-        Self {
-            dialer,
-            simulated,
-            fence: None,
-        }
-    }
-
     /// The same, for one term of a leader: nothing is written to a member once it has ended.
     #[must_use]
     pub fn fenced(mut self, fence: &Fence) -> Self {
@@ -264,12 +255,13 @@ impl Outbound {
         self
     }
 
-    /// A connection to a member. Nothing is sent yet.
+    /// A connection to a member, of whose answers no more is read than [`Bounds::MEMBER`]. Nothing is
+    /// sent yet.
     ///
     /// # Errors
     /// A sentence if the endpoint cannot be used, or names a simulated member that is not there.
     pub fn connect(&self, endpoint: &Endpoint) -> Result<Connection, Error> {
-        let connection = self.connect_unfenced(endpoint)?;
+        let connection = self.connect_unfenced(endpoint)?.bounded(Bounds::MEMBER);
         Ok(match &self.fence {
             Some(fence) => connection.fenced(fence),
             None => connection,

@@ -114,15 +114,15 @@ pub fn exit(
         }
     };
     let drain = facts.evict_after.map(|at| {
-        let (reason, due) = if facts.forced {
-            (LeaveReason::ForceDrained, at)
+        let reason = if facts.forced {
+            LeaveReason::ForceDrained
         } else {
-            (LeaveReason::Draining, at)
+            LeaveReason::Draining
         };
         Exit {
             reason,
             since: at,
-            due,
+            due: at,
         }
     });
     let tainted = tainted_for(here.spec, facts).map(|patience| {

@@ -18,6 +18,7 @@ use tmc_api::workload::condition::HEARTBEAT_HEALTHY;
 use tmc_api::workload::heartbeat::{DEFAULT_SKEW, Health as Heard, health, is_credible};
 use tmc_api::workload::reason::ERROR_HEARTBEAT;
 use tmc_apimachinery::ClusterName;
+use tmc_runtime::clock::until_past;
 
 pub use beats::{Beat, Beats, LiveBeats, OnWake};
 pub use report::{NodeTotals, ServedApis, SyncedTotals, missing_rights};
@@ -124,11 +125,6 @@ pub fn assess(signs: &Signs, now: Timestamp) -> Health {
     }
 }
 
-/// How long until something that counts to its end no longer does: one tick past it.
-pub(crate) fn until_past(now: Timestamp, end: Timestamp) -> Duration {
-    now.duration_until(end).unsigned_abs() + Duration::from_millis(1)
-}
-
 fn condition(healthy: bool, last: Option<Timestamp>) -> Condition {
     let message = match last {
         _ if healthy => return Condition::yes(HEARTBEAT_HEALTHY),
@@ -211,6 +207,42 @@ mod tests {
             healthy,
             "looks again exactly while it can expire"
         );
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_loses_nobody_who_beats() {
+        let beats = Beats::new();
+        let target = TargetId::new(&ClusterName::new("c"), "t", "u");
+        let judge = |now: i64, persisted: Option<Time>| {
+            let signs = Signs {
+                live: beats.last(&target).map(|beat| beat.at),
+                persisted,
+                was_healthy: true,
+                ..signs()
+            };
+            assess(&signs, at(now))
+        };
+        let mut persisted = None;
+        for now in [3600, 0, 10] {
+            let beat = Beat {
+                at: at(now),
+                identity: "r".into(),
+                apis: None,
+                totals: None,
+                missing_rights: None,
+                synced: SyncedTotals::default(),
+            };
+            beats.record(&target, beat);
+            let health = judge(now, persisted);
+            assert!(health.condition.is_true(), "at {now}");
+            persisted = health.persist;
+        }
+        assert_eq!(
+            persisted,
+            Some(Time::new(at(0))),
+            "nor does what was written"
+        );
+        assert!(judge(41, persisted).condition.is_false(), "it fell silent");
     }
 
     #[test]

@@ -3,13 +3,13 @@
 pub mod reconcile;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::json;
 use tmc_api::keys::SKIP_DEFAULT_OBJECTS_ANNOTATION;
 use tmc_api::scheduling;
 use tmc_api::tenancy::LOGICAL_CLUSTER_NAME;
 use tmc_apimachinery::{ClusterName, GroupVersionResource};
+use tmc_runtime::clock::until_past;
 use tmc_runtime::controller::{Flow, Outcome};
 use tmc_runtime::{ClusterKey, ResourceClient};
 
@@ -41,9 +41,9 @@ pub(crate) async fn run(ctx: Arc<Context>, key: ClusterKey) -> Outcome {
     let mut new = (*location).clone();
     new.status = Some(reconcile::status(&location, instances));
     committer.status(&key, &*location, &new).await?;
-    Ok(instances.next_drain.map_or(Flow::Done, |at| {
-        Flow::RequeueAfter(now.duration_until(at).unsigned_abs() + Duration::from_millis(1))
-    }))
+    Ok(instances
+        .next_drain
+        .map_or(Flow::Done, |at| Flow::RequeueAfter(until_past(now, at))))
 }
 
 /// Makes the first Location of a workspace that has a SyncTarget, unless it has one or says not to.

@@ -14,12 +14,3 @@ pub trait Metrics: Send + Sync + 'static {
     /// A pass of a controller, by the name of its queue, has ended.
     fn reconciled(&self, controller: &'static str, took: Duration, failed: bool);
 }
-
-/// Measures nothing.
-pub struct NoMetrics;
-
-impl Metrics for NoMetrics {
-    fn credential_expires(&self, _: &ClusterKey, _: Option<Timestamp>) {}
-
-    fn reconciled(&self, _: &'static str, _: Duration, _: bool) {}
-}

@@ -5,8 +5,10 @@ mod events;
 pub mod facts;
 pub mod filter;
 pub mod fleet;
+pub mod observed;
 pub mod permission;
 pub mod reconcile;
+pub mod request;
 pub mod schedule;
 mod score;
 mod words;
@@ -20,8 +22,9 @@ use tmc_api::conditions;
 use tmc_api::keys::PLACEMENT_ANNOTATION;
 use tmc_api::scheduling::{self, Placement, Selector, TargetCount, condition};
 use tmc_apimachinery::{ClusterName, GroupResource, GroupVersionResource};
+use tmc_runtime::clock::until_past;
 use tmc_runtime::controller::{Flow, Outcome};
-use tmc_runtime::{ClusterKey, Error, ResourceClient};
+use tmc_runtime::{ClusterKey, Error};
 
 use crate::context::Context;
 use crate::eviction::pace::Turn;
@@ -30,7 +33,8 @@ use crate::stores::{index, is_built_in, location_workspace, namespace_of};
 use crate::system::is_system_namespace;
 pub use events::Notice;
 pub(crate) use events::PlacementNotice;
-use reconcile::{Observed, Permission, Plan, Provider};
+use observed::{Observed, Permission, Provider};
+use reconcile::Plan;
 
 /// How soon a permission that was refused is asked for again: somebody may just be granting it.
 const REFUSED: Duration = Duration::from_secs(5);
@@ -86,18 +90,13 @@ pub(crate) async fn run(ctx: Arc<Context>, key: ClusterKey) -> Outcome {
         .into_iter()
         .chain(turn)
         .min()
-        .map(|at| wait(now, at));
+        .map(|at| until_past(now, at));
     let waits = [later, permission_expires(&found)];
     Ok(waits
         .into_iter()
         .flatten()
         .min()
         .map_or(Flow::Done, Flow::RequeueAfter))
-}
-
-/// One tick past a moment, when it has come.
-fn wait(now: Timestamp, at: Timestamp) -> Duration {
-    now.duration_until(at).unsigned_abs() + Duration::from_millis(1)
 }
 
 /// The keys of the targets that a Placement has.
@@ -244,16 +243,8 @@ fn plan(ctx: &Context, placement: &Placement, found: &Found, now: Timestamp, tur
 /// Makes an Event. The status that it is about is written; there is no transition to come back to, so
 /// this is tried again until the hub has it or says that it never will.
 pub(crate) async fn tell(ctx: Arc<Context>, told: PlacementNotice) -> Outcome {
-    let gvr = GroupVersionResource::new("", "v1", "events");
-    let client = ResourceClient::new(ctx.hub.cluster(told.cluster()), gvr);
-    match client.create(events::EVENT_NAMESPACE, &told.event()).await {
-        Err(error) if !crate::events::is_settled(&error) => Err(error),
-        Err(error) if !error.already_exists() => {
-            tracing::warn!(?told, %error, "no Event was made");
-            Ok(Flow::Done)
-        }
-        _ => Ok(Flow::Done),
-    }
+    told.tell(&ctx.hub).await?;
+    Ok(Flow::Done)
 }
 
 fn permission_expires(found: &Found) -> Option<Duration> {

@@ -6,17 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
-use tmc_api::hashes::base36_sha224;
 use tmc_api::keys::MESSAGE_ANNOTATION;
+use tmc_api::synced;
 use tmc_api::time::Time;
-use tmc_apimachinery::GroupVersionResource;
-use tmc_runtime::client::Error;
+use tmc_runtime::ClusterKey;
 use tmc_runtime::controller::{Flow, Outcome};
-use tmc_runtime::{ClusterKey, ResourceClient};
 
 use crate::context::{Context, ObjectKey};
 use crate::coordination::shares;
+use crate::events::{Event, Subject};
 use crate::slim::Slim;
 use crate::stores::index;
 use crate::synctarget::removal::{Fate, fate};
@@ -60,8 +58,17 @@ pub(crate) async fn run(ctx: Arc<Context>, object_key: ObjectKey) -> Outcome {
     ctx.committer(resource.gvr.clone())
         .main(key, &*object, &new)
         .await?;
+    let api_version = resource.gvr.group_version().to_string();
+    let subject = Subject {
+        api_version: &api_version,
+        kind: kind_of(&resource.gvr.resource),
+        key,
+        uid: &object.metadata.uid,
+    };
     if let Some(said) = object.metadata.annotations.get(MESSAGE_ANNOTATION) {
-        tell(&ctx, &resource.gvr, key, &News::refused(&object, said)).await?;
+        let lasting = lasting_words(said);
+        let told = refused(subject, said, &lasting);
+        told.create(&ctx.hub, ctx.now()).await?;
     }
     if !reconcile::is_homeless(group, plural, &object, &namespace) {
         return Ok(Flow::Done);
@@ -70,42 +77,38 @@ pub(crate) async fn run(ctx: Arc<Context>, object_key: ObjectKey) -> Outcome {
     if age < PATIENCE {
         return Ok(Flow::RequeueAfter(PATIENCE - age));
     }
-    tell(&ctx, &resource.gvr, key, &News::homeless(&object)).await?;
+    homeless(subject).create(&ctx.hub, ctx.now()).await?;
     Ok(Flow::Done)
 }
 
-/// What a user should know about an object.
-struct News<'a> {
-    object: &'a Slim,
-    reason: &'static str,
-    message: &'a str,
-    /// The same thing said of the same object makes the same Event.
-    about: String,
+/// An object goes nowhere; said once an object.
+fn homeless(subject: Subject<'_>) -> Event<'_> {
+    Event {
+        subject,
+        warning: true,
+        reason: "NoPlacement",
+        message: "no Placement selects this namespace, so nothing runs; make one: tmc bind compute",
+        mark: "",
+    }
 }
 
-impl<'a> News<'a> {
-    /// It goes nowhere; said once an object.
-    fn homeless(object: &'a Slim) -> Self {
-        Self {
-            object,
-            reason: "NoPlacement",
-            message: "no Placement selects this namespace, so nothing runs; make one: tmc bind compute",
-            about: "no-placement".into(),
-        }
+/// Its targets cannot have an object as it is; said once for all texts with the same lasting words.
+fn refused<'a>(subject: Subject<'a>, said: &'a str, lasting: &'a str) -> Event<'a> {
+    Event {
+        subject,
+        warning: true,
+        reason: synced::REFUSED,
+        message: said,
+        mark: lasting,
     }
+}
 
-    /// Its targets cannot have it as it is; said once a text, whatever times and numbers are in it: a
-    /// member that has a new one in each answer makes no new Event of each.
-    fn refused(object: &'a Slim, said: &'a str) -> Self {
-        let words = said.split_whitespace();
-        let lasting = words.filter(|word| !word.contains(|c: char| c.is_ascii_digit()));
-        Self {
-            object,
-            reason: "RefusedByMember",
-            message: said,
-            about: format!("refused/{}", lasting.collect::<Vec<_>>().join(" ")),
-        }
-    }
+/// A text without times and numbers: a member that has a new one in each answer makes no new Event of
+/// each.
+fn lasting_words(said: &str) -> String {
+    let words = said.split_whitespace();
+    let lasting = words.filter(|word| !word.contains(|c: char| c.is_ascii_digit()));
+    lasting.collect::<Vec<_>>().join(" ")
 }
 
 fn age(object: &Slim, now: Timestamp) -> Duration {
@@ -116,56 +119,6 @@ fn age(object: &Slim, now: Timestamp) -> Duration {
         .and_then(|text| text.parse().ok());
     made.map_or(Duration::MAX, |made: Timestamp| {
         Duration::try_from(made.duration_until(now)).unwrap_or_default()
-    })
-}
-
-/// Makes the Event, unless it is there.
-async fn tell(
-    ctx: &Context,
-    gvr: &GroupVersionResource,
-    key: &ClusterKey,
-    news: &News<'_>,
-) -> Result<(), Error> {
-    let events = GroupVersionResource::new("", "v1", "events");
-    let client = ResourceClient::new(ctx.hub.cluster(&key.cluster), events);
-    match client
-        .create(&key.namespace, &event(gvr, news, ctx.now()))
-        .await
-    {
-        // Where nothing can be made any more nobody reads it either.
-        Err(error) if matches!(error.code(), Some(403 | 404)) => {
-            tracing::debug!(%key, reason = news.reason, %error, "an Event was not made");
-            Ok(())
-        }
-        Err(error) if !error.already_exists() => Err(error),
-        _ => Ok(()),
-    }
-}
-
-/// The Event; its name is the same for the same object, so that it is made once.
-fn event(gvr: &GroupVersionResource, news: &News<'_>, now: Timestamp) -> Value {
-    let meta = &news.object.metadata;
-    let hash = base36_sha224(&format!("{}/{}", news.about, meta.uid));
-    // Names of Events may be as long as those of the objects they are about.
-    let name: String = meta.name.chars().take(200).collect();
-    let now = Time::new(now).to_string();
-    json!({
-        "apiVersion": "v1", "kind": "Event",
-        "metadata": {
-            "name": format!("{}.{}", name.trim_end_matches(['.', '-']), &hash[..12]),
-            "namespace": meta.namespace,
-        },
-        "involvedObject": {
-            "apiVersion": gvr.group_version().to_string(),
-            "kind": kind_of(&gvr.resource),
-            "namespace": meta.namespace, "name": meta.name, "uid": meta.uid,
-        },
-        "type": "Warning",
-        "reason": news.reason,
-        "message": news.message,
-        "source": {"component": "tmc"},
-        "reportingComponent": "tmc", "reportingInstance": "tmc",
-        "firstTimestamp": now, "lastTimestamp": now, "count": 1,
     })
 }
 
@@ -191,37 +144,46 @@ fn kind_of(resource: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use tmc_apimachinery::ClusterName;
+
     use super::*;
+
+    fn about<'a>(key: &'a ClusterKey, uid: &'a str) -> Subject<'a> {
+        Subject {
+            api_version: "apps/v1",
+            kind: kind_of("deployments"),
+            key,
+            uid,
+        }
+    }
 
     #[test]
     fn the_event_names_object_and_remedy_and_has_one_name_an_object() {
-        let mut object = Slim::default();
-        object.metadata.name = "web".into();
-        object.metadata.namespace = "ns".into();
-        object.metadata.uid = "u".into();
-        let gvr = GroupVersionResource::new("apps", "v1", "deployments");
+        let key = ClusterKey::new(&ClusterName::new("c"), "ns", "web");
         let now = "2030-01-01T00:00:00Z".parse().unwrap();
-        let first = event(&gvr, &News::homeless(&object), now);
+        let first = homeless(about(&key, "u")).manifest(now);
         assert_eq!(first["involvedObject"]["apiVersion"], "apps/v1");
         assert_eq!(first["involvedObject"]["kind"], "Deployment");
-        assert!(
-            first["message"]
-                .as_str()
-                .unwrap()
-                .contains("tmc bind compute")
-        );
+        assert_eq!(first["metadata"]["namespace"], "ns");
+        let message = first["message"].as_str().unwrap();
+        assert!(message.contains("tmc bind compute"), "{message}");
         let name = first["metadata"]["name"].as_str().unwrap();
         assert!(name.starts_with("web.") && name.len() == 16, "{name}");
-        let refused = event(&gvr, &News::refused(&object, "no"), now);
-        assert_eq!(refused["reason"], "RefusedByMember");
-        assert_ne!(refused["metadata"]["name"], first["metadata"]["name"]);
-        let told =
-            |said| event(&gvr, &News::refused(&object, said), now)["metadata"]["name"].clone();
-        assert_eq!(told("no, request 1a2"), told("no, request 3b4"));
-        assert_ne!(told("no, request 1a2"), told("not now, request 1a2"));
-        object.metadata.uid = "v".into();
-        let other = event(&gvr, &News::homeless(&object), now);
+        let other = homeless(about(&key, "v")).manifest(now);
         assert_ne!(other["metadata"]["name"], first["metadata"]["name"]);
+    }
+
+    #[test]
+    fn a_refusal_is_told_again_when_its_words_change_and_not_when_its_numbers_do() {
+        let key = ClusterKey::new(&ClusterName::new("c"), "ns", "web");
+        let now = "2030-01-01T00:00:00Z".parse().unwrap();
+        let name = |said| {
+            let told = refused(about(&key, "u"), said, &lasting_words(said)).manifest(now);
+            assert_eq!(told["reason"], "RefusedByMember");
+            told["metadata"]["name"].clone()
+        };
+        assert_eq!(name("no, request 1a2"), name("no, request 3b4"));
+        assert_ne!(name("no, request 1a2"), name("not now, request 1a2"));
     }
 
     #[test]

@@ -94,7 +94,6 @@ impl Informers {
         let logical = ours(tenancy::CORE_GROUP, tenancy::VERSION, "logicalclusters");
         Self {
             sync_targets: informer(source, ours(work, workload::VERSION, "synctargets"))
-                .index(index::CLUSTER, |key, _| vec![key.cluster.to_string()])
                 .index(index::TARGET, |key, _| {
                     vec![sync_target_key(key.cluster.as_str(), &key.name)]
                 })
@@ -108,8 +107,7 @@ impl Informers {
                 .index(index::REFERENCE, |key, cluster: &Cluster| {
                     vec![secret_key(key, cluster).to_string()]
                 }),
-            locations: informer(source, ours(place, scheduling::VERSION, "locations"))
-                .index(index::CLUSTER, |key, _| vec![key.cluster.to_string()]),
+            locations: informer(source, ours(place, scheduling::VERSION, "locations")),
             placements: informer(source, ours(place, scheduling::VERSION, "placements"))
                 .index(index::CLUSTER, |key, _| vec![key.cluster.to_string()])
                 .index(index::PROVIDER, |key, placement: &Placement| {
@@ -352,5 +350,36 @@ mod tests {
             let used = format!("index::{name}");
             assert!(consumers.contains(&used) || own.contains(&used), "{name}");
         }
+        let text: String = (consumers + &own).split_whitespace().collect();
+        for (store, name) in declared() {
+            let named = format!("index::{name}");
+            let used = text.match_indices(&named).any(|(at, _)| {
+                // One that is looked up by a variable may be any store's.
+                text[..at].strip_suffix("by_index(").is_none_or(|before| {
+                    let of = before.trim_end_matches(|c: char| c.is_alphanumeric() || c == '_');
+                    of.ends_with(&format!("{store}."))
+                })
+            });
+            assert!(used, "nobody looks {store} up by {name}");
+        }
+    }
+
+    /// The stores of our own kinds and of namespaces, each with the indexes that it has.
+    fn declared() -> Vec<(String, String)> {
+        let bare: String = include_str!("stores.rs").split_whitespace().collect();
+        let ours = bare.split("logical_clusters:hub").next().unwrap();
+        let mut store = "";
+        let mut pairs = Vec::new();
+        for (n, part) in ours.split(".index(index::").enumerate() {
+            if n > 0 {
+                let name = part.split(',').next().unwrap();
+                pairs.push((store.to_owned(), name.to_owned()));
+            }
+            if let Some((before, _)) = part.rsplit_once(":informer(") {
+                store = before.rsplit([',', '{']).next().unwrap();
+            }
+        }
+        assert!(pairs.len() >= 8, "{pairs:?}");
+        pairs
     }
 }

@@ -1,7 +1,7 @@
 //! Names that stay on the hub whatever anyone says.
 
 /// Namespaces that never leave the hub.
-pub const SYSTEM_NAMESPACES: [&str; 4] = [
+const SYSTEM_NAMESPACES: [&str; 4] = [
     "kube-system",
     "kube-public",
     "kube-node-lease",

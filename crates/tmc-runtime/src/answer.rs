@@ -9,17 +9,34 @@ use serde_json::Value;
 use tmc_apimachinery::{ApiError, Cause, GroupResource, Reason};
 use tower::BoxError;
 
+use crate::bounds::Bounds;
 use crate::client::Error;
 
-/// Longest answer that is read. A member is not trusted to stop by itself.
-const MAX_ANSWER: usize = 64 << 20;
 /// Longest error body that is read.
 const MAX_ERROR: usize = 1 << 20;
 
+/// An answer is longer than it may be, which is this many bytes.
+#[derive(Debug)]
+pub(crate) struct TooLong(pub(crate) usize);
+
+impl From<TooLong> for Error {
+    fn from(TooLong(limit): TooLong) -> Self {
+        Self::Transport(format!("the answer is longer than {limit} bytes"))
+    }
+}
+
 /// The body of a successful answer, or the error it carries.
 pub(crate) async fn read(response: Response<Body>) -> Result<Bytes, Error> {
+    Ok(read_if_short(response).await??)
+}
+
+/// As [`read`], with an answer of its own for a body that is too long.
+pub(crate) async fn read_if_short(
+    response: Response<Body>,
+) -> Result<Result<Bytes, TooLong>, Error> {
     let response = check(response).await?;
-    collect(response.into_body(), MAX_ANSWER).await
+    let limit = Bounds::of(response.extensions()).answer;
+    collect(response.into_body(), limit).await
 }
 
 /// Passes a successful answer on and turns any other into its error.
@@ -43,22 +60,23 @@ where
         .and_then(|v| v.to_str().ok())
         .and_then(|v| v.trim().parse::<u32>().ok());
     // A body that cannot be read leaves the code, which is enough to act on.
-    let bytes = collect(body, MAX_ERROR).await.unwrap_or_default();
+    let bytes = match collect(body, MAX_ERROR).await {
+        Ok(Ok(bytes)) => bytes,
+        _ => Bytes::new(),
+    };
     let mut error = decode(parts.status, &bytes);
     error.retry_after = error.retry_after.or(retry_after);
     error.into()
 }
 
-async fn collect<B>(body: B, limit: usize) -> Result<Bytes, Error>
+async fn collect<B>(body: B, limit: usize) -> Result<Result<Bytes, TooLong>, Error>
 where
     B: HttpBody<Data = Bytes>,
     B::Error: Into<BoxError>,
 {
     match Limited::new(body, limit).collect().await {
-        Ok(all) => Ok(all.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(Error::Transport(format!(
-            "the answer is longer than {limit} bytes"
-        ))),
+        Ok(all) => Ok(Ok(all.to_bytes())),
+        Err(error) if error.is::<LengthLimitError>() => Ok(Err(TooLong(limit))),
         Err(error) => Err(Error::Transport(format!(
             "the answer broke off: {}",
             chain(&*error)

@@ -10,7 +10,7 @@ use kube::client::Body;
 use serde_json::{Value, json};
 use tmc_apimachinery::{ApiError, GroupVersionResource};
 
-use crate::answer;
+use crate::answer::{self, TooLong};
 use crate::url::{push_query, push_segment};
 pub use crate::watch::{WatchEvent, WatchEvents, WatchLines, WatchParams};
 
@@ -167,6 +167,15 @@ impl ResourceClient {
     /// # Errors
     /// See [`Error`].
     pub async fn list_raw(&self, namespace: &str, params: &ListParams) -> Result<Bytes, Error> {
+        Ok(self.page(namespace, params).await??)
+    }
+
+    /// As [`ResourceClient::list_raw`], with an answer of its own for a page that is too long.
+    pub(crate) async fn page(
+        &self,
+        namespace: &str,
+        params: &ListParams,
+    ) -> Result<Result<Bytes, TooLong>, Error> {
         let limit = if params.limit == 0 {
             String::new()
         } else {
@@ -181,7 +190,7 @@ impl ResourceClient {
                 ("continue", &params.continue_token),
             ],
         );
-        self.send(Method::GET, uri, None).await
+        self.ask(Method::GET, uri, None).await
     }
 
     /// Watches the collection (an empty namespace means all of them).
@@ -227,7 +236,7 @@ impl ResourceClient {
         );
         let request = request(Method::GET, uri, None)?;
         let response = within(self.client.send(request)).await?;
-        Ok(WatchLines::new(answer::check(response).await?.into_body()))
+        Ok(WatchLines::new(answer::check(response).await?))
     }
 
     /// POST.
@@ -397,8 +406,18 @@ impl ResourceClient {
         uri: String,
         body: Option<(&'static str, Vec<u8>)>,
     ) -> Result<Bytes, Error> {
+        Ok(self.ask(method, uri, body).await??)
+    }
+
+    async fn ask(
+        &self,
+        method: Method,
+        uri: String,
+        body: Option<(&'static str, Vec<u8>)>,
+    ) -> Result<Result<Bytes, TooLong>, Error> {
         let request = request(method, uri, body)?;
-        let call = async { answer::read(transport(self.client.send(request).await)?).await };
+        let call =
+            async { answer::read_if_short(transport(self.client.send(request).await)?).await };
         tokio::time::timeout(REQUEST_TIMEOUT, call)
             .await
             .unwrap_or_else(|_| Err(timed_out()))
@@ -477,7 +496,7 @@ fn encode(object: &Value) -> Result<Vec<u8>, Error> {
     serde_json::to_vec(object).map_err(|e| Error::Transport(format!("not JSON: {e}")))
 }
 
-fn value(body: &[u8]) -> Result<Value, Error> {
+pub(crate) fn value(body: &[u8]) -> Result<Value, Error> {
     serde_json::from_slice(body)
         .map_err(|e| Error::Transport(format!("the answer is no JSON object: {e}")))
 }

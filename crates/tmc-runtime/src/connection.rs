@@ -19,6 +19,7 @@ use tmc_apimachinery::ClusterName;
 use tower::{BoxError, ServiceExt};
 
 pub use self::switch::Switch;
+use crate::bounds::Bounds;
 use crate::https::{Dialer, Endpoint, HttpsTransport, SystemDialer};
 use crate::lease::{ENDED, Fence};
 use crate::{Error, answer};
@@ -243,6 +244,22 @@ impl Connection {
         })
     }
 
+    /// The same server, of whose answers no more is read than these bounds; without, than
+    /// [`Bounds::HUB`]. What is made of this connection has them too.
+    #[must_use]
+    pub fn bounded(&self, bounds: Bounds) -> Self {
+        let (inner, upgrades) = (Arc::clone(&self.0.transport), self.0.upgrades.clone());
+        Self::upgradable(self.0.base_path.clone(), upgrades, move |request| {
+            let answer = inner(request);
+            Box::pin(async move {
+                let mut answer = answer.await?;
+                // Found again by whoever reads the body.
+                answer.extensions_mut().insert(bounds);
+                Ok(answer)
+            })
+        })
+    }
+
     /// The same server, with a bearer token in every request.
     ///
     /// # Errors
@@ -380,7 +397,12 @@ impl Hub {
 
 #[cfg(test)]
 mod tests {
+    use futures::StreamExt as _;
+    use tmc_apimachinery::GroupVersionResource;
+
     use super::*;
+    use crate::ResourceClient;
+    use crate::client::{WatchParams, get_path};
 
     fn echo() -> Connection {
         let service = tower::service_fn(|request: Request<Body>| async move {
@@ -465,6 +487,33 @@ mod tests {
         assert!(answer().await.contains("it was asked"));
         tokio::time::advance(Duration::from_secs(10)).await;
         assert!(answer().await.contains(ENDED));
+    }
+
+    #[tokio::test]
+    async fn of_a_bounded_server_no_more_is_read_than_its_bounds() {
+        let service = tower::service_fn(|_: Request<Body>| async {
+            Ok::<_, BoxError>(Response::new(Body::from(b"{\"object\": 1}".to_vec())))
+        });
+        let server = Connection::in_process(service);
+        let get = async |server: &Connection| get_path(&server.client("/c"), "/x").await;
+        let watch = async |server: &Connection| {
+            let gvr = GroupVersionResource::new("", "v1", "pods");
+            let client = ResourceClient::new(server.client(""), gvr);
+            let mut lines = client.watch_raw("", &WatchParams::default()).await.unwrap();
+            lines.next().await.transpose()
+        };
+        let fence = Fence::for_tests(Duration::from_secs(10));
+        let short = Bounds {
+            answer: 12,
+            event: 11,
+        };
+        let bounded = Switch::new(server.bounded(short).fenced(&fence)).1;
+        let error = get(&bounded).await.unwrap_err();
+        assert_eq!(error.to_string(), "the answer is longer than 12 bytes");
+        let error = watch(&bounded).await.unwrap_err();
+        assert_eq!(error.to_string(), "a watch event is longer than 11 bytes");
+        get(&server).await.unwrap();
+        assert_eq!(watch(&server).await.unwrap(), None, "it was cut off");
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,6 +5,7 @@ use serde::de::DeserializeOwned;
 use tmc_apimachinery::ClusterName;
 use tokio_util::sync::CancellationToken;
 
+use crate::bounds::Budget;
 use crate::client::{ListParams, ResourceClient};
 use crate::jitter::Jitter;
 use crate::reflector::{Reflector, Source};
@@ -24,6 +25,7 @@ pub struct Informer<T> {
     cluster: Option<ClusterName>,
     namespace: String,
     params: ListParams,
+    budget: Option<Budget>,
     jitter: Jitter,
     handlers: Vec<Handler<T>>,
     store: Store<T>,
@@ -42,6 +44,7 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Informer<T> {
                 limit: 500,
                 ..ListParams::default()
             },
+            budget: None,
             jitter: Jitter::random(),
             handlers: Vec::new(),
             store: Store::default(),
@@ -69,7 +72,15 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Informer<T> {
         self
     }
 
-    /// Sets how many objects are listed at once (500): what a page costs in memory.
+    /// Keeps no more than this (without limit): for servers that are not trusted to stop by themselves.
+    #[must_use]
+    pub fn budget(mut self, budget: Budget) -> Self {
+        self.budget = Some(budget);
+        self
+    }
+
+    /// Sets how many objects are listed at once (500), fewer if they are too large for one answer:
+    /// what a page costs in memory.
     #[must_use]
     pub fn page_size(mut self, objects: u32) -> Self {
         self.params.limit = objects;
@@ -122,6 +133,7 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Informer<T> {
             cluster: self.cluster,
             namespace: self.namespace,
             params: self.params,
+            budget: self.budget,
         };
         let reflector = Reflector::new(source, self.store, self.handlers, self.jitter);
         tokio::spawn(async move {

@@ -3,6 +3,7 @@
 //! hub.
 
 mod answer;
+mod bounds;
 pub mod client;
 pub mod clock;
 pub mod committer;
@@ -12,6 +13,7 @@ pub mod https;
 pub mod informer;
 pub mod jitter;
 pub mod lease;
+mod pages;
 pub mod queue;
 mod reflector;
 pub mod rights;
@@ -19,6 +21,7 @@ mod store;
 mod url;
 mod watch;
 
+pub use bounds::{Bounds, Budget};
 pub use client::{Error, ResourceClient};
 pub use clock::Clock;
 pub use committer::{Committer, MainPatch, StatusPatch};
@@ -27,3 +30,4 @@ pub use https::{Credential, Dialer, Endpoint, SystemDialer};
 pub use informer::{ClusterKey, Informer, Store};
 pub use jitter::Jitter;
 pub use lease::Fence;
+pub use pages::Pages;

@@ -78,6 +78,8 @@ pub(crate) struct Entry<T> {
     pub(crate) object: Arc<T>,
     pub(crate) uid: Box<str>,
     pub(crate) version: Box<str>,
+    /// Bytes that it takes of a budget.
+    pub(crate) weight: usize,
 }
 
 /// A named index: the keys found under each value.
@@ -285,13 +287,13 @@ impl<T> Store<T> {
         Some(old)
     }
 
-    /// uid and version of the object that the store has.
-    pub(crate) fn version(&self, key: &ClusterKey) -> Option<(Box<str>, Box<str>)> {
+    /// uid, version and weight of the object that the store has.
+    pub(crate) fn version(&self, key: &ClusterKey) -> Option<(Box<str>, Box<str>, usize)> {
         let state = self.0.state.read();
         state
             .objects
             .get(key)
-            .map(|entry| (entry.uid.clone(), entry.version.clone()))
+            .map(|entry| (entry.uid.clone(), entry.version.clone(), entry.weight))
     }
 
     /// The keys that are not in `seen`, in order.
@@ -314,6 +316,7 @@ impl<T> FromIterator<(ClusterKey, T)> for Store<T> {
                 object: Arc::new(object),
                 uid: "".into(),
                 version: "".into(),
+                weight: 0,
             };
             store.insert(&key, entry);
         }
@@ -337,6 +340,7 @@ mod tests {
             object: Arc::new(object),
             uid: "u".into(),
             version: "1".into(),
+            weight: 0,
         }
     }
 

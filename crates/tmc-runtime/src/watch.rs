@@ -6,17 +6,15 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures::Stream;
-use http::StatusCode;
+use http::{Response, StatusCode};
 use http_body::Body as _;
 use kube::client::Body;
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::answer;
+use crate::bounds::Bounds;
 use crate::client::Error;
-
-/// Longest single event that is read.
-const MAX_LINE: usize = 16 << 20;
 
 /// Options of a watch.
 #[derive(Clone, Debug)]
@@ -91,15 +89,19 @@ pub struct WatchLines {
     buffer: BytesMut,
     /// How much of the buffer is known to hold no line end.
     scanned: usize,
+    /// How long a line may be, in bytes.
+    longest: usize,
     ended: bool,
 }
 
 impl WatchLines {
-    pub(crate) fn new(body: Body) -> Self {
+    pub(crate) fn new(response: Response<Body>) -> Self {
+        let longest = Bounds::of(response.extensions()).event;
         Self {
-            body,
+            body: response.into_body(),
             buffer: BytesMut::new(),
             scanned: 0,
+            longest,
             ended: false,
         }
     }
@@ -135,9 +137,9 @@ impl Stream for WatchLines {
             if this.ended {
                 return Poll::Ready(None);
             }
-            if this.buffer.len() > MAX_LINE {
+            if this.buffer.len() > this.longest {
                 this.ended = true;
-                let text = format!("a watch event is longer than {MAX_LINE} bytes");
+                let text = format!("a watch event is longer than {} bytes", this.longest);
                 return Poll::Ready(Some(Err(Error::Transport(text))));
             }
             match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
@@ -193,7 +195,7 @@ mod tests {
             .send(http::Request::new(Body::empty()))
             .await
             .unwrap();
-        let lines: Vec<_> = WatchLines::new(response.into_body()).collect().await;
+        let lines: Vec<_> = WatchLines::new(response).collect().await;
         let lines: Vec<_> = lines.into_iter().map(|line| line.unwrap()).collect();
         assert_eq!(lines, ["{\"a\":1}", "{\"b\":2}", "{\"c\":3}"]);
     }

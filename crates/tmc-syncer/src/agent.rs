@@ -20,7 +20,7 @@ use tmc_runtime::client::{DeleteParams, Error};
 use tmc_runtime::controller::{self, Flow, Outcome};
 use tmc_runtime::informer::Change;
 use tmc_runtime::queue::WorkQueue;
-use tmc_runtime::{Clock, ClusterKey, Connection, Informer, Jitter, ResourceClient, Store};
+use tmc_runtime::{Budget, Clock, ClusterKey, Connection, Informer, Jitter, ResourceClient, Store};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -34,8 +34,10 @@ use crate::{mutate, status};
 /// Index of objects by their namespace.
 const BY_NAMESPACE: &str = "namespace";
 const MANAGER: &str = "syncer";
-/// While an informer has not listed yet.
+/// While an informer has not listed yet, at first.
 const UNSYNCED_RETRY: Duration = Duration::from_millis(50);
+/// And when it has not for long: a member that cannot be listed must not keep every object in work.
+const LAST_UNSYNCED_RETRY: Duration = Duration::from_secs(5);
 /// Time to take leave of the hub when the agent stops.
 const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 /// Objects listed at once: what a page costs in memory while it is read.
@@ -94,6 +96,8 @@ struct Synced {
     upstream: Store<Packed>,
     downstream: Store<Packed>,
     stop: CancellationToken,
+    /// Since when it is synced.
+    since: Instant,
 }
 
 /// What is shared by the workers.
@@ -108,8 +112,12 @@ struct Shared {
     pod_security: RwLock<String>,
     /// Since when namespaces of the member have been without anything of either side.
     unused_since: Mutex<HashMap<String, Instant>>,
+    /// The namespaces of the member, with their uids, whose default account hands out no tokens.
+    disarmed: Mutex<HashMap<String, String>>,
     /// When the hub was told last that the member refuses an object.
     refused_at: Mutex<HashMap<(GroupVersionResource, ClusterKey), Instant>>,
+    /// Since when it works.
+    since: Instant,
     /// When something was written into the member last, by this process.
     wrote_at: Mutex<Option<Timestamp>>,
 }
@@ -233,7 +241,9 @@ impl Shared {
             namespaces,
             places,
             unused_since: Mutex::default(),
+            disarmed: Mutex::default(),
             refused_at: Mutex::default(),
+            since: Instant::now(),
             wrote_at: Mutex::default(),
         }
     }
@@ -285,6 +295,7 @@ impl Shared {
             upstream,
             downstream,
             stop,
+            since: Instant::now(),
         }
     }
 
@@ -317,7 +328,7 @@ impl Shared {
         };
         // Without both sides known, absence proves nothing.
         if !synced.upstream.has_synced() || !synced.downstream.has_synced() {
-            return Ok(Flow::RequeueAfter(UNSYNCED_RETRY));
+            return Ok(Flow::RequeueAfter(unsynced_retry(synced.since.elapsed())));
         }
         let target = &self.options.target;
         let mut view = synced.upstream.get(key).map(|view| view.read());
@@ -535,6 +546,11 @@ fn settled<T>(result: Result<T, Error>) -> Outcome {
     }
 }
 
+/// When to look again at an object of a resource that has not been listed for so long.
+fn unsynced_retry(waited: Duration) -> Duration {
+    (waited / 10).clamp(UNSYNCED_RETRY, LAST_UNSYNCED_RETRY)
+}
+
 /// Value of the index by namespace, of an object of the hub.
 fn home_value(key: &ClusterKey) -> String {
     format!("{}/{}", key.cluster, key.namespace)
@@ -560,6 +576,7 @@ fn downstream_informer(options: &AgentOptions, gvr: &GroupVersionResource) -> In
     let informer = Informer::<Packed>::new(client, Some(cluster));
     informer
         .labels(&label)
+        .budget(Budget::MEMBER)
         .page_size(PAGE)
         .jitter(options.jitter.clone())
 }

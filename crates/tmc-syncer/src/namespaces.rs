@@ -2,6 +2,7 @@
 //! when nothing is left of either side.
 
 use serde_json::{Value, json};
+use tmc_api::hashes::Locator;
 use tmc_api::{hashes, keys};
 use tmc_apimachinery::ClusterName;
 use tmc_apimachinery::meta::meta;
@@ -54,21 +55,18 @@ pub fn check(desired: &Value, found: Option<&Value>) -> Check {
     let Some(found) = found else {
         return Check::Apply;
     };
-    let locator = keys::NAMESPACE_LOCATOR_ANNOTATION;
+    let annotation = keys::NAMESPACE_LOCATOR_ANNOTATION;
     let name = meta(desired).name();
-    match meta(found).annotation(locator) {
-        None => {
-            return Check::Foreign(format!(
-                "namespace {name} of the member exists and was not made by a syncer (no {locator})"
-            ));
-        }
-        Some(text) if Some(text) != meta(desired).annotation(locator) => {
-            // Whose it is may be another tenant's business.
-            return Check::Foreign(format!(
-                "namespace {name} of the member belongs to another namespace or SyncTarget"
-            ));
-        }
-        Some(_) => {}
+    let Some(text) = meta(found).annotation(annotation) else {
+        return Check::Foreign(format!(
+            "namespace {name} of the member exists and was not made by a syncer (no {annotation})"
+        ));
+    };
+    if locator(text).is_none_or(|theirs| Some(theirs) != own_locator(desired)) {
+        // Whose it is may be another tenant's business.
+        return Check::Foreign(format!(
+            "namespace {name} of the member belongs to another namespace or SyncTarget"
+        ));
     }
     if !meta(found).deletion_timestamp().is_empty() {
         return Check::Wait;
@@ -79,6 +77,30 @@ pub fn check(desired: &Value, found: Option<&Value>) -> Check {
         .iter()
         .all(|(key, value)| has.get(key) == Some(value));
     if complete { Check::Fine } else { Check::Apply }
+}
+
+/// A locator says the same in any spelling.
+fn locator(text: &str) -> Option<Locator> {
+    Locator::parse(text).ok()
+}
+
+fn own_locator(namespace: &Value) -> Option<Locator> {
+    meta(namespace)
+        .annotation(keys::NAMESPACE_LOCATOR_ANNOTATION)
+        .and_then(locator)
+}
+
+/// Name of the account of pods that name none.
+pub(crate) const DEFAULT_ACCOUNT: &str = "default";
+
+/// The account of pods that name none, as every namespace should have it: its token is no business of
+/// a pod that does not ask for it.
+pub(crate) fn default_account(namespace: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "ServiceAccount",
+        "metadata": {"name": DEFAULT_ACCOUNT, "namespace": namespace},
+        "automountServiceAccountToken": false,
+    })
 }
 
 #[cfg(test)]
@@ -113,6 +135,26 @@ mod tests {
         let mut other = wanted();
         other["metadata"]["annotations"][keys::NAMESPACE_LOCATOR_ANNOTATION] = "{}".into();
         assert!(matches!(check(&wanted(), Some(&other)), Check::Foreign(_)));
+    }
+
+    #[test]
+    fn a_locator_is_read_and_not_compared_by_its_letters() {
+        let verdict = |text: &str| {
+            let mut found = wanted();
+            found["metadata"]["annotations"][keys::NAMESPACE_LOCATOR_ANNOTATION] = text.into();
+            check(&wanted(), Some(&found))
+        };
+        let as_written = r#"{"syncTarget":{"cluster":"root","name":"one","uid":"u1"},"cluster":"2abc","namespace":"shop"}"#;
+        let spaced = as_written.replace(':', ": ").replace(',', ", ");
+        let old_form = as_written.replacen("cluster", "path", 1);
+        for ours in [as_written, &spaced, &old_form] {
+            assert_eq!(verdict(ours), Check::Fine, "{ours}");
+        }
+        let of_another_target = old_form.replace("u1", "u2");
+        let of_another_namespace = as_written.replace("shop", "shop2");
+        for theirs in [&*of_another_target, &of_another_namespace, "shop", ""] {
+            assert!(matches!(verdict(theirs), Check::Foreign(_)), "{theirs}");
+        }
     }
 
     #[test]

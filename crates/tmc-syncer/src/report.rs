@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tmc_apimachinery::GroupVersionResource;
 use tmc_apimachinery::quantity::Quantity;
 use tmc_runtime::client::{Error, ListParams};
-use tmc_runtime::{Clock, Connection, ResourceClient};
+use tmc_runtime::{Clock, Connection, Pages, ResourceClient};
 
 use crate::discovery::served_apis;
 
@@ -19,6 +19,10 @@ const PAGE: u32 = 50;
 /// Pages that are read of one resource. What is not read to its end is not reported: a sum of a part
 /// would look like room.
 const MAX_PAGES: usize = 2_000;
+/// Most resources that are summed, the first ones that are met: as many as the hub takes from a report.
+const MAX_RESOURCES: usize = 64;
+/// Longest name of a resource, in bytes: a DNS subdomain, a slash and a label.
+const MAX_NAME: usize = 253 + 1 + 63;
 
 /// Looks at the member.
 ///
@@ -62,12 +66,13 @@ struct PageMeta {
 
 /// Reads every object of a resource; false if it could not be read to its end.
 async fn read_all<T: DeserializeOwned>(client: &ResourceClient, mut add: impl FnMut(&T)) -> bool {
-    let mut params = ListParams {
+    let params = ListParams {
         limit: PAGE,
         ..ListParams::default()
     };
+    let mut pages = Pages::new(client, "", params);
     for _ in 0..MAX_PAGES {
-        let page = match client.list_raw("", &params).await {
+        let page = match pages.read().await {
             Ok(bytes) => serde_json::from_slice::<Page<T>>(&bytes).ok(),
             Err(error) => {
                 tracing::debug!(resource = client.gvr().resource, %error, "left out of the report");
@@ -77,7 +82,7 @@ async fn read_all<T: DeserializeOwned>(client: &ResourceClient, mut add: impl Fn
         let Some(page) = page else { return false };
         page.items.iter().for_each(&mut add);
         match page.metadata.next.filter(|token| !token.is_empty()) {
-            Some(token) => params.continue_token = token,
+            Some(token) => pages.go_on(&token),
             None => return true,
         }
     }
@@ -95,7 +100,8 @@ impl Totals {
         for (resource, amount) in amounts {
             let total = match self.0.get(resource) {
                 Some(total) => total.checked_add(*amount),
-                None => Some(*amount),
+                None if self.0.len() < MAX_RESOURCES => Some(*amount),
+                None => None,
             };
             if let Some(total) = total {
                 self.0.insert(resource.clone(), total);
@@ -115,6 +121,7 @@ impl Totals {
 fn read(amounts: &Amounts) -> BTreeMap<String, Quantity> {
     let pairs = amounts.iter();
     pairs
+        .filter(|(resource, _)| resource.len() <= MAX_NAME)
         .filter_map(|(resource, text)| Some((resource.clone(), text.parse().ok()?)))
         .collect()
 }
@@ -271,6 +278,24 @@ mod tests {
             json!({"cpu": "2", "memory": "2Gi"})
         );
         assert_eq!(nodes.allocatable.into_json(), json!({}));
+    }
+
+    #[test]
+    fn of_resources_without_end_only_so_many_are_summed() {
+        let mut nodes = Nodes::default();
+        for node in 0..100 {
+            let names = (0..10).map(|n| (format!("example.com/r{node}-{n}"), json!("1")));
+            let mut capacity: serde_json::Map<_, _> = names.collect();
+            capacity.insert("cpu".into(), json!("1"));
+            capacity.insert("r".repeat(400), json!("1"));
+            nodes.add(&from(json!({"status": {"capacity": capacity}})));
+        }
+        let sums = nodes.capacity.into_json();
+        assert_eq!(
+            sums.as_object().map(serde_json::Map::len),
+            Some(MAX_RESOURCES)
+        );
+        assert_eq!(sums["cpu"], "100", "what is known is summed to its end");
     }
 
     fn container(cpu: &str, policy: Option<&str>) -> Value {

@@ -18,8 +18,12 @@ pub struct SyncerPath {
     pub rest: String,
 }
 
+/// Group of the endpoints below a target's root.
+pub const GROUP: &str = "syncer.kcp.io";
+
 /// Reads a path below `/services/<workspace>`. `None` if it is not of this grammar: an empty
-/// segment, a path where a name belongs, a missing `/clusters/<x>` before an API path.
+/// segment, a path where a name belongs, a missing `/clusters/<x>` before a path that is not of the
+/// target's own root (`/api`, `/apis`, `/openapi/…` and `/apis/syncer.kcp.io/…`).
 pub fn parse(workspace: &str, path: &str) -> Option<SyncerPath> {
     let rest = path
         .strip_prefix("/services/")?
@@ -40,8 +44,8 @@ pub fn parse(workspace: &str, path: &str) -> Option<SyncerPath> {
             };
             (Some(scope), rest)
         }
-        None if tail == "clusters" => return None,
-        None => (None, tail),
+        None if is_of_the_root(tail) => (None, tail),
+        None => return None,
     };
     Some(SyncerPath {
         cluster: ClusterName::parse(cluster)?,
@@ -50,6 +54,20 @@ pub fn parse(workspace: &str, path: &str) -> Option<SyncerPath> {
         scope,
         rest: format!("/{rest}"),
     })
+}
+
+/// Whether a path is one of those directly below the uid: what is said of the endpoints, and they
+/// themselves. Objects are below `/clusters/<x>` only.
+fn is_of_the_root(tail: &str) -> bool {
+    let mut parts = tail.split('/');
+    match parts.next() {
+        Some("api") => parts.all(str::is_empty),
+        Some("apis") => parts
+            .next()
+            .is_none_or(|group| group.is_empty() || group == GROUP),
+        Some("openapi") => true,
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -93,6 +111,11 @@ mod tests {
             "/services/syncer/root/one/u1/clusters/root:org/api",
             "/services/syncer/root/one/u1/clusters",
             "/services/syncer/root/one/u1/clusters//api",
+            "/services/syncer/root/one/u1/api/v1/configmaps",
+            "/services/syncer/root/one/u1/apis/apps/v1",
+            "/services/syncer/root/one/u1/apis/apps/v1/namespaces/default/deployments",
+            "/services/syncer/root/one/u1/version",
+            "/services/syncer/root/one/u1",
             "/services/syncerx/root/one/u1/clusters/*/api",
             "/services/upsyncer/root/one/u1/clusters/*/api",
         ] {

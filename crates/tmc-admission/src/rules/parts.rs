@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tmc_api::keys;
+use tmc_api::time::Span;
 use tmc_api::workload::{ApiExportRef, Cell, SyncerConfig, SyncerMode, Taint};
 use tmc_apimachinery::meta;
 use tmc_apimachinery::status::Cause;
@@ -11,8 +12,9 @@ use tmc_apimachinery::status::Cause;
 use crate::GuardConfig;
 use crate::fields::{self, Sign};
 
-/// Shortest heartbeat interval: shorter ones would let a tenant keep the hub busy.
-const LEAST_HEARTBEAT: Duration = Duration::from_millis(100);
+/// Shortest heartbeat interval: shorter ones would let a tenant keep the hub busy, and a session that
+/// has more to say than four frames a second is closed.
+const LEAST_HEARTBEAT: Duration = Duration::from_secs(1);
 /// Longest heartbeat interval: a target must be found lost the same day.
 const MOST_HEARTBEAT: Duration = Duration::from_secs(3600);
 /// Shortest resync period: everything is looked at each time.
@@ -114,13 +116,15 @@ pub(super) fn exports(field: &str, exports: &[ApiExportRef]) -> Vec<Cause> {
     causes
 }
 
-/// Which ways of running a syncer there are.
+/// Which ways of running a syncer there are, and what was there before.
 #[derive(Clone, Copy)]
 pub(super) struct Ways {
     /// The hub holds a credential for the member.
     has_cluster: bool,
     /// A syncer in the member would not reach the hub.
     unreachable: bool,
+    /// The heartbeat interval that is there already.
+    heartbeat_interval: Option<Span>,
 }
 
 impl Ways {
@@ -135,6 +139,7 @@ impl Ways {
         Self {
             has_cluster,
             unreachable: config.hub_on_loopback && !deployed,
+            heartbeat_interval: before.and_then(|b| b.heartbeat_interval),
         }
     }
 }
@@ -181,10 +186,11 @@ pub(super) fn syncer(field: &str, syncer: &SyncerConfig, ways: Ways) -> Vec<Caus
             namespace,
         ));
     }
-    let beat = format!("{field}.heartbeatInterval");
+    // One from before there was this bound may stay: all else of the target must still be writable.
+    let beat = syncer.heartbeat_interval;
     causes.extend(fields::span(
-        &beat,
-        syncer.heartbeat_interval,
+        &format!("{field}.heartbeatInterval"),
+        beat.filter(|_| beat != ways.heartbeat_interval),
         LEAST_HEARTBEAT,
         MOST_HEARTBEAT,
     ));

@@ -65,7 +65,7 @@ pub const SYNC_VERBS: [&str; 6] = ["create", "delete", "get", "list", "patch", "
 const BUILT_IN: [&str; 4] = ["configmaps", "namespaces", "secrets", "serviceaccounts"];
 
 /// The rules of a syncer in its member: exactly the synced resources with exactly the verbs it uses,
-/// nodes for its report, discovery of what it syncs, and the review of its own rules. No wildcard.
+/// nodes and pods for its report, discovery of what it syncs, and the review of its own rules. No wildcard.
 /// Sorted; the order and repetitions of `synced` do not matter.
 pub fn syncer_rules(synced: &[GroupVersionResource]) -> Vec<Rule> {
     let mut groups: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
@@ -84,6 +84,8 @@ pub fn syncer_rules(synced: &[GroupVersionResource]) -> Vec<Rule> {
         })
         .collect();
     rules.push(Rule::on("", &["nodes"], &["get", "list"]));
+    // Counted page by page; see what they request. What is in them the syncer does not keep.
+    rules.push(Rule::on("", &["pods"], &["list"]));
     rules.push(Rule::on(
         "authorization.k8s.io",
         &["selfsubjectaccessreviews", "selfsubjectrulesreviews"],
@@ -207,6 +209,7 @@ mod tests {
                  "resources": ["configmaps", "namespaces", "secrets", "serviceaccounts", "services"],
                  "verbs": ["create", "delete", "get", "list", "patch", "watch"]},
                 {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list"]},
+                {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
                 {"apiGroups": ["apps"], "resources": ["deployments"],
                  "verbs": ["create", "delete", "get", "list", "patch", "watch"]},
                 {"apiGroups": ["authorization.k8s.io"],

@@ -10,6 +10,7 @@ use serde_json::Value;
 use tmc_api::agent::kubeconfig::TokenClaims;
 use tmc_api::agent::registration;
 use tmc_api::hashes::base36_sha224;
+use tmc_api::keys::KUBECONFIG_SECRET_TYPE;
 use tmc_api::workload::{Cluster, CredentialKind, reason};
 use tmc_apimachinery::GroupVersionResource;
 use tmc_apimachinery::meta::meta;
@@ -111,6 +112,40 @@ pub(crate) async fn check(
     Ok(result)
 }
 
+/// Words for the account that `tmc cluster register` makes in a member.
+pub(super) const MADE: &str = "the registration account";
+/// Words for one that there may be.
+const PERHAPS_MADE: &str = "a registration account that \"tmc cluster register\" may have made";
+
+/// Words for the account of a registration behind a credential that cannot be used; `None` if it is
+/// none that `tmc cluster register` made.
+///
+/// # Errors
+/// If the Secret could not be read for another reason than that it does not exist.
+pub(super) async fn account_behind(
+    ctx: &Context,
+    key: &ClusterKey,
+    cluster: &Cluster,
+) -> Result<Option<&'static str>, Error> {
+    let name = secret_key(key, cluster);
+    let client = ResourceClient::new(ctx.hub.cluster(&key.cluster), secrets());
+    match client.get(&name.namespace, &name.name).await {
+        Ok(secret) => Ok(account_in(&secret, &cluster.spec.kubeconfig_secret_ref.key)),
+        // Nobody knows any more what it held.
+        Err(error) if error.is_not_found() => Ok(Some(PERHAPS_MADE)),
+        Err(error) => Err(error),
+    }
+}
+
+fn account_in(secret: &Value, field: &str) -> Option<&'static str> {
+    let content = content(secret, field).ok();
+    match content.as_deref().and_then(document) {
+        Some(document) => registration::recognise(&document).map(|_| MADE),
+        // `register` gives its Secrets this type.
+        None => (secret["type"] == KUBECONFIG_SECRET_TYPE).then_some(PERHAPS_MADE),
+    }
+}
+
 fn has_expired(known: &Read, ctx: &Context) -> bool {
     let expires = known
         .result
@@ -140,8 +175,13 @@ fn read(ctx: &Context, secret: &Value, field: &str) -> Result<Credential, Refuse
 }
 
 fn registered(content: &[u8]) -> Option<TokenClaims> {
+    registration::recognise(&document(content)?)
+}
+
+/// A kubeconfig as a document; `None` for what is none.
+fn document(content: &[u8]) -> Option<Value> {
     let document: Value = serde_saphyr::from_str(std::str::from_utf8(content).ok()?).ok()?;
-    registration::recognise(&document)
+    document.is_object().then_some(document)
 }
 
 pub(super) fn content(secret: &Value, field: &str) -> Result<Vec<u8>, Refused> {

@@ -24,6 +24,11 @@ const MAX_ANSWER: usize = 4 << 20;
 const MAX_GROUPS: usize = 200;
 /// Most resources kept of one group.
 const MAX_RESOURCES: usize = 500;
+/// Most versions kept of one group.
+const MAX_VERSIONS: usize = 20;
+/// Most bytes that all groups may take as JSON: they are written into a status, and a hub takes no
+/// object of more than 1.5 MiB.
+const MAX_SERVED: usize = 240 << 10;
 /// Longest version text that is kept.
 const MAX_VERSION: usize = 64;
 
@@ -50,7 +55,7 @@ impl Failure {
 pub struct Served {
     /// Groups, sorted by name; resources only of those that are synced.
     pub groups: Vec<ApiGroup>,
-    /// There were more.
+    /// There was more.
     pub truncated: bool,
 }
 
@@ -127,7 +132,39 @@ async fn discover(
     for group in &mut groups {
         group.resources = resources(connection, group, synced).await?;
     }
-    Ok(Served { groups, truncated })
+    let cut = fit(&mut groups, synced);
+    Ok(Served {
+        groups,
+        truncated: truncated || cut,
+    })
+}
+
+/// Leaves out what does not fit into [`MAX_SERVED`]; whether there was such. What is synced comes
+/// first, and of a group of those that is too large what is not synced goes.
+fn fit(groups: &mut Vec<ApiGroup>, synced: &[GroupVersionResource]) -> bool {
+    let is_synced = |group: &ApiGroup| synced.iter().any(|gvr| gvr.group == group.name);
+    let (mut room, mut cut) = (MAX_SERVED, false);
+    groups.sort_by_key(|group| !is_synced(group));
+    groups.retain_mut(|group| {
+        if size_of(group) > room {
+            cut = true;
+            let of_group = |resource: &String| {
+                let mut synced = synced.iter().filter(|gvr| gvr.group == group.name);
+                synced.any(|gvr| gvr.resource == *resource)
+            };
+            group.resources.retain(of_group);
+        }
+        let left = room.checked_sub(size_of(group));
+        room = left.unwrap_or(room);
+        left.is_some()
+    });
+    groups.sort_by(|a, b| a.name.cmp(&b.name));
+    cut
+}
+
+/// Bytes of a group in a list, as JSON.
+fn size_of(group: &ApiGroup) -> usize {
+    serde_json::to_vec(group).map_or(usize::MAX, |json| json.len() + 1)
 }
 
 /// The resources of a group in the versions that are synced.
@@ -164,7 +201,11 @@ fn core_group(answer: &Value) -> ApiGroup {
         .into_iter()
         .flatten()
         .filter_map(Value::as_str);
-    let versions: Vec<String> = versions.filter(|v| is_name(v)).map(str::to_owned).collect();
+    let versions: Vec<String> = versions
+        .filter(|v| is_name(v))
+        .map(str::to_owned)
+        .take(MAX_VERSIONS)
+        .collect();
     let preferred_version = versions.first().cloned().unwrap_or_default();
     ApiGroup {
         name: String::new(),
@@ -181,7 +222,7 @@ fn group(entry: &Value) -> Option<ApiGroup> {
         name: text(&entry["name"])?,
         versions: versions
             .filter_map(|v| text(&v["version"]))
-            .take(20)
+            .take(MAX_VERSIONS)
             .collect(),
         preferred_version: text(&entry["preferredVersion"]["version"]).unwrap_or_default(),
         resources: Vec::new(),

@@ -25,6 +25,9 @@ pub(crate) const INTERVAL: Duration = Duration::from_secs(60);
 const DISCOVERY_INTERVAL: Duration = Duration::from_secs(1800);
 /// How often the syncer's account is looked at again.
 const ARRANGE_INTERVAL: Duration = Duration::from_secs(300);
+/// How long after a renewal of the registration's token the next one may begin. When a token is due is
+/// the member's word, compared with the hub's clock: neither must make the hub renew without pause.
+const RENEWAL_PAUSE: Duration = Duration::from_secs(60);
 /// How soon a member that does not answer is asked again, doubling up to [`INTERVAL`].
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 
@@ -41,6 +44,7 @@ struct Known {
     failures: u32,
     failing_since: Option<Timestamp>,
     due: Option<Instant>,
+    renew_not_before: Option<Instant>,
     discovery_due: Option<Instant>,
     probe: Option<Arc<Probe>>,
     capabilities: Option<Arc<Capabilities>>,
@@ -60,6 +64,7 @@ impl Known {
             return Self {
                 fingerprint,
                 server,
+                renew_not_before: self.renew_not_before,
                 ..Self::default()
             };
         }
@@ -75,6 +80,15 @@ impl Known {
             arrange_due: None,
             ..self
         }
+    }
+
+    /// Whether a token that is due may be renewed now; from then on not for a while.
+    fn begin_renewal(&mut self, now: Instant) -> bool {
+        let may = self.renew_not_before.is_none_or(|earliest| earliest <= now);
+        if may {
+            self.renew_not_before = Some(now + RENEWAL_PAUSE);
+        }
+        may
     }
 
     /// Whether the account has to be looked at.
@@ -139,10 +153,6 @@ impl Prober {
         if known.fingerprint != credential.facts.fingerprint {
             *known = std::mem::take(known).rotated(credential);
         }
-        let renews = credential
-            .registration
-            .as_ref()
-            .is_some_and(|claims| registration::is_due(claims, ctx.now()));
         let arrange = wanted.clone().filter(|wanted| {
             known.must_arrange(wanted, now)
                 || account::is_due(known.account.as_ref(), &wanted.agent, ctx.now())
@@ -151,6 +161,9 @@ impl Prober {
         let new = wanted.is_some() && known.arrangement != wanted && known.failures == 0;
         if !known.running && (due || new) {
             known.running = true;
+            let token = credential.registration.as_ref();
+            let is_due = token.is_some_and(|claims| registration::is_due(claims, ctx.now()));
+            let renews = is_due && known.begin_renewal(now);
             let visit = Visit {
                 key: key.clone(),
                 credential: credential.clone(),
@@ -358,4 +371,22 @@ async fn run(ctx: Arc<Context>, visit: Visit, renews: bool) {
     let key = visit.key.clone();
     ctx.prober.settle(&ctx, visit, visited);
     ctx.queues.clusters.add(key);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_that_is_always_due_is_renewed_once_a_minute() {
+        let (mut known, start) = (Known::default(), Instant::now());
+        let renewals = (0..600).filter(|second| {
+            let now = start + Duration::from_secs(*second);
+            known.begin_renewal(now)
+        });
+        assert_eq!(
+            renewals.collect::<Vec<_>>(),
+            (0..600).step_by(60).collect::<Vec<_>>()
+        );
+    }
 }

@@ -10,6 +10,7 @@ use tmc_api::workload::{
     self, Capabilities, Cluster, ClusterFacts, ClusterStatus, CredentialKind, Credentials,
     NodeCounts, ResourceSummary, SyncTarget, SyncTargetRef, condition, reason,
 };
+use tmc_runtime::clock::until_past;
 
 use super::account::{Arranged, Shortfall};
 use super::probe::{Failure, Found, features};
@@ -143,7 +144,7 @@ pub fn look_again(credential: &Checked, now: Timestamp) -> Option<Duration> {
     let end = credential.expires?;
     let warning = end.checked_sub(lead(credential.kind)).ok()?;
     let next = [warning, end].into_iter().find(|at| *at > now)?;
-    Some(now.duration_until(next).unsigned_abs() + Duration::from_millis(1))
+    Some(until_past(now, next))
 }
 
 fn lead(kind: CredentialKind) -> SignedDuration {

@@ -14,7 +14,7 @@ fn now() -> Timestamp {
 
 fn resource(name: &str) -> GroupResource {
     let group = match name {
-        "deployments" | "statefulsets" | "daemonsets" => "apps",
+        "deployments" | "statefulsets" | "daemonsets" | "replicasets" => "apps",
         "jobs" | "cronjobs" => "batch",
         "ingresses" => "networking.k8s.io",
         "widgets" => "example.com",
@@ -56,8 +56,8 @@ fn status(name: &str, reports: &Value, previous: &Value) -> Value {
 #[case::the_figures_of_a_lost_one_do_not_count("deployments",
     json!([{"replicas": 3, "observedGeneration": 4}, {"lost": {"replicas": 2, "observedGeneration": 3}}]),
     json!({"replicas": 3, "observedGeneration": 3}))]
-#[case::figures_stay_if_all_are_lost("deployments",
-    json!([{"lost": {"replicas": 1}}, {"lost": {"replicas": 2}}]),
+#[case::figures_stay_if_all_are_lost("widgets",
+    json!([{"lost": {"replicas": 3}}, {"lost": {"replicas": 3}}]),
     json!({"replicas": 3}))]
 #[case::nobody_counts_below_zero_or_beyond_what_a_counter_holds("deployments",
     json!([{"replicas": -7, "readyReplicas": 2_147_483_647, "updatedReplicas": "many"}, {"replicas": 2, "readyReplicas": 9_000_000_000_000_000_000_i64}]),
@@ -212,6 +212,41 @@ fn a_condition_of_several_places_becomes_one(
         format!("{} {}: {}", text("status"), text("reason"), text("message"))
     });
     assert_eq!(text.collect::<Vec<_>>().join(" | "), expected);
+}
+
+/// Type and status of the conditions that follow; of the live ones that name the loss, marked.
+#[rstest]
+#[case::deployments("deployments", json!([{"lost": {"replicas": 3}}]), "Available=Unknown!")]
+#[case::stateful_sets("statefulsets", json!([{"lost": {"replicas": 3, "readyReplicas": 3}}]), "Available=Unknown!")]
+#[case::daemon_sets("daemonsets", json!([{"lost": {"numberReady": 3}}, {"lost": {"numberReady": 1}}]), "Available=Unknown!")]
+#[case::one_that_is_lost_and_one_that_never_spoke("daemonsets", json!([{"lost": {"numberReady": 3}}, null]), "Available=Unknown")]
+#[case::one_is_heard("statefulsets", json!([{"lost": {"replicas": 3}}, {"replicas": 1}]), "")]
+#[case::replica_sets("replicasets", json!([{"lost": said("ReplicaFailure", "True")}]), "Available=Unknown! ReplicaFailure=True")]
+#[case::claims("persistentvolumeclaims", json!([{"lost": {"phase": "Bound"}}]), "Ready=Unknown!")]
+#[case::services("services", json!([{"lost": {"loadBalancer": {}}}]), "Ready=Unknown!")]
+#[case::a_job_that_runs("jobs", json!([{"lost": {"active": 1}}]), "Ready=Unknown!")]
+#[case::a_job_that_is_done("jobs", json!([{"lost": said("Complete", "True")}]), "Complete=True")]
+#[case::a_job_that_failed("jobs", json!([{"lost": said("Failed", "True")}]), "Failed=True")]
+#[case::said_by_its_own("deployments", json!([{"lost": said("Progressing", "True")}]), "Progressing=Unknown!")]
+#[case::no_conditions("ingresses", json!([{"lost": {"loadBalancer": {}}}]), "")]
+#[case::a_kind_of_others("widgets", json!([{"lost": {"ready": true}}]), "")]
+fn a_loss_is_told_of_every_kind_that_has_conditions(
+    #[case] name: &str,
+    #[case] reports: Value,
+    #[case] expected: &str,
+) {
+    let merged = status(name, &reports, &json!(null));
+    let conditions = merged["conditions"].as_array().cloned().unwrap_or_default();
+    let words = conditions.iter().map(|c| {
+        let text = |field: &str| c[field].as_str().unwrap_or_default().to_owned();
+        let mark = if text("reason") == "TargetLost" {
+            "!"
+        } else {
+            ""
+        };
+        format!("{}={}{mark}", text("type"), text("status"))
+    });
+    assert_eq!(words.collect::<Vec<_>>().join(" "), expected);
 }
 
 #[test]

@@ -88,10 +88,16 @@ fn find<'a>(status: Option<&'a Value>, kind: &str) -> Option<&'a Value> {
     all_of(status).find(|(of, _)| *of == kind).map(|(_, c)| c)
 }
 
-/// The merged conditions, sorted by type; `None` if no place ever had any. `previous`, the object's
+/// The merged conditions, sorted by type; `None` if no place ever had any. `presence` is among them
+/// while no place is heard, unless another one says so ([`needs_presence`]). `previous`, the object's
 /// status as it is, dates what stays the same.
-pub fn merge(reports: &[Report<'_>], previous: Option<&Value>, now: Timestamp) -> Option<Value> {
-    let kinds: BTreeSet<&str> = reports
+pub fn merge(
+    reports: &[Report<'_>],
+    presence: Option<&'static str>,
+    previous: Option<&Value>,
+    now: Timestamp,
+) -> Option<Value> {
+    let mut kinds: BTreeSet<&str> = reports
         .iter()
         .flat_map(|report| all_of(report.last()))
         .map(|(kind, _)| kind)
@@ -99,6 +105,9 @@ pub fn merge(reports: &[Report<'_>], previous: Option<&Value>, now: Timestamp) -
     let had_any = reports
         .iter()
         .any(|report| report.last().is_some_and(|s| s.get("conditions").is_some()));
+    if needs_presence(reports, &kinds) {
+        kinds.extend(presence);
+    }
     if kinds.is_empty() && !had_any {
         return None;
     }
@@ -106,6 +115,22 @@ pub fn merge(reports: &[Report<'_>], previous: Option<&Value>, now: Timestamp) -
         .into_iter()
         .filter_map(|kind| merge_one(kind, reports, find(previous, kind), now));
     Some(merged.collect())
+}
+
+/// Whether nothing in these conditions would tell that no place is heard any more. What is over
+/// everywhere is over.
+fn needs_presence(reports: &[Report<'_>], kinds: &BTreeSet<&str>) -> bool {
+    let is_over = |report: &Report<'_>| {
+        let mut said = all_of(report.last());
+        said.any(|(kind, condition)| {
+            let ends = kind == "Failed" || polarity(kind) == Polarity::Finished;
+            ends && status(condition) == "True"
+        })
+    };
+    let mut places = reports.iter();
+    let lost = places.clone().any(|r| matches!(r, Report::Lost { .. }));
+    let heard = places.any(|r| matches!(r, Report::Heard(_)));
+    lost && !heard && !kinds.iter().any(|kind| is_live(kind)) && !reports.iter().all(is_over)
 }
 
 fn vote<'a>(kind: &str, report: &Report<'a>) -> Vote<'a> {

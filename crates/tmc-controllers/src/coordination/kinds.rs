@@ -113,6 +113,23 @@ pub fn conditions(resource: &GroupResource) -> Listed {
     }
 }
 
+/// The condition that tells of an object of a kind that no place is heard any more, where the kind has
+/// conditions but none that is about the present; `None` for kinds that have no conditions, and for
+/// those that are not known: theirs are their own.
+pub fn presence(resource: &GroupResource) -> Option<&'static str> {
+    if conditions(resource) != Listed::Yes {
+        return None;
+    }
+    match &*resource.resource {
+        "deployments"
+        | "replicasets"
+        | "replicationcontrollers"
+        | "statefulsets"
+        | "daemonsets" => Some("Available"),
+        _ => Some("Ready"),
+    }
+}
+
 /// What True means in a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Polarity {

@@ -8,6 +8,7 @@ use tmc_api::keys::{
     DIFF_PREFIX, REPORTED_MESSAGE, STATE_PREFIX, STATE_SYNC, STATE_UPSYNC, SUMMARIZING_ANNOTATION,
     deletion_annotation, diff_annotation, syncer_finalizer,
 };
+use tmc_api::report::{MAX_KEPT, bound};
 use tmc_api::synced::{self, Listed, Verdict};
 use tmc_api::time::Time;
 use tmc_apimachinery::GroupResource;
@@ -279,16 +280,17 @@ impl Plan {
         }
     }
 
-    /// Puts the object's status in the place of marks of promotion.
+    /// Puts the object's status in the place of marks of promotion, and bounds what is kept.
     fn keep_promoted(&mut self, status: Option<&Value>) {
-        let promoted = |report: &&mut Map<String, Value>| {
-            report.get(STATUS).is_some_and(|value| value == PROMOTED)
-        };
         let status = synced::without(status.cloned());
-        for report in self.reports.values_mut().filter(promoted) {
-            match &status {
-                Some(status) => drop(report.insert(STATUS.into(), status.clone())),
-                None => drop(report.remove(STATUS)),
+        for report in self.reports.values_mut() {
+            let value = match report.remove(STATUS) {
+                Some(value) if value == PROMOTED => status.clone(),
+                kept => kept,
+            };
+            if let Some(mut value) = value {
+                bound(&mut value, MAX_KEPT);
+                report.insert(STATUS.into(), value);
             }
         }
     }

@@ -166,6 +166,25 @@ fn status_and_reports_become_what_they_should_be(#[case] object: Value, #[case] 
 }
 
 #[test]
+fn the_loss_of_a_stateful_set_is_told_and_taken_back_when_its_target_returns() {
+    let resource = GroupResource::new("apps", "statefulsets");
+    let reported = json!({"replicas": 3, "readyReplicas": 3});
+    let settle = |object: Value, lost: &dyn Fn(&str) -> Option<Loss>| {
+        let all = writes(&kind(&resource), &object, lost, now());
+        let whole = all.iter().fold(object, |at, write| apply(&at, write));
+        assert_eq!(writes(&kind(&resource), &whole, lost, now()), []);
+        whole
+    };
+    let well = object(&["L"], json!({"L": "##promoted##"}), reported.clone());
+    let gone = settle(well, &lost);
+    let mut told = unknown(3, LOST);
+    told["readyReplicas"] = 3.into();
+    assert_eq!(outcome(&gone), json!([{"L": reported}, told]));
+    let back = settle(gone, &|_| None);
+    assert_eq!(outcome(&back), json!([{"L": "##promoted##"}, reported]));
+}
+
+#[test]
 fn what_is_kept_is_written_before_what_replaces_it() {
     let kinds = |object: &Value| -> Vec<&str> {
         let writes = plan(object);
@@ -393,4 +412,37 @@ fn what_is_to_be_nowhere_is_not_synced() {
         "message": "no", "lastTransitionTime": SINCE});
     let left = object(&[], json!({"A": PROMOTED}), json!({"conditions": [own]}));
     assert_eq!(settle(&left).get("status"), None);
+}
+
+/// What an API server would take, with its bound on annotations.
+fn is_storable(object: &Value) -> bool {
+    tmc_apimachinery::meta::validate_metadata(object).is_empty()
+}
+
+#[test]
+fn a_lost_target_that_said_too_much_is_unknown_like_any_other() {
+    let verbose = status(1, available("True", "R", &"x".repeat(300_000)));
+    let told = |object: &Value| {
+        let own = &object["status"]["conditions"][0];
+        (own["status"].clone(), own["reason"].clone())
+    };
+    let alone = object(&["L"], json!({"L": PROMOTED}), verbose.clone());
+    let alone = settle(&alone);
+    assert!(is_storable(&alone));
+    assert_eq!(told(&alone), (json!("Unknown"), json!("TargetLost")));
+    let several = object(
+        &["L", "B"],
+        json!({"L": PROMOTED, "B": well(1)}),
+        verbose.clone(),
+    );
+    assert!(is_storable(&settle(&several)));
+    let stored = settle(&object(
+        &["A", "B"],
+        json!({"A": verbose, "B": well(1)}),
+        well(2),
+    ));
+    assert!(
+        is_storable(&stored),
+        "what was kept before there was a bound"
+    );
 }

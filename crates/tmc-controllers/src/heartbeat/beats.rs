@@ -91,19 +91,15 @@ impl Beats {
         Self::default()
     }
 
-    /// Notes a beat. The caller has checked the identity of its sender and that it is not from the
-    /// future. A report that the beat lacks is taken over from the one before; a beat older than the
-    /// last one changes nothing.
+    /// Notes a beat that has just come in. The caller has checked the identity and the counter of its
+    /// sender. It is the newest whatever the clock says: that may have been set back since the one
+    /// before. A report that the beat lacks is taken over from that one.
     pub fn record(&self, target: &TargetId, mut beat: Beat) {
         let news = {
             let mut last = self.last.lock();
             let known = last.entry(target.clone()).or_default();
-            let before = known.beat.as_ref();
-            if before.is_some_and(|before| before.at > beat.at) {
-                return;
-            }
             let mut news = !known.quiet;
-            if let Some(before) = before {
+            if let Some(before) = &known.beat {
                 beat.fill(before);
                 news |= beat.differs(before);
             }
@@ -259,13 +255,12 @@ mod tests {
         );
         beats.wake_on_next(&target);
         beats.record(&target, beat(25, None));
+        assert_eq!(*woken.lock(), 3, "the one waited for");
         assert_eq!(
             beats.last(&target).unwrap().at,
-            at(30),
-            "an old beat changes nothing"
+            at(25),
+            "the clock was set back"
         );
-        beats.record(&target, beat(40, None));
-        assert_eq!(*woken.lock(), 3, "the one waited for");
         let busy = |pods| Beat {
             totals: Some(Arc::new(NodeTotals {
                 pods: Some(pods),

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use tmc_api::scheduling::{PickedTarget, Placement, PlacementStatus, TargetDecision};
 
 use super::fleet::Member;
-use super::reconcile::{Observed, Permission};
-use super::schedule::{Candidate, Held};
+use super::observed::{Observed, Permission};
+use super::request::{Candidate, Held};
 
 /// The targets that a Placement has.
 pub(super) fn current(placement: &Placement) -> Vec<Held<'_>> {

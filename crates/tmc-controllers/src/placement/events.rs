@@ -1,18 +1,16 @@
 //! Events on Placements: what a user is told once, when it happens.
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
-use tmc_api::hashes::base36_sha224;
-use tmc_api::scheduling::{self, HoldReason, Placement, PlacementStatus};
+use tmc_api::scheduling::{HoldReason, Placement, PlacementStatus};
 use tmc_api::time::Time;
-use tmc_apimachinery::ClusterName;
-use tmc_runtime::ClusterKey;
+use tmc_runtime::{ClusterKey, Error, Hub};
 
-use super::schedule::{Left, leaving_words};
-use super::words::hold_words;
+use super::schedule::Left;
+use super::words::{hold_words, leaving_words};
+use crate::events::{Event, Subject};
 
-/// Namespace of Events on objects that are in none.
-pub(super) const EVENT_NAMESPACE: &str = "default";
+/// Group and version of Placements.
+const API_VERSION: &str = "scheduling.kcp.io/v1alpha1";
 /// Longest note of an Event, in characters.
 const LONGEST: usize = 1000;
 
@@ -119,36 +117,33 @@ impl PlacementNotice {
         }
     }
 
-    /// Where it happened.
-    pub(super) fn cluster(&self) -> &ClusterName {
-        &self.placement.cluster
+    /// Makes the Event that tells it. Its name is the same for the same notice at the same time, so
+    /// that it is made once.
+    ///
+    /// # Errors
+    /// As [`Event::create`].
+    pub(super) async fn tell(&self, hub: &Hub) -> Result<(), Error> {
+        let mark = self.mark();
+        self.event(&mark).create(hub, self.at).await
     }
 
-    /// The Event that tells it. Its name is the same for the same notice at the same time, so that it
-    /// is made once.
-    pub(super) fn event(&self) -> Value {
-        let (name, uid, notice) = (&self.placement.name, &self.uid, &self.notice);
-        let at = Time::new(self.at).to_string();
-        let hash = base36_sha224(&format!("{uid}/{}/{}/{at}", notice.reason, notice.message));
-        // Names of Events may be as long as those of the objects they are about.
-        let short: String = name.chars().take(200).collect();
-        json!({
-            "apiVersion": "v1", "kind": "Event",
-            "metadata": {
-                "name": format!("{}.{}", short.trim_end_matches(['.', '-']), &hash[..12]),
-                "namespace": EVENT_NAMESPACE,
+    fn mark(&self) -> String {
+        format!("{}/{}", self.notice.message, Time::new(self.at))
+    }
+
+    fn event<'a>(&'a self, mark: &'a str) -> Event<'a> {
+        Event {
+            subject: Subject {
+                api_version: API_VERSION,
+                kind: "Placement",
+                key: &self.placement,
+                uid: &self.uid,
             },
-            "involvedObject": {
-                "apiVersion": format!("{}/{}", scheduling::GROUP, scheduling::VERSION),
-                "kind": "Placement", "name": name, "uid": uid,
-            },
-            "type": if notice.warning { "Warning" } else { "Normal" },
-            "reason": notice.reason,
-            "message": notice.message,
-            "source": {"component": "tmc"},
-            "reportingComponent": "tmc", "reportingInstance": "tmc",
-            "firstTimestamp": at, "lastTimestamp": at, "count": 1,
-        })
+            warning: self.notice.warning,
+            reason: self.notice.reason,
+            message: &self.notice.message,
+            mark,
+        }
     }
 }
 
@@ -237,14 +232,15 @@ mod tests {
     fn an_event_is_about_the_placement_and_named_once_a_moment() {
         let mut placement = Placement::new("p", Default::default());
         placement.metadata.uid = Some("u".into());
-        let key = ClusterKey::new(&ClusterName::new("c"), "", "p");
+        let key = ClusterKey::new(&tmc_apimachinery::ClusterName::new("c"), "", "p");
         let event = |at| {
             let notice = Notice {
                 warning: false,
                 reason: "Moved",
                 message: "to b".into(),
             };
-            PlacementNotice::new(&key, &placement, notice, at).event()
+            let told = PlacementNotice::new(&key, &placement, notice, at);
+            told.event(&told.mark()).manifest(at)
         };
         let now = "2030-01-01T00:00:00Z".parse().unwrap();
         let first = event(now);

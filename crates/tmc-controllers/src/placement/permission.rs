@@ -7,7 +7,7 @@ use tmc_api::scheduling;
 use tmc_apimachinery::{ClusterName, GroupVersionResource};
 use tmc_runtime::{Error, Hub, ResourceClient};
 
-use super::reconcile::Permission;
+use super::observed::Permission;
 
 /// The user that stands for everyone who may write Placements in a workspace.
 pub fn workspace_user(cluster: &ClusterName) -> String {

@@ -5,52 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use tmc_api::scheduling::{
     HoldReason, LeaveReason, Leaving, MAX_TARGETS, PickReason, PickedTarget, ReplicaMode,
-    TargetCount, TargetDecision,
+    TargetCount,
 };
 use tmc_api::time::Time;
 
-use super::facts::TargetFacts;
-use super::filter::{PlacementQuota, Tally};
+use super::filter::Tally;
+use super::request::{Candidate, Request};
 use super::score::{Pool, Rank, domains, obstacle};
-use crate::eviction::{Circumstances, Exit, exit};
-
-/// A SyncTarget that a Placement may use.
-#[derive(Clone, Copy, Debug)]
-pub struct Candidate<'a> {
-    /// The target.
-    pub facts: &'a TargetFacts,
-    /// The Location through which it is found; `None` for one that the Placement has although it
-    /// belongs to no Location that matches (any more).
-    pub location: Option<&'a str>,
-    /// Every Location that it belongs to.
-    pub homes: &'a [String],
-    /// Other Placements that have it.
-    pub load: u32,
-}
-
-/// A target that a Placement has.
-#[derive(Clone, Copy, Debug)]
-pub struct Held<'a> {
-    /// Which.
-    pub target: &'a PickedTarget,
-    /// What was noted about it.
-    pub decision: Option<&'a TargetDecision>,
-}
-
-/// What a Placement asks for.
-#[derive(Clone, Copy)]
-pub struct Request<'a> {
-    /// What holds for all targets.
-    pub here: Circumstances<'a>,
-    /// The targets it has.
-    pub current: &'a [Held<'a>],
-    /// What quotas say.
-    pub quota: &'a dyn PlacementQuota,
-    /// Whether one of these Locations lost so many targets at once that nothing is moved.
-    pub guard: &'a dyn Fn(&[String]) -> bool,
-    /// Whether it is its turn to move.
-    pub turn: bool,
-}
+use super::words::leaving_words;
+use crate::eviction::{Exit, exit};
 
 /// A target that a Placement gets or keeps.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -362,22 +325,6 @@ fn noted(exit: &Exit, held: Option<HoldReason>) -> Option<Leaving> {
         since: Some(Time::new(exit.since)),
         held,
     })
-}
-
-/// Why a target is left, after its name.
-pub fn leaving_words(reason: LeaveReason) -> &'static str {
-    match reason {
-        LeaveReason::Unreachable => "is unreachable",
-        LeaveReason::NotReady => "is not Ready",
-        LeaveReason::Draining => "is being drained",
-        LeaveReason::ForceDrained => "is being drained by force",
-        LeaveReason::Tainted => "has a taint that is not tolerated",
-        LeaveReason::ApiNotAccepted => "does not accept a resource that is in use",
-        LeaveReason::NotSelected => "belongs to no Location that matches",
-        LeaveReason::Deleted => "was deleted",
-        LeaveReason::Forbidden => "may not be used any more",
-        LeaveReason::Surplus => "is one too many",
-    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use tmc_api::workload::{Taint, TaintEffect};
 
 use super::facts::TargetFacts;
 use super::filter::{Tally, Unfit, unfit};
-use super::schedule::{Candidate, Request};
+use super::request::{Candidate, Request};
 use crate::eviction::is_usable;
 
 /// What is in the way of picking a target.

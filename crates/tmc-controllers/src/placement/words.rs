@@ -1,10 +1,9 @@
 //! What a Placement's conditions say to people: what is the matter, and what to do.
 
 use tmc_api::conditions::Condition;
-use tmc_api::scheduling::{HoldReason, PlacementStatus};
+use tmc_api::scheduling::{HoldReason, LeaveReason, PlacementStatus};
 
 use super::filter::Tally;
-use super::schedule::leaving_words;
 
 /// Of a Placement whose targets belong to no Location that matches.
 pub(super) const OUTSIDE: &str = "the SyncTarget in use belongs to no Location that matches any more, and no other is fit to take over";
@@ -12,6 +11,23 @@ pub(super) const OUTSIDE: &str = "the SyncTarget in use belongs to no Location t
 /// Longest message that says why targets were picked.
 const LONGEST: usize = 256;
 
+/// Why a target is left, after its name.
+pub(super) fn leaving_words(reason: LeaveReason) -> &'static str {
+    match reason {
+        LeaveReason::Unreachable => "is unreachable",
+        LeaveReason::NotReady => "is not Ready",
+        LeaveReason::Draining => "is being drained",
+        LeaveReason::ForceDrained => "is being drained by force",
+        LeaveReason::Tainted => "has a taint that is not tolerated",
+        LeaveReason::ApiNotAccepted => "does not accept a resource that is in use",
+        LeaveReason::NotSelected => "belongs to no Location that matches",
+        LeaveReason::Deleted => "was deleted",
+        LeaveReason::Forbidden => "may not be used any more",
+        LeaveReason::Surplus => "is one too many",
+    }
+}
+
+/// Why a target that is to be left stays.
 pub(super) fn hold_words(hold: HoldReason) -> &'static str {
     match hold {
         HoldReason::NoReplacement => "no other SyncTarget is fit to take over",

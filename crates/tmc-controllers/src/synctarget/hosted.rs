@@ -55,18 +55,3 @@ pub trait HostedSyncers: Send + Sync + 'static {
     /// Sets who is told of changes of state.
     fn on_change(&self, changed: OnHostedChange);
 }
-
-/// Runs nothing: for a hub that only serves External syncers.
-pub struct NoHostedSyncers;
-
-impl HostedSyncers for NoHostedSyncers {
-    fn ensure(&self, _: HostedSyncer) {}
-
-    fn stop(&self, _: &TargetId) {}
-
-    fn state(&self, _: &TargetId) -> HostedState {
-        HostedState::Failed("this hub runs no Hosted syncers; use mode External".into())
-    }
-
-    fn on_change(&self, _: OnHostedChange) {}
-}

@@ -14,8 +14,9 @@ use tmc_api::workload::{
     heartbeat, reason,
 };
 use tmc_apimachinery::{ClusterName, GroupVersionResource};
+use tmc_runtime::clock::until_past;
 
-use crate::heartbeat::{Beat, ServedApis, Signs, assess, until_past};
+use crate::heartbeat::{Beat, ServedApis, Signs, assess};
 use crate::synctarget::hosted::HostedState;
 use crate::synctarget::installer::{Installed, Rollout};
 
@@ -107,7 +108,7 @@ pub fn status(
         status.capacity = Some(totals.capacity.clone());
         status.allocatable = Some(totals.allocatable.clone());
     }
-    let served = served(target, observed);
+    let served = served(target, observed, &settings.sync_resources);
     status.synced_resources = synced_resources(
         &settings.sync_resources,
         served.as_deref(),
@@ -292,10 +293,7 @@ fn set_syncer(
             let sessions = i32::try_from(observed.sessions).unwrap_or(i32::MAX);
             (Condition::yes(kind), sessions.max(1))
         }
-        SyncerMode::External => (
-            unhealthy("no syncer is connected; run one in the member"),
-            0,
-        ),
+        SyncerMode::External => (unhealthy("no syncer is connected"), 0),
     };
     let syncer: &mut SyncerStatus = status.syncer_status.get_or_insert_default();
     syncer.ready = condition.is_true();
@@ -370,31 +368,38 @@ fn grace_ends(target: &SyncTarget, observed: &Observed, now: Timestamp) -> Optio
     }
 }
 
-/// What the member serves: with a Cluster what the hub discovered, else what the agent reported.
-fn served(target: &SyncTarget, observed: &Observed) -> Option<Arc<ServedApis>> {
+/// What the member serves: with a Cluster what the hub discovered (of what is wanted), else what the
+/// agent reported.
+fn served(
+    target: &SyncTarget,
+    observed: &Observed,
+    wanted: &[GroupVersionResource],
+) -> Option<Arc<ServedApis>> {
     let reported = observed.beat.as_ref().and_then(|beat| beat.apis.clone());
     match (&observed.cluster, target.spec.mode()) {
         (Referenced::Found(cluster), SyncerMode::Hosted | SyncerMode::Deployment) => {
             let status = cluster.status.as_ref();
             let capabilities = status.and_then(|status| status.capabilities.as_ref());
             capabilities
-                .map(|found| Arc::new(apis_of(found)))
+                .map(|found| Arc::new(apis_of(found, wanted)))
                 .or(reported)
         }
         _ => reported,
     }
 }
 
-fn apis_of(capabilities: &Capabilities) -> ServedApis {
-    let groups = capabilities.api_groups.iter();
-    groups
-        .flat_map(|group| {
-            group.versions.iter().flat_map(move |version| {
-                let resources = group.resources.iter();
-                resources.map(move |r| GroupVersionResource::new(&group.name, version, r))
-            })
+/// What is served of what is wanted. A status may hold any number of versions and resources, and their
+/// product is never made.
+fn apis_of(capabilities: &Capabilities, wanted: &[GroupVersionResource]) -> ServedApis {
+    let serves = |gvr: &&GroupVersionResource| {
+        let mut groups = capabilities.api_groups.iter();
+        groups.any(|group| {
+            group.name == gvr.group
+                && group.versions.contains(&gvr.version)
+                && group.resources.contains(&gvr.resource)
         })
-        .collect()
+    };
+    wanted.iter().filter(serves).cloned().collect()
 }
 
 /// One entry a resource, sorted. While it is not known what the member serves, the last verdict
@@ -477,5 +482,7 @@ mod authorized_tests;
 mod deployment_tests;
 #[cfg(test)]
 mod properties;
+#[cfg(test)]
+mod served_tests;
 #[cfg(test)]
 mod tests;

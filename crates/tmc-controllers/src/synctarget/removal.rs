@@ -294,7 +294,6 @@ async fn bury(
         kind: "SyncTarget",
         key,
         uid,
-        r#type: "Warning",
         reason: "ForcedRemoval",
         message,
         about: "force",
@@ -375,7 +374,6 @@ async fn clear(ctx: &Arc<Context>, key: &ClusterKey, id: &TargetId, target: &Syn
         kind: "SyncTarget",
         key,
         uid: &id.uid,
-        r#type: "Warning",
         reason: "LeftBehind",
         message: format!(
             "{why}; what is left there of the syncer has the label {}",

@@ -153,7 +153,7 @@ async fn tokens_are_renewed_in_time_without_a_new_syncer() {
 }
 
 /// A token of a registration account as a member issues it, with full rights in these members.
-fn registration_secret(member: &FakeHub, life: i64) -> Value {
+pub(crate) fn registration_secret(member: &FakeHub, life: i64) -> Value {
     let account = "tmc-register-east-12345678";
     let now = 1_893_456_000; // 2030-01-01
     let claims = json!({
@@ -188,7 +188,7 @@ fn stored_token(hub: &FakeHub) -> String {
         .to_owned()
 }
 
-fn register_with(world: &World, secret: Value) {
+pub(crate) fn register_with(world: &World, secret: Value) {
     world.hub.create("compute", SECRETS, secret);
     world.hub.create(
         "compute",

@@ -41,6 +41,8 @@ struct State {
     clock: Option<Clock>,
     /// Start of the tokens that are issued.
     prefix: &'static str,
+    /// For how many seconds the tokens that are issued say that they have been valid.
+    token_age: i64,
     /// Whether it takes server-side apply.
     applies: bool,
 }
@@ -158,6 +160,11 @@ impl FakeHub {
     /// Takes tokens of registrations, too, that it did not issue.
     pub(crate) fn trust_all_registrations(&self) {
         self.state.lock().prefix = "right";
+    }
+
+    /// Issues tokens from now on that are due for renewal already, but not more than a hundred.
+    pub(crate) fn issue_old_tokens(&self) {
+        self.state.lock().token_age = 100_000_000;
     }
 
     /// Where the log of changes stands.
@@ -331,9 +338,12 @@ impl FakeHub {
         let now = state.clock.as_ref().map(Clock::now).unwrap();
         let seconds = body["spec"]["expirationSeconds"].as_i64().unwrap();
         let expires = now + SignedDuration::from_secs(seconds);
+        if state.token_age > 0 && state.tokens.len() > 100 {
+            return Err(ApiError::new(Reason::TooManyRequests, "enough"));
+        }
         let claims = json!({
             "sub": format!("system:serviceaccount:{}:{}", target.namespace, target.name),
-            "iat": now.as_second(), "exp": expires.as_second(), "jti": state.tokens.len(),
+            "iat": now.as_second() - state.token_age, "exp": expires.as_second(), "jti": state.tokens.len(),
         });
         let registration = target.namespace == tmc_api::agent::registration::NAMESPACE;
         let start = if registration { state.prefix } else { "e30" };

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use http::Method;
 use serde_json::{Value, json};
 
+use crate::agents::{register_with, registration_secret};
 use crate::hub::FakeHub;
 use crate::world::{World, condition, kubeconfig_secret, ready};
-use crate::{CLUSTERS, SECRETS, TARGETS};
+use crate::{CLUSTERS, EVENTS, SECRETS, TARGETS};
 
 async fn pass(seconds: u64) {
     tokio::time::sleep(Duration::from_secs(seconds)).await;
@@ -209,5 +210,96 @@ async fn a_member_that_answers_is_asked_each_minute_and_one_that_fails_ever_less
         rest.iter().all(|gap| (60..=72).contains(gap)),
         "{failing:?}"
     );
+    world.stop().await;
+}
+
+/// What is said at the end of a Cluster of what is left of its registration.
+async fn said_at_the_end(world: &World) -> Vec<String> {
+    let hub = &world.hub;
+    hub.delete("compute", CLUSTERS, "default/east");
+    let start = tokio::time::Instant::now();
+    while hub.get("compute", CLUSTERS, "default/east").is_some() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(start.elapsed() < Duration::from_secs(300), "it must end");
+    }
+    let events = hub.all("compute", EVENTS).into_iter();
+    events
+        .filter(|e| e["reason"] == "LeftBehind" && e["involvedObject"]["kind"] == "Cluster")
+        .map(|e| e["message"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registration_account_whose_token_has_ended_is_told_to_be_left_behind() {
+    let world = World::start().await;
+    let member = world.members.of("east");
+    register_with(&world, registration_secret(&member, -60));
+    let hub = &world.hub;
+    hub.until("expired", |hub| {
+        condition(&cluster(hub, "east"), "Ready").1 == "CredentialsExpired"
+    })
+    .await;
+    let said = said_at_the_end(&world).await;
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].contains("the registration account"), "{said:?}");
+    assert!(
+        said[0].contains(tmc_api::agent::registration::NAMESPACE),
+        "{said:?}"
+    );
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_registration_whose_secret_is_gone_is_told_what_may_be_left_behind() {
+    let world = World::start().await;
+    let member = world.members.of("east");
+    member.trust_all_registrations();
+    register_with(&world, registration_secret(&member, 3600));
+    let hub = &world.hub;
+    hub.until("a ready Cluster", |hub| ready(&cluster(hub, "east")))
+        .await;
+    hub.delete("compute", SECRETS, "default/east-kubeconfig");
+    hub.until("it is missed", |hub| {
+        condition(&cluster(hub, "east"), "CredentialsValid").1 == "SecretNotFound"
+    })
+    .await;
+    let said = said_at_the_end(&world).await;
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].contains("may have made"), "{said:?}");
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_an_ended_credential_that_somebody_else_made_nothing_is_told() {
+    let world = World::start().await;
+    let claims = json!({"exp": 1_893_456_000 - 60});
+    let token = format!("right.{}.c2ln", URL_SAFE_NO_PAD.encode(claims.to_string()));
+    register_with(&world, kubeconfig_secret("east-kubeconfig", "east", &token));
+    world
+        .hub
+        .until("expired", |hub| {
+            condition(&cluster(hub, "east"), "Ready").1 == "CredentialsExpired"
+        })
+        .await;
+    assert_eq!(said_at_the_end(&world).await, [] as [String; 0]);
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_whose_tokens_are_always_due_costs_a_renewal_a_minute() {
+    let world = World::start().await;
+    let member = world.members.of("east");
+    member.trust_all_registrations();
+    register_with(&world, registration_secret(&member, 3600));
+    let hub = &world.hub;
+    hub.until("a ready Cluster", |hub| ready(&cluster(hub, "east")))
+        .await;
+    member.issue_old_tokens();
+    pass(55 * 60).await;
+    let before = member.issued();
+    pass(10 * 60).await;
+    let renewals = member.issued() - before;
+    assert!((4..=11).contains(&renewals), "{renewals}");
+    assert!(ready(&cluster(hub, "east")));
     world.stop().await;
 }

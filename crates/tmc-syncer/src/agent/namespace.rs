@@ -4,7 +4,7 @@
 use tmc_apimachinery::status::{ApiError, Reason};
 
 use super::*;
-use crate::namespaces::{self, Check};
+use crate::namespaces::{self, Check, DEFAULT_ACCOUNT};
 
 impl Shared {
     /// Namespaces of the member have this Pod Security level from now on.
@@ -41,25 +41,51 @@ impl Shared {
                 Err(error) => return Err(error),
             };
         }
-        match namespaces::check(&desired, found.as_ref()) {
-            Check::Fine => Ok(true),
-            Check::Wait => Ok(false),
-            Check::Foreign(why) => Err(ApiError::new(Reason::Forbidden, why).into()),
-            Check::Apply => {
+        let there = match (namespaces::check(&desired, found.as_ref()), &found) {
+            (Check::Wait, _) => return Ok(false),
+            (Check::Foreign(why), _) => return Err(ApiError::new(Reason::Forbidden, why).into()),
+            (Check::Fine, Some(found)) => found.clone(),
+            (Check::Fine | Check::Apply, _) => {
                 let client = self.member(&namespaces_gvr());
-                self.noted(client.apply("", name, MANAGER, &desired).await)?;
-                Ok(true)
+                self.noted(client.apply("", name, MANAGER, &desired).await)?
             }
+        };
+        self.disarm_default_account(&there, found.is_none()).await?;
+        Ok(true)
+    }
+
+    /// Sees to it that pods of a namespace get no token that they do not ask for. Once in the life of
+    /// this process and namespace: what the member's owner changes afterwards is theirs to change.
+    async fn disarm_default_account(&self, namespace: &Value, is_new: bool) -> Result<(), Error> {
+        let (name, uid) = (meta(namespace).name(), meta(namespace).uid());
+        if self.disarmed.lock().get(name).is_some_and(|of| of == uid) {
+            return Ok(());
         }
+        let client = self.member(&GroupVersionResource::new("", "v1", "serviceaccounts"));
+        // A restarted agent writes nothing that is there.
+        let done = !is_new
+            && match client.get(name, DEFAULT_ACCOUNT).await {
+                Ok(account) => account["automountServiceAccountToken"] == false,
+                Err(error) if error.is_not_found() => false,
+                Err(error) => return Err(error),
+            };
+        if !done {
+            let account = namespaces::default_account(name);
+            let applied = client.apply(name, DEFAULT_ACCOUNT, MANAGER, &account);
+            self.noted(applied.await)?;
+        }
+        self.disarmed.lock().insert(name.to_owned(), uid.to_owned());
+        Ok(())
     }
 
     /// A namespace of the member whose namespace on the hub is gone goes too, after a while and
     /// only if nothing that we synced is left in it.
     pub(super) async fn namespace(&self, name: &str) -> Outcome {
         if !self.upstream_namespaces.has_synced() || !self.namespaces.has_synced() {
-            return Ok(Flow::RequeueAfter(UNSYNCED_RETRY));
+            return Ok(Flow::RequeueAfter(unsynced_retry(self.since.elapsed())));
         }
         let Some(namespace) = self.namespaces.get(&member_key("", name)) else {
+            self.disarmed.lock().remove(name);
             self.forget_place(name);
             return Ok(Flow::Done);
         };

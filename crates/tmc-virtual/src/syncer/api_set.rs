@@ -1,13 +1,17 @@
 //! What a view serves: the resources its target syncs, with the verbs of a view. One definition a
 //! resource is shared by all targets, one set by all targets that sync the same.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tmc_api::synced::Listed;
-use tmc_apimachinery::GroupVersionResource;
-use tmc_apimachinery::definition::{ApiSet, ResourceDefinition, Subresources, Verbs};
+use tmc_apimachinery::definition::{
+    ApiSet, NameRule, ResourceDefinition, Scope, Subresources, Verbs,
+};
+use tmc_apimachinery::{GroupVersionKind, GroupVersionResource};
+
+use super::shares::Shares;
+use crate::url::GROUP;
 
 /// Resources that every view has beside what its target syncs.
 const ALWAYS: [&str; 4] = ["configmaps", "namespaces", "secrets", "serviceaccounts"];
@@ -20,11 +24,18 @@ pub trait Definitions: Send + Sync {
     fn definition(&self, gvr: &GroupVersionResource) -> Option<Arc<ResourceDefinition>>;
 }
 
-/// Sets and definitions made so far.
+/// A definition of the hub, and what views show of it.
+struct Shown {
+    hub: Arc<ResourceDefinition>,
+    view: Arc<ResourceDefinition>,
+}
+
+/// Sets and definitions made so far. What was made of a definition that the hub has changed since is
+/// made anew when it is asked for.
 pub(super) struct ApiSets {
     definitions: Arc<dyn Definitions>,
-    shared: Mutex<HashMap<GroupVersionResource, Arc<ResourceDefinition>>>,
-    sets: Mutex<HashMap<Vec<GroupVersionResource>, Arc<ApiSet>>>,
+    shared: Mutex<Shares<GroupVersionResource, Shown>>,
+    sets: Mutex<Shares<Vec<GroupVersionResource>, Arc<ApiSet>>>,
 }
 
 impl ApiSets {
@@ -36,14 +47,19 @@ impl ApiSets {
         }
     }
 
-    /// The set of a view of these resources (sorted).
+    /// The set of a view of these resources (sorted), as the hub has them now.
     pub(super) fn set(&self, resources: &[GroupVersionResource]) -> Arc<ApiSet> {
-        if let Some(set) = self.sets.lock().get(resources) {
+        let views: Vec<_> = resources
+            .iter()
+            .filter_map(|gvr| self.view_of(gvr))
+            .collect();
+        let mut sets = self.sets.lock();
+        if let Some(set) = sets.get(resources).filter(|set| is_of(set, &views)) {
             return set.clone();
         }
-        let definitions = resources.iter().filter_map(|gvr| self.view_of(gvr));
-        let set = Arc::new(ApiSet::new(definitions));
-        self.sets.lock().insert(resources.to_vec(), set.clone());
+        let set = Arc::new(ApiSet::new(views));
+        let used = |set: &Arc<ApiSet>| Arc::strong_count(set) > 1;
+        sets.insert(resources.to_vec(), set.clone(), used);
         set
     }
 
@@ -53,13 +69,64 @@ impl ApiSets {
     }
 
     fn view_of(&self, gvr: &GroupVersionResource) -> Option<Arc<ResourceDefinition>> {
-        if let Some(known) = self.shared.lock().get(gvr) {
-            return Some(known.clone());
+        let hub = self.definitions.definition(gvr)?;
+        let mut shared = self.shared.lock();
+        if let Some(known) = shared
+            .get(gvr)
+            .filter(|known| Arc::ptr_eq(&known.hub, &hub))
+        {
+            return Some(known.view.clone());
         }
-        let view = Arc::new(view_definition(&*self.definitions.definition(gvr)?));
-        self.shared.lock().insert(gvr.clone(), view.clone());
+        let view = Arc::new(view_definition(&hub));
+        let shown = Shown {
+            hub,
+            view: view.clone(),
+        };
+        let used = |shown: &Shown| Arc::strong_count(&shown.view) > 1;
+        shared.insert(gvr.clone(), shown, used);
         Some(view)
     }
+}
+
+/// Whether a set is made of exactly these definitions, which are sorted.
+fn is_of(set: &ApiSet, views: &[Arc<ResourceDefinition>]) -> bool {
+    set.iter().count() == views.len()
+        && set
+            .iter()
+            .zip(views)
+            .all(|(own, view)| Arc::ptr_eq(own, view))
+}
+
+/// What is said of the endpoints at the root of a target. They are served apart, and nothing of them
+/// is stored.
+pub(super) fn endpoint_definitions() -> Vec<Arc<ResourceDefinition>> {
+    let of = |plural: &str, kind: &str, verbs| {
+        Arc::new(ResourceDefinition {
+            gvk: GroupVersionKind::new(GROUP, "v1alpha1", kind),
+            plural: plural.to_owned(),
+            singular: plural.to_owned(),
+            list_kind: format!("{kind}List"),
+            short_names: Vec::new(),
+            categories: Vec::new(),
+            scope: Scope::Cluster,
+            verbs,
+            subresources: Subresources::default(),
+            schema: None,
+            columns: Vec::new(),
+            strategic: false,
+            selectable_fields: Vec::new(),
+            name_rule: NameRule::default(),
+            generation: false,
+            custom: false,
+            immutable_fields: Vec::new(),
+            storage_version: "v1alpha1".to_owned(),
+        })
+    };
+    vec![
+        of("connect", "SyncerSession", Verbs::GET),
+        of("heartbeat", "SyncerHeartbeat", Verbs::CREATE),
+        of("resources", "SyncedResource", Verbs::LIST),
+    ]
 }
 
 /// The resources of a view: what the target accepted, plus what every view has, less pods.
@@ -177,6 +244,49 @@ mod tests {
             ..definition("deployments")
         };
         assert_eq!(conditions_of(&custom), expected);
+    }
+
+    /// A hub whose definitions can be replaced.
+    #[derive(Default)]
+    struct Changing(Mutex<Vec<Arc<ResourceDefinition>>>);
+
+    impl Changing {
+        fn define(&self, plural: &str, status: bool) {
+            let mut made = definition(plural);
+            made.subresources.status = status;
+            let mut all = self.0.lock();
+            all.retain(|known| known.plural != plural);
+            all.push(Arc::new(made));
+        }
+    }
+
+    impl Definitions for Changing {
+        fn definition(&self, gvr: &GroupVersionResource) -> Option<Arc<ResourceDefinition>> {
+            self.0.lock().iter().find(|d| d.gvr() == *gvr).cloned()
+        }
+    }
+
+    #[test]
+    fn a_view_follows_the_definitions_of_the_hub_and_is_made_anew_only_for_those() {
+        let of = |group: &str, name: &str| GroupVersionResource::new(group, "v1", name);
+        let (jobs, maps) = (of("batch", "jobs"), of("", "configmaps"));
+        let hub = Arc::new(Changing::default());
+        hub.define("jobs", false);
+        hub.define("configmaps", false);
+        let sets = ApiSets::new(hub.clone());
+        let both = [maps.clone(), jobs.clone()];
+        let (first, other) = (sets.set(&both), sets.set(std::slice::from_ref(&maps)));
+        assert!(Arc::ptr_eq(&first, &sets.set(&both)), "nothing changed");
+        hub.define("jobs", true);
+        let second = sets.set(&both);
+        let status = |set: &ApiSet| set.get(&jobs).map(|job| job.subresources.status);
+        assert_eq!((status(&first), status(&second)), (Some(false), Some(true)));
+        assert!(Arc::ptr_eq(&second, &sets.set(&both)));
+        assert!(Arc::ptr_eq(&other, &sets.set(std::slice::from_ref(&maps))));
+        hub.0.lock().retain(|known| known.plural != "jobs");
+        assert_eq!(status(&sets.set(&both)), None);
+        hub.define("jobs", false);
+        assert_eq!(status(&sets.set(&both)), Some(false));
     }
 
     #[test]

@@ -8,7 +8,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tmc_api::workload::{SyncState, SyncedResource};
 use tmc_apimachinery::GroupVersionResource;
-use tmc_apimachinery::definition::{ApiSet, ResourceDefinition};
+use tmc_apimachinery::definition::{ApiSet, NameRule, ResourceDefinition};
+use tmc_apimachinery::meta;
 use tmc_apimachinery::status::{ApiError, Cause, Result};
 
 use super::targets::TargetId;
@@ -16,8 +17,8 @@ use super::targets::TargetId;
 /// How far an agent's clock may be ahead of ours.
 const SKEW: Duration = Duration::from_secs(10);
 
-/// Longest name of a syncer replica, in bytes: a DNS subdomain.
-pub(super) const MAX_IDENTITY: usize = 253;
+/// Longest name of a syncer replica that is repeated in an error, in bytes.
+const MAX_REPEATED: usize = 253;
 
 /// A beat that was accepted.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,9 +89,11 @@ pub(super) fn read_beat(body: &[u8], target: &TargetId, now: Timestamp) -> Resul
             "the name of the syncer replica",
         ));
     }
-    if beat.identity.len() > MAX_IDENTITY {
-        let why = format!("it must be at most {MAX_IDENTITY} bytes long");
-        return invalid(Cause::invalid("identity", &json!("…"), why));
+    if !is_replica_name(&beat.identity) {
+        let repeated = beat.identity.len() <= MAX_REPEATED;
+        let given = json!(if repeated { &*beat.identity } else { "…" });
+        let why = "it must be a DNS subdomain (lower-case letters, digits, '-' and '.') of at most 253 bytes";
+        return invalid(Cause::invalid("identity", &given, why));
     }
     let sent = beat
         .sent_at
@@ -109,6 +112,11 @@ pub(super) fn read_beat(body: &[u8], target: &TargetId, now: Timestamp) -> Resul
         sequence: beat.sequence,
         report: beat.report,
     })
+}
+
+/// Whether a text can be the name of a syncer replica: a DNS subdomain.
+pub(super) fn is_replica_name(text: &str) -> bool {
+    meta::validate_name("identity", text, NameRule::Subdomain).is_empty()
 }
 
 /// Whether an agent's time is further ahead of ours than clocks differ.
@@ -244,6 +252,12 @@ mod tests {
             json!({"uid": "u1", "identity": "a".repeat(254), "sentAt": "2026-01-01T00:00:00Z"});
         let error = read(&long).expect_err("identity");
         assert!(error.message.contains("253"), "{error}");
+        for identity in ["Pod_1", "-a", "a..b", "a/b", "a\nb", "ä"] {
+            let body = json!({"uid": "u1", "identity": identity, "sentAt": "2026-01-01T00:00:00Z"});
+            let error = read(&body).expect_err("identity");
+            assert_eq!(error.code, 422, "{identity}");
+            assert!(error.message.contains("DNS subdomain"), "{error}");
+        }
         assert!(
             read(&json!({"uid": "u1"}))
                 .expect_err("identity")

@@ -1,13 +1,14 @@
-//! What is shared for as long as somebody uses it: a map that keeps weak references, and few of those
-//! that lead nowhere.
+//! What is shared for as long as somebody uses it: a map of references, and few of those that nobody
+//! needs any more.
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::hash::Hash;
 
-/// Entries that may lead nowhere before the first look for such.
+/// Entries that nobody may need before the first look for such.
 const FIRST_SWEEP: usize = 64;
 
-/// Weak references by key.
+/// References by key: weak ones, or such that tell whether others have them too.
 pub(super) struct Shares<K, W> {
     all: HashMap<K, W>,
     sweep_at: usize,
@@ -24,12 +25,16 @@ impl<K, W> Default for Shares<K, W> {
 
 impl<K: Eq + Hash, W> Shares<K, W> {
     /// What is known under a key; whether that leads anywhere is for the caller to see.
-    pub(super) fn get(&self, key: &K) -> Option<&W> {
+    pub(super) fn get<Q>(&self, key: &Q) -> Option<&W>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
         self.all.get(key)
     }
 
-    /// Keeps a reference. When there are twice as many as the last time, those that `leads` denies
-    /// are dropped.
+    /// Keeps a reference, in the place of one that was kept under its key. When there are twice as many
+    /// as the last time, those that `leads` denies are dropped.
     pub(super) fn insert(&mut self, key: K, reference: W, leads: impl Fn(&W) -> bool) {
         self.all.insert(key, reference);
         if self.all.len() >= self.sweep_at {

@@ -22,7 +22,7 @@ use tmc_server::resource::{
 
 use super::api_set::conditions_of;
 use super::targets::Domain;
-use super::transform::{Part, Setting, Write, is_race, merge, view};
+use super::transform::{Part, Setting, Write, is_race, merge, stub, view};
 use super::vigil::Vigils;
 
 /// Tries of an unconditional write.
@@ -70,12 +70,19 @@ impl SyncerStore {
         ResourceClient::new(client, request.definition.gvr())
     }
 
-    /// The object in the view; `None` if it is not this target's to see.
+    fn hides(&self, request: &ResourceRequest, object: &Value) -> bool {
+        let cluster = self.hub.cluster_of(object);
+        self.hidden
+            .hides(&request.definition.plural, &cluster, object)
+    }
+
+    /// The object in the view; `None` if it is not this target's to see. Of one that was not hidden
+    /// when the target copied it, and is now, no more is shown than that the copy is to be removed.
     fn show(&self, request: &ResourceRequest, object: &Value) -> Result<Option<Value>> {
         let domain = domain(request)?;
         let cluster = self.hub.cluster_of(object);
-        let resource = &request.definition.plural;
-        let visible = domain.keys.sees(object) && !self.hidden.hides(resource, &cluster, object);
+        let hidden = self.hides(request, object);
+        let visible = domain.keys.sees(object) && (!hidden || domain.keys.must_remove(object));
         if !visible {
             return Ok(None);
         }
@@ -83,6 +90,9 @@ impl SyncerStore {
         if !self.hub.workspaces {
             // A plain hub does not tell it, and must not be told it either: only the view has it.
             set_annotation(&mut shown, CLUSTER_ANNOTATION, cluster.as_str());
+        }
+        if hidden {
+            shown = stub(&shown, &domain.keys);
         }
         Ok(Some(shown))
     }
@@ -181,12 +191,18 @@ impl SyncerStore {
             Part::Main
         };
         let mut stored = self.upstream(request, name).await?;
+        let resource = request.definition.group_resource();
+        let keys = &domain(request)?.keys;
+        if self.hides(request, &stored) && keys.holds(body) {
+            let why = "it does not leave the hub any more: remove the copy, then the finalizer";
+            return Err(ApiError::forbidden(&resource, name, why));
+        }
         let setting = Setting {
-            resource: request.definition.group_resource(),
+            resource,
             conditions,
             now: self.clock.now(),
         };
-        for write in merge(&stored, body, &domain(request)?.keys, part, &setting)? {
+        for write in merge(&stored, body, keys, part, &setting)? {
             let version = meta(&stored).resource_version().to_owned();
             stored = self.write(request, name, write, &version).await?;
         }

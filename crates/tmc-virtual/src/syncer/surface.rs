@@ -1,5 +1,6 @@
 //! The workspace as an API surface: paths, authorization, endpoints.
 
+use std::any::Any;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -25,7 +26,7 @@ use tmc_server::surface::{
 };
 use tmc_server::websocket;
 
-use super::api_set::{ApiSets, Definitions, resources};
+use super::api_set::{ApiSets, Definitions, endpoint_definitions, resources};
 use super::endpoints::{BeatSink, beat_answer, read_beat, resource_rows};
 use super::session::{Configured, Session, Sessions};
 use super::shares::Shares;
@@ -38,6 +39,9 @@ use crate::url;
 /// Beat interval until it is decided what a target syncs.
 const UNEVALUATED_INTERVAL: Duration = Duration::from_millis(100);
 const ENDPOINTS: &str = "/apis/syncer.kcp.io/v1alpha1/";
+
+/// Marks a request to the root of a target: endpoints, and what is said of them.
+struct Root(Arc<Domain>);
 
 /// Asks a hub whether somebody may `sync` a SyncTarget (one SubjectAccessReview).
 #[async_trait]
@@ -111,6 +115,8 @@ pub struct SyncerWorkspace {
     clusters: Store<ClusterView>,
     domains: Mutex<Shares<TargetId, Weak<Domain>>>,
     sets: ApiSets,
+    /// What the root of every target serves.
+    endpoints: Arc<ApiSet>,
     access: Arc<dyn SyncAccess>,
     beats: Arc<dyn BeatSink>,
     clock: Clock,
@@ -222,6 +228,7 @@ impl SyncerWorkspace {
             clusters,
             domains: Mutex::default(),
             sets: ApiSets::new(definitions),
+            endpoints: Arc::new(ApiSet::new(endpoint_definitions())),
             access,
             beats,
             clock,
@@ -325,7 +332,11 @@ fn domain_of_target(id: TargetId, target: Arc<TargetView>) -> Domain {
 }
 
 fn domain_of(context: &RequestContext) -> Option<&Domain> {
-    context.resolved.domain.as_ref()?.downcast_ref::<Domain>()
+    let domain = context.resolved.domain.as_ref()?;
+    match domain.downcast_ref::<Root>() {
+        Some(root) => Some(&root.0),
+        None => domain.downcast_ref::<Domain>(),
+    }
 }
 
 #[async_trait]
@@ -349,8 +360,10 @@ impl ApiSurface for SyncerWorkspace {
         let Some(domain) = self.domain(&parsed) else {
             return Resolution::NotMine;
         };
-        let scope = parsed.scope.unwrap_or(ClusterScope::One(parsed.cluster));
-        let domain: Arc<dyn std::any::Any + Send + Sync> = domain;
+        let (scope, domain): (_, Arc<dyn Any + Send + Sync>) = match parsed.scope {
+            Some(scope) => (scope, domain),
+            None => (ClusterScope::One(parsed.cluster), Arc::new(Root(domain))),
+        };
         Resolution::Accepted(Resolved {
             scope,
             path: parsed.rest,
@@ -378,6 +391,10 @@ impl ApiSurface for SyncerWorkspace {
 
     async fn api_set(&self, context: &RequestContext) -> Result<Arc<ApiSet>> {
         let domain = domain_of(context).ok_or_else(ApiError::no_such_path)?;
+        let at_root = |domain: &Arc<dyn Any + Send + Sync>| domain.is::<Root>();
+        if context.resolved.domain.as_ref().is_some_and(at_root) {
+            return Ok(self.endpoints.clone());
+        }
         Ok(self.sets.set(&domain.resources))
     }
 

@@ -1,7 +1,7 @@
 //! What a SyncTarget sees of an object, and what of its answer reaches the object: pure functions
 //! (`view`, `merge`), the contract between hub and agents.
 
-use std::collections::BTreeMap;
+mod fields;
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -10,9 +10,12 @@ use tmc_api::synced::{self, Listed, Verdict};
 use tmc_apimachinery::GroupResource;
 use tmc_apimachinery::meta::{
     add_finalizer, meta, remove_annotation, remove_finalizer, remove_label, set_annotation,
+    set_label,
 };
 use tmc_apimachinery::patch::json_patch;
 use tmc_apimachinery::status::{ApiError, Reason, Result};
+
+use fields::{Summarized, bounded, promotes_status, said, set_path, summarized};
 
 /// Value of a recorded field that lives in the object itself.
 const PROMOTED: &str = "##promoted##";
@@ -56,6 +59,16 @@ impl TargetKeys {
         meta(object).label(&self.state) == Some(SYNC)
     }
 
+    /// Whether an object says that this target has, or may have, a copy of it.
+    pub fn holds(&self, object: &Value) -> bool {
+        meta(object).has_finalizer(&self.finalizer)
+    }
+
+    /// Whether this target has a copy to remove now.
+    pub fn must_remove(&self, object: &Value) -> bool {
+        self.holds(object) && self.removal_due(object).is_some()
+    }
+
     /// Whether this target has to remove its copy now: the deletion mark is set and no soft
     /// finalizer holds it back.
     fn removal_due(&self, upstream: &Value) -> Option<String> {
@@ -65,13 +78,6 @@ impl TargetKeys {
             .unwrap_or("");
         held.is_empty().then(|| at.to_owned())
     }
-}
-
-/// A field that targets report, and whether a single target's value becomes the object's own.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Summarized {
-    path: String,
-    promote: bool,
 }
 
 /// What a merge depends on beside the object and the answer.
@@ -135,10 +141,7 @@ pub fn view(upstream: &Value, target: &TargetKeys, workspace_url: &str) -> Resul
         Some(own) => set_annotation(&mut object, keys::MESSAGE_ANNOTATION, own),
         None => drop(remove_annotation(&mut object, keys::MESSAGE_ANNOTATION)),
     }
-    if meta(upstream)
-        .finalizers()
-        .contains(&target.finalizer.as_str())
-    {
+    if target.holds(upstream) {
         add_finalizer(&mut object, &target.finalizer);
     }
     if let Some(at) = target.removal_due(upstream) {
@@ -146,6 +149,37 @@ pub fn view(upstream: &Value, target: &TargetKeys, workspace_url: &str) -> Resul
     }
     set_annotation(&mut object, keys::WORKSPACE_URL_ANNOTATION, workspace_url);
     Ok(object)
+}
+
+/// What is left of a view for a target that is only to remove its copy: who the object is, and that it
+/// goes.
+pub fn stub(view: &Value, target: &TargetKeys) -> Value {
+    let mut stub = json!({"metadata": {}});
+    for member in ["apiVersion", "kind"] {
+        if let Some(value) = view.get(member) {
+            stub[member] = value.clone();
+        }
+    }
+    for member in [
+        "name",
+        "namespace",
+        "uid",
+        "resourceVersion",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "finalizers",
+    ] {
+        if let Some(value) = view["metadata"].get(member) {
+            stub["metadata"][member] = value.clone();
+        }
+    }
+    set_label(&mut stub, &target.state, SYNC);
+    for name in [keys::CLUSTER_ANNOTATION, keys::WORKSPACE_URL_ANNOTATION] {
+        if let Some(value) = meta(view).annotation(name) {
+            set_annotation(&mut stub, name, value);
+        }
+    }
+    stub
 }
 
 /// Drops what belongs to the hub and to other targets.
@@ -182,58 +216,6 @@ fn apply_spec_diff(object: &mut Value, target: &TargetKeys) -> Result<()> {
         .map_err(|error| ApiError::internal(format!("annotation {}: {error}", target.spec_diff)))
 }
 
-/// The fields that targets may write, from the object's own annotation or the default.
-fn summarized(upstream: &Value) -> Result<Vec<Summarized>> {
-    let Some(text) = meta(upstream).annotation(keys::SUMMARIZING_ANNOTATION) else {
-        return Ok(vec![Summarized {
-            path: "status".into(),
-            promote: true,
-        }]);
-    };
-    let bad = || {
-        ApiError::internal(format!(
-            "annotation {} is not a list of fieldPath and promoteToUpstream",
-            keys::SUMMARIZING_ANNOTATION
-        ))
-    };
-    let fields: Vec<Map<String, Value>> = serde_json::from_str(text).map_err(|_| bad())?;
-    fields
-        .into_iter()
-        .map(|field| {
-            // Decoded case-insensitively, as Go does.
-            let lower: BTreeMap<String, Value> = field
-                .into_iter()
-                .map(|(key, value)| (key.to_lowercase(), value))
-                .collect();
-            let path = lower
-                .get("fieldpath")
-                .and_then(Value::as_str)
-                .ok_or_else(bad)?;
-            let promote = lower
-                .get("promotetoupstream")
-                .and_then(Value::as_bool)
-                .unwrap_or(false);
-            Ok(Summarized {
-                path: path.to_owned(),
-                promote,
-            })
-        })
-        // An agent never writes metadata, whatever a user's annotation says: labels and annotations
-        // are where the hub keeps who may see the object.
-        .filter(|field| {
-            let allowed = |f: &Summarized| {
-                f.path == "status" || f.path.starts_with("status.") || f.path.starts_with("spec.")
-            };
-            field.as_ref().map_or(true, allowed)
-        })
-        .collect()
-}
-
-/// Whether the object's status comes from its targets.
-fn promotes_status(fields: &[Summarized]) -> bool {
-    fields.iter().any(|f| f.path == "status" && f.promote)
-}
-
 /// What a target reported: field path → value.
 fn recorded(upstream: &Value, annotation: &str) -> Result<Map<String, Value>> {
     match meta(upstream).annotation(annotation) {
@@ -253,43 +235,6 @@ fn record(object: &mut Value, annotation: &str, fields: &Map<String, Value>) {
             annotation,
             &Value::Object(fields.clone()).to_string(),
         );
-    }
-}
-
-fn get_path<'a>(object: &'a Value, path: &str) -> Option<&'a Value> {
-    path.split('.').try_fold(object, |at, part| at.get(part))
-}
-
-/// The value of a field as a target may say it: the condition `Synced` is the hub's.
-fn said(object: &Value, path: &str) -> Option<Value> {
-    let value = get_path(object, path).cloned();
-    if path == "status" {
-        synced::without(value)
-    } else {
-        value
-    }
-}
-
-fn set_path(object: &mut Value, path: &str, value: Option<Value>) {
-    let (parents, last) = path.rsplit_once('.').map_or(("", path), |(p, l)| (p, l));
-    let mut at = object;
-    for part in parents.split('.').filter(|p| !p.is_empty()) {
-        if !at[part].is_object() {
-            if value.is_none() {
-                return;
-            }
-            at[part] = json!({});
-        }
-        at = &mut at[part];
-    }
-    match (at.as_object_mut(), value) {
-        (Some(members), Some(value)) => {
-            members.insert(last.to_owned(), value);
-        }
-        (Some(members), None) => {
-            members.remove(last);
-        }
-        _ => {}
     }
 }
 
@@ -316,7 +261,7 @@ pub fn merge(
     if !target.sees(upstream) {
         return Err(ApiError::not_found(resource, name));
     }
-    let owns = meta(body).finalizers().contains(&target.finalizer.as_str());
+    let owns = target.holds(body);
     if !owns && part == Part::Main && target.removal_due(upstream).is_some() {
         return remove(upstream, target, setting);
     }
@@ -344,10 +289,7 @@ fn other_targets(upstream: &Value, target: &TargetKeys) -> Vec<TargetKeys> {
 /// said so with its finalizer.
 fn heir<'a>(upstream: &Value, others: &'a [TargetKeys]) -> Option<&'a TargetKeys> {
     let [one] = others else { return None };
-    let owns = meta(upstream)
-        .finalizers()
-        .contains(&one.finalizer.as_str());
-    (owns && one.sees(upstream)).then_some(one)
+    (one.holds(upstream) && one.sees(upstream)).then_some(one)
 }
 
 /// The target is done with the object: its state goes. If exactly one other target is left running
@@ -445,7 +387,9 @@ fn report(
         .iter()
         .filter(|f| (f.path == "status") == (part == Part::Status))
     {
-        match (said(body, &field.path), alone && field.promote) {
+        let promoted = alone && field.promote;
+        let value = said(body, &field.path).map(|v| bounded(upstream, v, &fields, promoted));
+        match (value, promoted) {
             (Some(value), true) => {
                 set_path(&mut object, &field.path, Some(value));
                 own.insert(field.path.clone(), PROMOTED.into());
@@ -543,19 +487,18 @@ fn unpromote(
     Ok(())
 }
 
-/// Replaces marks of promotion in a report by the values that the object has.
+/// Replaces marks of promotion in a report by the values that the object has, as far as there is room
+/// for them beside it.
 fn keep_promoted(upstream: &Value, report: &mut Map<String, Value>, fields: &[Summarized]) {
     for field in fields {
-        if report
-            .get(&field.path)
-            .is_none_or(|value| value != PROMOTED)
-        {
-            continue;
-        }
-        match said(upstream, &field.path) {
-            Some(value) => report.insert(field.path.clone(), value),
-            None => report.remove(&field.path),
+        let value = match report.remove(&field.path) {
+            Some(value) if value == PROMOTED => said(upstream, &field.path),
+            kept => kept,
         };
+        if let Some(value) = value {
+            let kept = bounded(upstream, value, fields, false);
+            report.insert(field.path.clone(), kept);
+        }
     }
 }
 
@@ -591,3 +534,7 @@ mod tests;
 #[cfg(test)]
 #[path = "transform_laws.rs"]
 mod laws;
+
+#[cfg(test)]
+#[path = "transform_room.rs"]
+mod room;

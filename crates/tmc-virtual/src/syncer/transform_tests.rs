@@ -54,7 +54,7 @@ pub(super) fn applied(upstream: &Value, writes: &[Write]) -> Value {
     object
 }
 
-fn status_of(upstream: &Value, target: &str, status: Value) -> Result<Vec<Write>> {
+pub(super) fn status_of(upstream: &Value, target: &str, status: Value) -> Result<Vec<Write>> {
     let keys = TargetKeys::new(target);
     let mut body = view(upstream, &keys, URL)?;
     body["status"] = status;
@@ -366,6 +366,43 @@ fn the_last_but_one_target_leaves_its_report_to_the_one_that_stays() {
             .keys()
             .all(|k| !k.ends_with("/k1")),
         "{after}"
+    );
+}
+
+#[test]
+fn a_stub_says_who_goes_and_nothing_that_is_in_it() {
+    let mut object = upstream(&["k1", "k2"]);
+    let keys = TargetKeys::new("k1");
+    object["data"] = json!({"kubeconfig": "c2VjcmV0"});
+    object["type"] = "Opaque".into();
+    object["metadata"]["labels"]["team"] = "secret".into();
+    object["metadata"]["managedFields"] = json!([{"fieldsV1": {"f:secret": {}}}]);
+    set_annotation(
+        &mut object,
+        "kubectl.kubernetes.io/last-applied-configuration",
+        "secret",
+    );
+    assert!(!keys.must_remove(&object), "nobody asks for it");
+    set_annotation(&mut object, &keys.deletion, "2026-01-01T00:00:00Z");
+    assert!(keys.must_remove(&object));
+    let stub = stub(&view(&object, &keys, URL).expect("view"), &keys);
+    let expected = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": "web", "namespace": "shop", "resourceVersion": "7",
+            "deletionTimestamp": "2026-01-01T00:00:00Z",
+            "labels": {"state.workload.kcp.io/k1": "Sync"},
+            "annotations": {"kcp.io/cluster": "a", keys::WORKSPACE_URL_ANNOTATION: URL},
+            "finalizers": ["workload.kcp.io/syncer-k1"]},
+    });
+    assert_eq!(stub, expected);
+    let mut body = stub;
+    remove_finalizer(&mut body, &keys.finalizer);
+    let writes = merge(&object, &body, &keys, Part::Main, &setting()).expect("merged");
+    let after = applied(&object, &writes);
+    assert!(!keys.holds(&after) && !keys.sees(&after));
+    assert_eq!(
+        after["data"], object["data"],
+        "the user's object stays whole"
     );
 }
 

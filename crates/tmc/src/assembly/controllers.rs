@@ -71,14 +71,23 @@ pub fn start(
 /// The resources behind `resource.group` names, in the version that the hub prefers.
 fn resources(hub: &Hub, names: &[String]) -> Result<Vec<GroupVersionResource>> {
     let set = hub.everywhere();
-    names
-        .iter()
-        .map(|name| {
-            let (resource, group) = name.split_once('.').unwrap_or((name, ""));
-            let definition = set.by_group_resource(&GroupResource::new(group, resource));
-            definition.map(|definition| definition.gvr()).ok_or_else(|| {
-                anyhow!("--sync-resources {name}: the hub serves no such resource; write plural.group, like deployments.apps")
-            })
-        })
-        .collect()
+    let resource = |name: &String| {
+        let (resource, group) = name.split_once('.').unwrap_or((name, ""));
+        let definition = set.by_group_resource(&GroupResource::new(group, resource));
+        let definition = definition.ok_or_else(|| {
+            anyhow!("--sync-resources {name}: the hub serves no such resource; write plural.group, like deployments.apps")
+        })?;
+        if !definition.namespaced() {
+            return Err(not_namespaced(name));
+        }
+        Ok(definition.gvr())
+    };
+    names.iter().map(resource).collect()
+}
+
+/// Placements choose namespaces, so what is in none never reaches a cluster.
+pub(super) fn not_namespaced(name: &str) -> anyhow::Error {
+    anyhow!(
+        "--sync-resources {name}: objects of this kind are in no namespace, and only what is in one is synced; leave it out"
+    )
 }

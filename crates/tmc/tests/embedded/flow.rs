@@ -35,6 +35,12 @@ async fn a_deployment_goes_down_its_status_comes_back_and_it_leaves_no_trace() {
         meta(&mapped).label("pod-security.kubernetes.io/enforce"),
         Some("baseline")
     );
+    let accounts = member.resource("", "v1", "serviceaccounts");
+    let account = accounts.get(&namespace, "default").await.unwrap();
+    assert_eq!(
+        account["automountServiceAccountToken"], false,
+        "pods that ask for no token get none"
+    );
 
     let patch = json!({"spec": {"replicas": 3}});
     deployments
@@ -150,6 +156,46 @@ async fn a_registered_kubeconfig_reaches_no_member_even_if_its_secret_is_placed(
     })
     .await;
     assert!(named(&copies(&below).await, "one-kubeconfig").is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_secret_that_a_cluster_names_later_leaves_the_member_and_the_hub_lets_go_of_it() {
+    let world = World::start().await;
+    let member = world.member("one").await;
+    let shop = world.bound_workspace("shop", "one").await;
+    let secrets = shop.resource("", "v1", "secrets");
+    let object = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"},
+        "stringData": {"kubeconfig": "none"}});
+    let made = secrets.create("default", &object).await.unwrap();
+    let below = member.resource("", "v1", "secrets");
+    eventually("it arrives", || async {
+        named(&copies(&below).await, "s").is_some()
+    })
+    .await;
+    let cluster = json!({"apiVersion": "workload.kcp.io/v1alpha1", "kind": "Cluster",
+        "metadata": {"name": "late"}, "spec": {"kubeconfigSecretRef": {"name": "s"}}});
+    shop.resource("workload.kcp.io", "v1alpha1", "clusters")
+        .create("default", &cluster)
+        .await
+        .unwrap();
+    eventually("the copy goes", || async {
+        named(&copies(&below).await, "s").is_none()
+    })
+    .await;
+    eventually("nobody holds it any more", || async {
+        let secret = secrets.get("default", "s").await.unwrap();
+        assert_eq!(secret["data"], made["data"]);
+        let marks = meta(&secret);
+        !marks
+            .finalizers()
+            .iter()
+            .any(|f| f.starts_with(keys::SYNCER_FINALIZER_PREFIX))
+            && !marks
+                .labels()
+                .keys()
+                .any(|label| label.starts_with(keys::STATE_PREFIX))
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -174,6 +174,57 @@ async fn a_stale_uid_a_foreign_target_and_a_path_are_not_found() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_root_of_a_target_has_its_endpoints_and_no_objects() {
+    let world = World::start().await;
+    let _member = world.member("one").await;
+    let agent = agent(&world).await;
+    let view = view_of(&world).await;
+    let root = world.embedded.connection_as(agent).client(&view.path);
+    let admin = world.context("root").connection.client(&view.path);
+    let read = |path: &'static str| {
+        let root = root.clone();
+        async move {
+            let bytes = get_path(&root, path).await?;
+            Ok::<serde_json::Value, tmc_runtime::client::Error>(
+                serde_json::from_slice(&bytes).unwrap(),
+            )
+        }
+    };
+    let groups = read("/apis").await.unwrap();
+    let groups = groups["groups"].as_array().unwrap();
+    let names: Vec<_> = groups.iter().map(|group| group["name"].clone()).collect();
+    assert_eq!(names, ["syncer.kcp.io"]);
+    let list = read("/apis/syncer.kcp.io/v1alpha1").await.unwrap();
+    let list = list["resources"].as_array().unwrap();
+    let names: Vec<_> = list.iter().map(|row| row["name"].clone()).collect();
+    assert_eq!(names, ["connect", "heartbeat", "resources"]);
+    for path in [
+        "/api",
+        "/apis/syncer.kcp.io",
+        "/openapi/v3",
+        "/openapi/v3/apis/syncer.kcp.io/v1alpha1",
+        "/clusters/*/api/v1/configmaps",
+    ] {
+        read(path)
+            .await
+            .unwrap_or_else(|error| panic!("{path}: {error}"));
+    }
+    for path in [
+        "/api/v1",
+        "/api/v1/configmaps",
+        "/api/v1/namespaces/default/configmaps",
+        "/apis/apps/v1/deployments",
+        "/version",
+    ] {
+        // Nobody's path: who may read nobody's paths is told that there is none.
+        let error = read(path).await.unwrap_err();
+        assert_eq!(error.code(), Some(403), "{path}: {error}");
+        let error = get_path(&admin, path).await.unwrap_err();
+        assert!(error.is_not_found(), "{path}: {error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_view_has_its_own_discovery_and_endpoints() {
     let world = World::start().await;
     let _member = world.member("one").await;

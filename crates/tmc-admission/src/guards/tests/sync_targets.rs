@@ -87,6 +87,7 @@ async fn every_validation_of_a_sync_target_names_its_field() {
             (syncer(json!({"downstreamNamespace": "a.b"})), "spec.syncerConfig.downstreamNamespace"),
             (syncer(json!({"heartbeatInterval": "0s"})), "spec.syncerConfig.heartbeatInterval"),
             (syncer(json!({"heartbeatInterval": "1ns"})), "spec.syncerConfig.heartbeatInterval"),
+            (syncer(json!({"heartbeatInterval": "999ms"})), "spec.syncerConfig.heartbeatInterval"),
             (syncer(json!({"heartbeatInterval": "-1s"})), "spec"),
             (syncer(json!({"resyncPeriod": "0"})), "spec.syncerConfig.resyncPeriod"),
             (syncer(json!({"resources": {"requests": {"cpu": "2"}, "limits": {"cpu": "1"}}})), "spec.syncerConfig.resources.requests[cpu]"),
@@ -151,6 +152,24 @@ async fn a_target_deployed_before_the_hub_moved_to_loopback_can_still_be_cordone
         .admit(spec(true))
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn an_interval_from_before_there_was_a_bound_may_stay_but_not_come_back() {
+    let spec = |unschedulable: bool, interval: &str| {
+        named(json!({"unschedulable": unschedulable,
+            "syncerConfig": {"heartbeatInterval": interval}}))
+    };
+    Write::new(TARGET, USER)
+        .over(spec(false, "100ms"))
+        .admit(spec(true, "100ms"))
+        .await
+        .unwrap();
+    let found = Write::new(TARGET, USER)
+        .over(spec(false, "1s"))
+        .faults(spec(false, "100ms"))
+        .await;
+    assert_eq!(found, ["spec.syncerConfig.heartbeatInterval"]);
 }
 
 #[tokio::test]

@@ -103,6 +103,79 @@ async fn more_groups_than_are_kept_are_cut_but_never_a_synced_one() {
     assert_eq!(served.groups.last().unwrap().resources, ["things"]);
 }
 
+/// What is kept of a member that answers discovery so, and how long that is as JSON.
+async fn kept(
+    answer: fn(&str) -> (u16, Value),
+    synced: &[GroupVersionResource],
+) -> (Served, usize) {
+    let found = probe(&member(answer), Some(synced)).await.unwrap();
+    let capabilities =
+        crate::cluster::reconcile::capabilities(&found, jiff::Timestamp::UNIX_EPOCH).unwrap();
+    let bytes = serde_json::to_vec(&capabilities).unwrap().len();
+    (found.served.unwrap().unwrap(), bytes)
+}
+
+/// 253 bytes that begin so.
+fn long(start: &str, number: usize) -> String {
+    format!("{:x<253}", format!("{start}{number}-"))
+}
+
+#[tokio::test]
+async fn core_is_kept_in_few_versions_however_many_there_are() {
+    fn endless(path: &str) -> (u16, Value) {
+        let versions: Vec<_> = (1..=100_000).map(|n| format!("v{n}")).collect();
+        let resources: Vec<_> = (0..600).map(|n| json!({"name": long("r", n)})).collect();
+        match path {
+            "/version" => (200, json!({"gitVersion": "v1"})),
+            "/api" => (200, json!({"versions": versions})),
+            "/apis" => (200, json!({"groups": []})),
+            _ => (200, json!({"resources": resources})),
+        }
+    }
+    let (served, bytes) = kept(endless, &synced()).await;
+    assert_eq!(served.groups[0].versions.len(), 20);
+    assert_eq!(served.groups[0].resources.len(), MAX_RESOURCES);
+    assert!(bytes <= 256 << 10, "{bytes}");
+}
+
+#[tokio::test]
+async fn what_is_synced_fits_beside_any_number_of_long_names() {
+    fn large(path: &str) -> (u16, Value) {
+        let versions: Vec<_> = (0..30).map(|n| json!({"version": long("v", n)})).collect();
+        let synced = ["apps", "batch", "policy"].map(str::to_owned);
+        let names = (0..200).map(|n| long("g", n)).chain(synced);
+        let groups: Vec<_> = names
+            .map(|name| {
+                let first = [json!({"version": "v1"})];
+                let versions: Vec<_> = first.iter().chain(&versions).collect();
+                json!({"name": name, "versions": versions})
+            })
+            .collect();
+        let resources = (0..600).map(|n| json!({"name": long("r", n)}));
+        let resources: Vec<_> = [json!({"name": "jobs"})]
+            .into_iter()
+            .chain(resources)
+            .collect();
+        match path {
+            "/version" => (200, json!({"gitVersion": "v1"})),
+            "/api" => (200, json!({"versions": ["v1"]})),
+            "/apis" => (200, json!({"groups": groups})),
+            _ => (200, json!({"resources": resources})),
+        }
+    }
+    let synced =
+        ["apps", "batch", "policy"].map(|group| GroupVersionResource::new(group, "v1", "jobs"));
+    let (served, bytes) = kept(large, &synced).await;
+    assert!(served.truncated && bytes <= 256 << 10, "{bytes}");
+    for gvr in &synced {
+        let group = served.groups.iter().find(|group| group.name == gvr.group);
+        let group = group.expect("kept");
+        assert!(group.versions.contains(&gvr.version), "{}", gvr.group);
+        assert!(group.resources.contains(&gvr.resource), "{}", gvr.group);
+    }
+    assert!(served.groups.is_sorted_by_key(|group| &group.name));
+}
+
 #[tokio::test]
 async fn each_answer_has_its_class_and_none_of_its_text() {
     for (answer, reason) in [

@@ -9,10 +9,12 @@ use tmc_api::conditions::ConditionStatus;
 use tmc_api::hashes::sync_target_key;
 use tmc_api::scheduling::Location;
 use tmc_api::workload::SyncTarget;
+use tmc_apimachinery::{ClusterName, GroupResource};
 
 use super::super::facts::TargetFacts;
 use super::super::filter::{PlacementQuota, Unlimited};
 use super::*;
+use crate::eviction::Rules;
 
 pub(super) fn now() -> Timestamp {
     "2030-01-01T00:00:00Z".parse().unwrap()

@@ -10,8 +10,11 @@ use tmc_api::workload::SyncTarget;
 use tmc_apimachinery::ClusterName;
 use tmc_apimachinery::patch::merge_patch;
 
+use super::super::facts::TargetFacts;
 use super::super::filter::{Unlimited, unfit};
+use super::super::request::Held;
 use super::*;
+use crate::eviction::Circumstances;
 
 fn now() -> Timestamp {
     "2030-01-01T00:00:00Z".parse().unwrap()

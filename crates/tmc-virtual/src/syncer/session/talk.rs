@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tmc_api::syncer::{CloseCode, Hello, Ping};
 
-use super::super::endpoints::{self, Beat, MAX_IDENTITY};
+use super::super::endpoints::{self, Beat};
 
 /// RFC 6455: a message that breaks an agreement.
 pub(crate) const POLICY: u16 = 1008;
@@ -147,7 +147,7 @@ impl Talk {
             let why = "the hello is for another uid: the SyncTarget was made again";
             return Err(Close::because(CloseCode::TargetGone, why));
         }
-        if hello.identity.is_empty() || hello.identity.len() > MAX_IDENTITY {
+        if !endpoints::is_replica_name(&hello.identity) {
             let why = "hello: identity must name the syncer replica (a DNS subdomain)";
             return Err(Close::new(POLICY, why));
         }
@@ -232,6 +232,9 @@ mod tests {
         assert_eq!(first(&hello("u", "a")), 4404, "a prefix is another uid");
         assert_eq!(first(&hello("u1", "")), POLICY);
         assert_eq!(first(&hello("u1", &"a".repeat(254))), POLICY);
+        for identity in ["Pod_1", "-a", "a..b", "a/b", "a\nb", "ä"] {
+            assert_eq!(first(&hello("u1", identity)), POLICY, "{identity}");
+        }
         assert_eq!(first("7"), INVALID);
         assert_eq!(first("no JSON"), INVALID);
         assert_eq!(refused(&mut open(), &hello("u1", "a")), POLICY);

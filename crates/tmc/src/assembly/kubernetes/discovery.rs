@@ -6,6 +6,8 @@ use tmc_apimachinery::GroupVersionResource;
 use tmc_runtime::Error;
 use tmc_runtime::client::get_path;
 
+use crate::assembly::controllers::not_namespaced;
+
 async fn document(client: &kube::Client, path: &str) -> Result<Option<Value>, Error> {
     match get_path(client, path).await {
         Ok(body) => Ok(serde_json::from_slice(&body).ok()),
@@ -14,9 +16,9 @@ async fn document(client: &kube::Client, path: &str) -> Result<Option<Value>, Er
     }
 }
 
-fn lists(document: Option<&Value>, resource: &str) -> bool {
-    let resources = document.and_then(|found| found["resources"].as_array());
-    resources.is_some_and(|list| list.iter().any(|one| one["name"] == resource))
+fn listed<'a>(document: Option<&'a Value>, resource: &str) -> Option<&'a Value> {
+    let resources = document.and_then(|found| found["resources"].as_array())?;
+    resources.iter().find(|one| one["name"] == resource)
 }
 
 /// Whether a resource is served in exactly this version.
@@ -25,16 +27,14 @@ fn lists(document: Option<&Value>, resource: &str) -> bool {
 /// When the server does not say.
 pub async fn serves(client: &kube::Client, gvr: &GroupVersionResource) -> Result<bool, Error> {
     let path = format!("/apis/{}/{}", gvr.group, gvr.version);
-    Ok(lists(
-        document(client, &path).await?.as_ref(),
-        &gvr.resource,
-    ))
+    let document = document(client, &path).await?;
+    Ok(listed(document.as_ref(), &gvr.resource).is_some())
 }
 
 /// The resources behind `plural.group` names, in the version that the server prefers.
 ///
 /// # Errors
-/// Naming the one that is not served.
+/// Naming the one that is not served, or in no namespace.
 pub async fn resources(
     client: &kube::Client,
     names: &[String],
@@ -66,8 +66,10 @@ async fn resource(client: &kube::Client, name: &str) -> Result<GroupVersionResou
         let path = format!("/apis/{group}/{version}");
         (version, path)
     };
-    if !lists(document(client, &path).await?.as_ref(), resource) {
-        return Err(unknown());
+    let document = document(client, &path).await?;
+    let found = listed(document.as_ref(), resource).ok_or_else(unknown)?;
+    if found["namespaced"] != true {
+        return Err(not_namespaced(name));
     }
     Ok(GroupVersionResource::new(group, &version, resource))
 }
@@ -97,13 +99,19 @@ mod tests {
     fn server() -> kube::Client {
         let service = tower::service_fn(|request: Request<Body>| async move {
             let found = match request.uri().path() {
-                "/api/v1" => {
-                    Some(json!({"resources": [{"name": "services"}, {"name": "pods/log"}]}))
-                }
+                "/api/v1" => Some(json!({"resources": [
+                    {"name": "services", "namespaced": true},
+                    {"name": "pods/log", "namespaced": true},
+                    {"name": "persistentvolumes", "namespaced": false},
+                ]})),
                 "/apis/apps" => Some(json!({"preferredVersion": {"version": "v1"}})),
-                "/apis/apps/v1" => Some(json!({"resources": [{"name": "deployments"}]})),
+                "/apis/apps/v1" => {
+                    Some(json!({"resources": [{"name": "deployments", "namespaced": true}]}))
+                }
                 "/apis/example.com" => Some(json!({"preferredVersion": {"version": "v2"}})),
-                "/apis/example.com/v2" => Some(json!({"resources": [{"name": "widgets"}]})),
+                "/apis/example.com/v2" => {
+                    Some(json!({"resources": [{"name": "widgets", "namespaced": true}]}))
+                }
                 _ => None,
             };
             let mut response = Response::new(Body::from(json!(found).to_string().into_bytes()));
@@ -144,5 +152,14 @@ mod tests {
                 "{text}"
             );
         }
+    }
+    #[tokio::test]
+    async fn what_is_in_no_namespace_is_refused() {
+        let error = resources(&server(), &["persistentvolumes".to_owned()]).await;
+        let text = error.expect_err("cluster-scoped").to_string();
+        assert!(
+            text.starts_with("--sync-resources persistentvolumes: "),
+            "{text}"
+        );
     }
 }

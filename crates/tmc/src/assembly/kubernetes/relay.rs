@@ -94,6 +94,16 @@ fn heard(target: &TargetId) -> Heard {
     }
 }
 
+/// The later of two times at which a target was heard, by this replica's clock. Nothing was heard
+/// after now: what seems so was noted before the clock was set back, and says less than the other.
+fn later(one: Timestamp, other: Timestamp, now: Timestamp) -> Timestamp {
+    if (one > now) == (other > now) {
+        one.max(other)
+    } else {
+        one.min(other)
+    }
+}
+
 impl Others {
     /// Takes a list in; the targets that are to be looked at.
     fn read(&mut self, lease: &str, list: &BeatList, now: Timestamp) -> Vec<TargetId> {
@@ -105,7 +115,7 @@ impl Others {
         let mut woken = Vec::new();
         for (heard, at) in news {
             let last = self.last.entry(heard.clone()).or_insert(at);
-            *last = at.max(*last);
+            *last = later(at, *last, now);
             if let Some(target) = self.names.get(&heard)
                 && self.quiet.insert(heard)
             {
@@ -201,7 +211,9 @@ impl LiveBeats for Relay {
             })
         };
         let (mut last, before) = match (self.local.last(target), elsewhere) {
-            (Some(own), Some(other)) if other.at > own.at => (other, Some(own)),
+            (Some(own), Some(other)) if later(own.at, other.at, Timestamp::now()) != own.at => {
+                (other, Some(own))
+            }
             (Some(own), other) => (own, other),
             (None, other) => (other?, None),
         };
@@ -300,7 +312,7 @@ mod tests {
         let other = TargetId::new(&ClusterName::new("root"), "east", "u2");
         assert_eq!(relay.last(&other), None, "another uid is another target");
         let own = Beat {
-            at: Timestamp::now() + SignedDuration::from_secs(60),
+            at: Timestamp::now(),
             identity: "r".into(),
             apis: Some(Arc::default()),
             totals: None,
@@ -311,6 +323,45 @@ mod tests {
         assert_eq!(relay.last(&target()), Some(own), "the later one counts");
         relay.forget(&target());
         assert_eq!(relay.last(&target()), None);
+    }
+
+    #[test]
+    fn after_the_clock_was_set_back_the_beat_that_came_last_counts() {
+        let mut others = Others::default();
+        others.names.insert(heard(&target()), target());
+        let at = |seconds| Timestamp::UNIX_EPOCH + SignedDuration::from_secs(10_000 + seconds);
+        let mut read = |lease: &str, now: i64, age: u64| {
+            let list = BeatList::decode(&list(at(now), age)).expect("a list");
+            others.read(lease, &list, at(now));
+            others.last[&heard(&target())]
+        };
+        assert_eq!(read("a", 3600, 0), at(3600));
+        assert_eq!(read("a", 0, 0), at(0));
+        assert_eq!(read("a", 10, 0), at(10));
+        assert_eq!(
+            read("b", 11, 8_000),
+            at(10),
+            "an older one, by another replica"
+        );
+    }
+
+    #[test]
+    fn a_beat_of_our_own_from_before_the_clock_was_set_back_hides_none_from_elsewhere() {
+        let relay = Relay::new(Arc::default());
+        let hour = SignedDuration::from_hours(1);
+        let ahead = Beat {
+            at: Timestamp::now() + hour,
+            identity: "r".into(),
+            apis: Some(Arc::default()),
+            totals: None,
+            missing_rights: None,
+            synced: SyncedTotals::default(),
+        };
+        relay.local.record(&target(), ahead);
+        relay.read("tmc-beats-b-0", &list(Timestamp::now(), 0));
+        let last = relay.last(&target()).expect("heard");
+        assert!(last.at <= Timestamp::now());
+        assert!(last.apis.is_some(), "what was reported is kept");
     }
 
     #[test]
@@ -361,7 +412,7 @@ mod tests {
         relay.local.record(
             &target(),
             Beat {
-                at: Timestamp::now() + SignedDuration::from_secs(60),
+                at: Timestamp::now(),
                 identity: "r".into(),
                 apis: None,
                 totals: None,
