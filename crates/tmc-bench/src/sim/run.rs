@@ -27,6 +27,9 @@ const SILENCE: Duration = Duration::from_secs(30);
 /// again.
 const LATE: Duration = Duration::from_secs(3);
 const LATE_IN_STORM: Duration = Duration::from_secs(150);
+/// How long after it came to rest somebody may still try again what failed in the storm: the longest
+/// pause of a work queue, stretched by chance.
+const LAST_TRIES: Duration = Duration::from_secs(95);
 /// How often times of beats and probes are written.
 const PERSIST: Duration = Duration::from_secs(300);
 
@@ -281,8 +284,7 @@ impl World {
 
     /// Nothing is written while nothing happens.
     async fn stay_quiet(&self, time: Duration) -> Result<()> {
-        // Whoever has something to say after the last change says it in this time.
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(LAST_TRIES).await;
         let (revision, writes) = (self.ground.disk.revision(), &self.ground.writes);
         let before = writes.load(Ordering::Relaxed);
         tokio::time::sleep(time).await;
@@ -293,7 +295,8 @@ impl World {
             self.ground.trace.violation(&text);
         }
         let sent = writes.load(Ordering::Relaxed) - before;
-        let kept = u64::try_from(lines.len()).unwrap_or(u64::MAX);
+        let kept = lines.iter().filter(|line| !watchdog::is_end_of_event(line));
+        let kept = u64::try_from(kept.count()).unwrap_or(u64::MAX);
         if sent > kept {
             let text =
                 format!("{sent} writes were sent though nothing happened, {kept} had an effect");
