@@ -363,7 +363,13 @@ impl Shared {
                         ..DeleteParams::default()
                     };
                     let deleted = client.delete(&at.namespace, &at.name, &only).await;
-                    return settled(self.noted(deleted));
+                    return match self.noted(deleted) {
+                        // Our cache may be old: of a list that does not fit nothing is taken out.
+                        Err(error) if error.is_not_found() && view.is_some() => {
+                            self.remove_finalizer(gvr, key, view).await
+                        }
+                        deleted => settled(deleted),
+                    };
                 }
                 Action::RemoveFinalizer => return self.remove_finalizer(gvr, key, view).await,
                 Action::Nothing => return self.report(gvr, key, view, copy.as_ref()).await,

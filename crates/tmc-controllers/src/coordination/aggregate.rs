@@ -8,7 +8,7 @@ use tmc_api::time::Time;
 use tmc_apimachinery::GroupResource;
 
 use super::conditions;
-use super::kinds::{Rule, presence, rules};
+use super::kinds::{Rule, rules};
 
 /// What is known of an object at one place.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -47,12 +47,13 @@ impl<'a> Report<'a> {
 /// * Conditions are merged by what they mean ([`super::kinds::polarity`]). A place that has not reported,
 ///   and for conditions about the present one that is lost, counts as Unknown.
 /// * If no place is heard, figures stay as they were last reported, and a condition says so: of kinds
-///   whose objects have none about the present, the one of [`presence`].
+///   whose objects have none about the present, `presence` ([`super::kinds::presence`]).
 ///
 /// A function of the reports as a set: their order does not matter. `previous` (the status as it is)
 /// and `now` matter to transition times alone, so that the same reports change nothing twice.
 pub fn aggregate(
     resource: &GroupResource,
+    presence: Option<&'static str>,
     reports: &[Report<'_>],
     previous: Option<&Value>,
     now: Timestamp,
@@ -67,7 +68,6 @@ pub fn aggregate(
     if let Some(generation) = observed(reports) {
         status.insert("observedGeneration".into(), generation.into());
     }
-    let presence = presence(resource);
     if let Some(conditions) = conditions::merge(reports, presence, previous, now) {
         status.insert("conditions".into(), conditions);
     }

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use super::super::kinds::{Polarity, polarity};
+use super::super::kinds::{Polarity, polarity, presence};
 use super::*;
 
 const EARLY: &str = "2030-01-01T00:00:00Z";
@@ -39,7 +39,8 @@ fn report(value: &Value) -> Report<'_> {
 fn status(name: &str, reports: &Value, previous: &Value) -> Value {
     let reports: Vec<Report<'_>> = reports.as_array().unwrap().iter().map(report).collect();
     let previous = Some(previous).filter(|previous| !previous.is_null());
-    aggregate(&resource(name), &reports, previous, now()).unwrap_or_default()
+    let resource = resource(name);
+    aggregate(&resource, presence(&resource), &reports, previous, now()).unwrap_or_default()
 }
 
 #[rstest]
@@ -436,7 +437,9 @@ proptest! {
         let once = status(kind, &json!(reports), &previous);
         let reports: Vec<Report<'_>> = reports.iter().map(report).collect();
         let later = "2031-01-01T00:00:00Z".parse().unwrap();
-        let again = aggregate(&resource(kind), &reports, Some(&once).filter(|s| !s.is_null()), later);
+        let kind = resource(kind);
+        let before = Some(&once).filter(|status| !status.is_null());
+        let again = aggregate(&kind, presence(&kind), &reports, before, later);
         prop_assert_eq!(again.unwrap_or_default(), once);
     }
 

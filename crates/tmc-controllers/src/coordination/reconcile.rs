@@ -15,6 +15,7 @@ use tmc_apimachinery::GroupResource;
 use tmc_apimachinery::meta::{meta, remove_annotation, set_annotation};
 
 use super::aggregate::{Report, aggregate};
+use super::kinds;
 
 /// Value of a report that lives in the object itself.
 const PROMOTED: &str = "##promoted##";
@@ -35,6 +36,13 @@ pub struct Kind<'a> {
     pub resource: &'a GroupResource,
     /// Whether it has conditions.
     pub listed: Listed,
+}
+
+impl Kind<'_> {
+    /// The condition to add when no place is heard, where one may be added.
+    fn presence(&self) -> Option<&'static str> {
+        kinds::presence(self.resource).filter(|_| self.listed == Listed::Yes)
+    }
 }
 
 /// A write, in order; each carries the whole object.
@@ -112,6 +120,7 @@ pub fn writes(
     now: Timestamp,
 ) -> Vec<Write> {
     let resource = kind.resource;
+    let presence = kind.presence();
     let labels = meta(object).labels();
     let states: BTreeMap<&str, &str> = states(&labels).collect();
     if states.values().any(|state| *state == STATE_UPSYNC) || !is_promotable(object) {
@@ -133,7 +142,7 @@ pub fn writes(
                     last: last.as_ref(),
                     since: loss.since,
                 };
-                plan.status = aggregate(resource, &[report], previous, now);
+                plan.status = aggregate(resource, presence, &[report], previous, now);
             }
         },
         _ => {
@@ -148,7 +157,7 @@ pub fn writes(
                 .map(|(lost, last)| report(*lost, last.as_ref()))
                 .collect();
             if plan.anybody_spoke() {
-                plan.status = aggregate(resource, &reports, previous, now);
+                plan.status = aggregate(resource, presence, &reports, previous, now);
             }
         }
     }

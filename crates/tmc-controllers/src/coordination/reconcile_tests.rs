@@ -446,3 +446,22 @@ fn a_lost_target_that_said_too_much_is_unknown_like_any_other() {
         "what was kept before there was a bound"
     );
 }
+
+#[test]
+fn a_loss_adds_no_condition_where_none_may_be_added() {
+    let resource = GroupResource::new("apps", "statefulsets");
+    let running = object(&["L"], json!({"L": PROMOTED}), json!({"replicas": 3}));
+    let conditions = |listed| {
+        let kind = Kind {
+            resource: &resource,
+            listed,
+        };
+        let all = writes(&kind, &running, lost, now());
+        let after = all
+            .iter()
+            .fold(running.clone(), |at, write| apply(&at, write));
+        after["status"]["conditions"].clone()
+    };
+    assert_eq!(conditions(Listed::Yes)[0]["reason"], "TargetLost");
+    assert_eq!(conditions(Listed::No), Value::Null);
+}

@@ -55,12 +55,24 @@ impl Shared {
     }
 
     /// Sees to it that pods of a namespace get no token that they do not ask for. Once in the life of
-    /// this process and namespace: what the member's owner changes afterwards is theirs to change.
+    /// this process and namespace: what the member's owner changes afterwards stays until the agent
+    /// starts anew. A member that refuses it keeps its account as it is; objects are not held up.
     async fn disarm_default_account(&self, namespace: &Value, is_new: bool) -> Result<(), Error> {
         let (name, uid) = (meta(namespace).name(), meta(namespace).uid());
         if self.disarmed.lock().get(name).is_some_and(|of| of == uid) {
             return Ok(());
         }
+        match self.set_default_account(name, is_new).await {
+            Err(error) if status::refusal(&error).is_some() => {
+                tracing::warn!(namespace = name, %error, "pods may get tokens of account default");
+            }
+            done => done?,
+        }
+        self.disarmed.lock().insert(name.to_owned(), uid.to_owned());
+        Ok(())
+    }
+
+    async fn set_default_account(&self, name: &str, is_new: bool) -> Result<(), Error> {
         let client = self.member(&GroupVersionResource::new("", "v1", "serviceaccounts"));
         // A restarted agent writes nothing that is there.
         let done = !is_new
@@ -74,7 +86,6 @@ impl Shared {
             let applied = client.apply(name, DEFAULT_ACCOUNT, MANAGER, &account);
             self.noted(applied.await)?;
         }
-        self.disarmed.lock().insert(name.to_owned(), uid.to_owned());
         Ok(())
     }
 

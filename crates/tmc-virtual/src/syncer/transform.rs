@@ -15,7 +15,7 @@ use tmc_apimachinery::meta::{
 use tmc_apimachinery::patch::json_patch;
 use tmc_apimachinery::status::{ApiError, Reason, Result};
 
-use fields::{Summarized, bounded, promotes_status, said, set_path, summarized};
+use fields::{Summarized, promotes_status, room, said, set_path, summarized};
 
 /// Value of a recorded field that lives in the object itself.
 const PROMOTED: &str = "##promoted##";
@@ -388,7 +388,13 @@ fn report(
         .filter(|f| (f.path == "status") == (part == Part::Status))
     {
         let promoted = alone && field.promote;
-        let value = said(body, &field.path).map(|v| bounded(upstream, v, &fields, promoted));
+        let said = said(body, &field.path);
+        let kept = said.map(|value| field.bounded(upstream, value, room(&fields, promoted)));
+        // What does not fit changes nothing.
+        let value = match kept {
+            Some(None) => continue,
+            kept => kept.flatten(),
+        };
         match (value, promoted) {
             (Some(value), true) => {
                 set_path(&mut object, &field.path, Some(value));
@@ -495,8 +501,8 @@ fn keep_promoted(upstream: &Value, report: &mut Map<String, Value>, fields: &[Su
             Some(value) if value == PROMOTED => said(upstream, &field.path),
             kept => kept,
         };
-        if let Some(value) = value {
-            let kept = bounded(upstream, value, fields, false);
+        let room = room(fields, false);
+        if let Some(kept) = value.and_then(|value| field.bounded(upstream, value, room)) {
             report.insert(field.path.clone(), kept);
         }
     }

@@ -82,3 +82,20 @@ fn a_long_status_of_a_single_target_is_shown_in_full() {
     assert!(object["status"].to_string().len() <= tmc_api::report::MAX_SHOWN);
     assert_eq!(object["status"]["phase"], "Ready");
 }
+
+#[test]
+fn a_part_of_the_spec_that_does_not_fit_is_not_kept_rather_than_cut() {
+    let mut object = upstream(&["k1"]);
+    let fields = json!([{"fieldPath": "spec.notes", "promoteToUpstream": false}]);
+    set_annotation(
+        &mut object,
+        keys::SUMMARIZING_ANNOTATION,
+        &fields.to_string(),
+    );
+    let notes = json!("x".repeat(50_000));
+    object["spec"]["notes"] = notes.clone();
+    let object = taken_over(object, "k1");
+    let seen = view(&object, &TargetKeys::new("k1"), URL).expect("view");
+    assert_eq!(seen["spec"]["notes"], notes);
+    assert_eq!(object["spec"]["notes"], notes);
+}

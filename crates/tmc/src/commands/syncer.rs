@@ -13,7 +13,9 @@ use tmc_api::agent::AgentId;
 use tmc_apimachinery::meta::meta;
 use tmc_apimachinery::{ClusterName, GroupVersionResource};
 use tmc_runtime::lease::{Election, ElectionOptions, Moments, Times};
-use tmc_runtime::{Clock, Connection, Endpoint, Jitter, ResourceClient, Switch, SystemDialer};
+use tmc_runtime::{
+    Bounds, Clock, Connection, Endpoint, Jitter, ResourceClient, Switch, SystemDialer,
+};
 use tmc_syncer::{Agent, AgentOptions, REPORT_EVERY, Target, replicas};
 use tokio_util::sync::CancellationToken;
 
@@ -95,8 +97,9 @@ fn election(
     Ok(election.marked(agent.lease_marks()))
 }
 
+/// The way into the member, which is not trusted to stop.
 fn connection(flag: &str, file: &Path, context: Option<&str>) -> Result<Connection> {
-    connect(flag, &endpoint(flag, file, context)?)
+    Ok(connect(flag, &endpoint(flag, file, context)?)?.bounded(Bounds::MEMBER))
 }
 
 fn endpoint(flag: &str, file: &Path, context: Option<&str>) -> Result<Endpoint> {

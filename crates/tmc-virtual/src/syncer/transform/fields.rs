@@ -68,26 +68,33 @@ pub(super) fn promotes_status(fields: &[Summarized]) -> bool {
     fields.iter().any(|f| f.path == "status" && f.promote)
 }
 
-/// Bounds what a target reported in one of its fields: shown as the object's own, or kept beside it.
-/// All fields share the room of one report.
-pub(super) fn bounded(
-    upstream: &Value,
-    mut value: Value,
-    fields: &[Summarized],
-    shown: bool,
-) -> Value {
-    let most = if shown { MAX_SHOWN } else { MAX_KEPT };
-    if bound(&mut value, most / fields.len().max(1)) {
+impl Summarized {
+    /// What a target reported in this field, within `room`. `None` for a part of the spec that does not
+    /// fit: what is to run is never cut.
+    pub(super) fn bounded(&self, upstream: &Value, value: Value, room: usize) -> Option<Value> {
+        let mut kept = value;
+        if !bound(&mut kept, room) {
+            return Some(kept);
+        }
+        let is_spec = self.path.starts_with("spec.");
         let at = meta(upstream);
         tracing::info!(
             cluster = at.cluster(),
             namespace = at.namespace(),
             name = at.name(),
-            shown,
-            "a target reports more than there is room for: it was cut"
+            field = self.path,
+            left_out = is_spec,
+            "a target reports more than there is room for"
         );
+        (!is_spec).then_some(kept)
     }
-    value
+}
+
+/// Bytes for each field of a report that is shown as the object's own, or kept beside it. All fields
+/// share the room of one report.
+pub(super) fn room(fields: &[Summarized], shown: bool) -> usize {
+    let all = if shown { MAX_SHOWN } else { MAX_KEPT };
+    all / fields.len().max(1)
 }
 
 fn get_path<'a>(object: &'a Value, path: &str) -> Option<&'a Value> {
