@@ -83,6 +83,7 @@ pub(crate) async fn run(ctx: Arc<Context>, key: ClusterKey) -> Outcome {
         credential: credential.map(|credential| credential.facts),
         probe: finding.probe,
         capabilities: finding.capabilities,
+        undiscovered: finding.undiscovered,
         derived: Derived::Missing,
         rbac: match &target {
             None => Rbac::NoTarget,
@@ -317,6 +318,7 @@ async fn delete(ctx: &Arc<Context>, key: &ClusterKey, cluster: &Cluster) -> Outc
                 .map_err(Clone::clone),
             probe: None,
             capabilities: None,
+            undiscovered: None,
             derived: Derived::Owned(Arc::clone(&target)),
             rbac: Rbac::Ours(None),
             nodes: None,

@@ -48,6 +48,7 @@ struct Known {
     discovery_due: Option<Instant>,
     probe: Option<Arc<Probe>>,
     capabilities: Option<Arc<Capabilities>>,
+    undiscovered: Option<Failure>,
     arrangement: Option<Arrangement>,
     arrange_due: Option<Instant>,
     arrange_failures: u32,
@@ -102,6 +103,8 @@ impl Known {
 pub(super) struct Finding {
     pub(super) probe: Option<Arc<Probe>>,
     pub(super) capabilities: Option<Arc<Capabilities>>,
+    /// Why the last discovery failed, if it did.
+    pub(super) undiscovered: Option<Failure>,
     /// How the present arrangement went.
     pub(super) arranged: Option<Arc<Arranged>>,
     /// The syncer's account, once it is good.
@@ -182,6 +185,7 @@ impl Prober {
         Finding {
             probe: known.probe.clone(),
             capabilities: known.capabilities.clone(),
+            undiscovered: known.undiscovered.clone(),
             arranged: known.arranged.clone().filter(|_| same),
             account: known.account.clone().filter(|_| same),
             next: waits,
@@ -270,6 +274,9 @@ impl Prober {
             Ok(found) => {
                 known.failures = 0;
                 known.failing_since = None;
+                if let Some(served) = &found.served {
+                    known.undiscovered = served.as_ref().err().cloned();
+                }
                 match (&found.served, capabilities(found, at)) {
                     (_, Some(capabilities)) => {
                         known.capabilities = Some(Arc::new(capabilities));

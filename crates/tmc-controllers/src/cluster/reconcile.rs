@@ -104,6 +104,8 @@ pub struct Observed {
     pub probe: Option<Arc<Probe>>,
     /// The last discovery with this credential that succeeded, and when.
     pub capabilities: Option<Arc<Capabilities>>,
+    /// Why the last discovery with this credential failed, if it did.
+    pub undiscovered: Option<Failure>,
     /// Its SyncTarget.
     pub derived: Derived,
     /// The syncer's account.
@@ -204,7 +206,7 @@ fn set_connection(status: &mut ClusterStatus, observed: &Observed, now: Timestam
         for kind in [condition::CONNECTED, condition::RBAC_READY] {
             conditions::set(list, Condition::unknown(kind, "NotProbed", why), now);
         }
-        set_staleness(status, now);
+        set_discovered(status, observed, now);
         return;
     }
     if let Some(capabilities) = &observed.capabilities {
@@ -224,7 +226,7 @@ fn set_connection(status: &mut ClusterStatus, observed: &Observed, now: Timestam
         let condition = Condition::unknown(condition::CONNECTED, "NotProbed", why);
         conditions::set(&mut status.conditions, condition, now);
     }
-    set_staleness(status, now);
+    set_discovered(status, observed, now);
 }
 
 /// What a probe found; says whether the connection is another than before.
@@ -236,51 +238,39 @@ fn set_probed(status: &mut ClusterStatus, probe: &Probe, now: Timestamp) -> bool
         Err(_) if worked && !probe.is_lost() => false,
         Err(failure) => conditions::set(list, failed(condition::CONNECTED, failure), now),
     };
-    match probe.outcome.as_ref().map(|found| &found.served) {
-        Ok(Some(Ok(_))) => {
-            let condition = Condition::yes(condition::CAPABILITIES_DISCOVERED);
-            conditions::set(list, condition, now);
-        }
-        Ok(Some(Err(failure))) => {
-            let condition = Condition::no(
-                condition::CAPABILITIES_DISCOVERED,
-                Severity::Warning,
-                reason::DISCOVERY_FAILED,
-                &*failure.message,
-            );
-            conditions::set(list, condition, now);
-        }
-        // Not asked this time.
-        Ok(None) | Err(_) => {}
-    }
     changed
 }
 
-/// What was discovered is fresh, or says that it is not: nothing is silently old.
-fn set_staleness(status: &mut ClusterStatus, now: Timestamp) {
+/// What was discovered is fresh, or says that it is not: nothing is silently old. It goes by what is
+/// known since, not by what one probe brought: whoever saw that one may not have been able to write it.
+fn set_discovered(status: &mut ClusterStatus, observed: &Observed, now: Timestamp) {
     let kind = condition::CAPABILITIES_DISCOVERED;
-    let Some(capabilities) = &status.capabilities else {
-        return;
-    };
-    let lost = !conditions::is_true(&status.conditions, condition::CONNECTED);
-    let age = capabilities
-        .observed_at
-        .map(|at| at.timestamp().duration_until(now));
-    let old = age.is_none_or(|age| age > STALE_AFTER);
-    let failed = conditions::is_false(&status.conditions, kind);
-    if (lost || old) && !failed {
-        let since = capabilities
-            .observed_at
-            .map_or_else(|| "an unknown time".to_owned(), |at| at.to_string());
-        let text = format!("what the member serves was last discovered at {since}");
+    let list = &mut status.conditions;
+    if let Some(failure) = &observed.undiscovered {
+        let (reason, message) = (reason::DISCOVERY_FAILED, &*failure.message);
         conditions::set(
-            &mut status.conditions,
-            Condition::unknown(kind, STALE, text),
+            list,
+            Condition::no(kind, Severity::Warning, reason, message),
             now,
         );
-    } else if !failed {
-        conditions::set(&mut status.conditions, Condition::yes(kind), now);
+        return;
     }
+    // A failure that this process has not looked at again stands.
+    let stands = observed.capabilities.is_none() && conditions::is_false(list, kind);
+    let Some(capabilities) = status.capabilities.as_ref().filter(|_| !stands) else {
+        return;
+    };
+    let found = capabilities.observed_at;
+    let age = found.map(|at| at.timestamp().duration_until(now));
+    let lost = !conditions::is_true(list, condition::CONNECTED);
+    let condition = if lost || age.is_none_or(|age| age > STALE_AFTER) {
+        let since = found.map_or_else(|| "an unknown time".to_owned(), |at| at.to_string());
+        let text = format!("what the member serves was last discovered at {since}");
+        Condition::unknown(kind, STALE, text)
+    } else {
+        Condition::yes(kind)
+    };
+    conditions::set(list, condition, now);
 }
 
 /// Reason of `CapabilitiesDiscovered=Unknown`: the data is older than it should be.

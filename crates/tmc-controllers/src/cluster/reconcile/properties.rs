@@ -60,6 +60,7 @@ proptest! {
             };
             let discovered = probe.as_ref().and_then(|p| p.outcome.as_ref().ok());
             let observed = Observed {
+                undiscovered: None,
                 capabilities: discovered.and_then(|found| capabilities(found, at(now))).map(Arc::new),
                 probe,
                 derived: match derived {

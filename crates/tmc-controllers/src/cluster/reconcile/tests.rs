@@ -97,6 +97,7 @@ fn well() -> Observed {
         credential: valid(),
         probe: probed(Ok(found())),
         capabilities: capabilities(&found(), at(0)).map(Arc::new),
+        undiscovered: None,
         derived: ready_target(),
         rbac: arranged(Ok(())),
         nodes: None,
@@ -296,10 +297,11 @@ fn a_failed_discovery_makes_data_stale_and_not_the_cluster_unready() {
     };
     let partial = Found {
         version: "v1.36.0".into(),
-        served: Some(Err(failure)),
+        served: Some(Err(failure.clone())),
     };
     let observed = Observed {
         probe: probed(Ok(partial)),
+        undiscovered: Some(failure),
         ..well()
     };
     let new = after(&healthy, &observed, at(10));
@@ -309,7 +311,12 @@ fn a_failed_discovery_makes_data_stale_and_not_the_cluster_unready() {
         condition::CAPABILITIES_DISCOVERED
     ));
     assert_eq!(
-        new.status.unwrap().capabilities.unwrap().observed_at,
+        new.status
+            .clone()
+            .unwrap()
+            .capabilities
+            .unwrap()
+            .observed_at,
         Some(Time::new(at(0)))
     );
     // At first it does gate.
@@ -321,6 +328,31 @@ fn a_failed_discovery_makes_data_stale_and_not_the_cluster_unready() {
         verdict(&after(&cluster(), &first, at(0))).2,
         "DiscoveryFailed"
     );
+    // It worked since, and the probe after that, which was not to discover, is all that is left.
+    let plain = Found {
+        version: "v1.36.0".into(),
+        served: None,
+    };
+    let later = Observed {
+        probe: probed_at(60, 0, Ok(plain)),
+        ..well()
+    };
+    let told = after(&new, &later, at(60));
+    assert!(conditions::is_true(
+        told.conditions(),
+        condition::CAPABILITIES_DISCOVERED
+    ));
+    // A restarted hub has not asked yet: the verdict stands.
+    let restarted = Observed {
+        probe: None,
+        capabilities: None,
+        ..well()
+    };
+    let told = after(&new, &restarted, at(60));
+    assert!(conditions::is_false(
+        told.conditions(),
+        condition::CAPABILITIES_DISCOVERED
+    ));
 }
 
 #[test]
