@@ -233,12 +233,11 @@ fn set_connection(status: &mut ClusterStatus, observed: &Observed, now: Timestam
 fn set_probed(status: &mut ClusterStatus, probe: &Probe, now: Timestamp) -> bool {
     let list = &mut status.conditions;
     let worked = conditions::is_true(list, condition::CONNECTED);
-    let changed = match &probe.outcome {
+    match &probe.outcome {
         Ok(_) => conditions::set(list, Condition::yes(condition::CONNECTED), now),
         Err(_) if worked && !probe.is_lost() => false,
         Err(failure) => conditions::set(list, failed(condition::CONNECTED, failure), now),
-    };
-    changed
+    }
 }
 
 /// What was discovered is fresh, or says that it is not: nothing is silently old. It goes by what is
