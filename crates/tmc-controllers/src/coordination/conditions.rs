@@ -89,7 +89,7 @@ fn find<'a>(status: Option<&'a Value>, kind: &str) -> Option<&'a Value> {
 }
 
 /// The merged conditions, sorted by type; `None` if no place ever had any. `presence` is among them
-/// while no place is heard, unless another one says so ([`needs_presence`]). `previous`, the object's
+/// while no place is heard, unless another one says so. `previous`, the object's
 /// status as it is, dates what stays the same.
 pub fn merge(
     reports: &[Report<'_>],
