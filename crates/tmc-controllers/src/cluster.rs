@@ -212,7 +212,7 @@ async fn tell_of_expiry(ctx: &Context, key: &ClusterKey, before: &Cluster, after
             ),
             about: &credentials.fingerprint,
         };
-        crate::events::tell(ctx, &news).await;
+        crate::events::tell(&ctx.hub, &news, ctx.now()).await;
     }
 }
 
@@ -397,7 +397,7 @@ async fn tell_of_account(
         ),
         about: "registration",
     };
-    crate::events::tell(ctx, &news).await;
+    crate::events::tell(&ctx.hub, &news, ctx.now()).await;
 }
 
 /// The derived SyncTarget while it exists. Its absence is proven by the hub, not by the cache.

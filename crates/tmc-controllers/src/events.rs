@@ -7,8 +7,6 @@ use tmc_api::time::Time;
 use tmc_apimachinery::GroupVersionResource;
 use tmc_runtime::{ClusterKey, Error, Hub, ResourceClient};
 
-use crate::context::Context;
-
 /// Where Events about cluster-scoped objects are made.
 const DEFAULT_NAMESPACE: &str = "default";
 /// Characters of an object's name in that of an Event. Names of Events may be as long as those of the
@@ -139,8 +137,8 @@ impl News<'_> {
 
 /// Makes the Event, once; says whether that is settled: it is there, or the hub will not have it. That
 /// it could not be made is logged, and holds nothing up unless the caller wants that.
-pub(crate) async fn tell(ctx: &Context, news: &News<'_>) -> bool {
-    let told = news.event().create(&ctx.hub, ctx.now()).await;
+pub(crate) async fn tell(hub: &Hub, news: &News<'_>, at: Timestamp) -> bool {
+    let told = news.event().create(hub, at).await;
     if let Err(error) = &told {
         tracing::warn!(key = %news.key, reason = news.reason, %error, "an Event was not made");
     }

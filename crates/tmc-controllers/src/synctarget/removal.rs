@@ -298,7 +298,7 @@ async fn bury(
         message,
         about: "force",
     };
-    crate::events::tell(ctx, &news).await;
+    crate::events::tell(&ctx.hub, &news, ctx.now()).await;
     let Some(cluster) = cluster else { return };
     let mut new = (**cluster).clone();
     let tombstone = json!({
@@ -382,7 +382,7 @@ async fn clear(ctx: &Arc<Context>, key: &ClusterKey, id: &TargetId, target: &Syn
         about: "member",
     };
     // Nobody else will know of it once the SyncTarget is gone.
-    if !crate::events::tell(ctx, &news).await {
+    if !crate::events::tell(&ctx.hub, &news, ctx.now()).await {
         return step("what is left in the member is not noted yet");
     }
     cleared(ctx, id)

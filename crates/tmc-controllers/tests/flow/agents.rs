@@ -188,6 +188,17 @@ fn stored_token(hub: &FakeHub) -> String {
         .to_owned()
 }
 
+/// A world in which `east` is registered with a token good for an hour, and Ready; and its member.
+pub(crate) async fn registered() -> (World, FakeHub) {
+    let world = World::start().await;
+    let member = world.members.of("east");
+    member.trust_all_registrations();
+    register_with(&world, registration_secret(&member, 3600));
+    let hub = &world.hub;
+    hub.until("a ready Cluster", |hub| ready(&east(hub))).await;
+    (world, member)
+}
+
 pub(crate) fn register_with(world: &World, secret: Value) {
     world.hub.create("compute", SECRETS, secret);
     world.hub.create(
@@ -203,12 +214,8 @@ pub(crate) fn register_with(world: &World, secret: Value) {
 
 #[tokio::test(start_paused = true)]
 async fn a_registration_token_is_renewed_in_its_secret_and_its_account_goes_with_the_cluster() {
-    let world = World::start().await;
-    let member = world.members.of("east");
-    member.trust_all_registrations();
-    register_with(&world, registration_secret(&member, 3600));
+    let (world, member) = registered().await;
     let hub = &world.hub;
-    hub.until("a ready Cluster", |hub| ready(&east(hub))).await;
     let first = stored_token(hub);
     tokio::time::sleep(Duration::from_secs(40 * 60)).await;
     assert_eq!(stored_token(hub), first);

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::agents::{register_with, registration_secret};
+use crate::agents::{register_with, registered, registration_secret};
 use crate::hub::FakeHub;
 use crate::world::{World, condition, kubeconfig_secret, ready};
 use crate::{CLUSTERS, EVENTS, SECRETS, TARGETS};
@@ -251,13 +251,8 @@ async fn a_registration_account_whose_token_has_ended_is_told_to_be_left_behind(
 
 #[tokio::test(start_paused = true)]
 async fn of_a_registration_whose_secret_is_gone_is_told_what_may_be_left_behind() {
-    let world = World::start().await;
-    let member = world.members.of("east");
-    member.trust_all_registrations();
-    register_with(&world, registration_secret(&member, 3600));
+    let (world, _) = registered().await;
     let hub = &world.hub;
-    hub.until("a ready Cluster", |hub| ready(&cluster(hub, "east")))
-        .await;
     hub.delete("compute", SECRETS, "default/east-kubeconfig");
     hub.until("it is missed", |hub| {
         condition(&cluster(hub, "east"), "CredentialsValid").1 == "SecretNotFound"
@@ -287,13 +282,8 @@ async fn of_an_ended_credential_that_somebody_else_made_nothing_is_told() {
 
 #[tokio::test(start_paused = true)]
 async fn a_member_whose_tokens_are_always_due_costs_a_renewal_a_minute() {
-    let world = World::start().await;
-    let member = world.members.of("east");
-    member.trust_all_registrations();
-    register_with(&world, registration_secret(&member, 3600));
+    let (world, member) = registered().await;
     let hub = &world.hub;
-    hub.until("a ready Cluster", |hub| ready(&cluster(hub, "east")))
-        .await;
     member.issue_old_tokens();
     pass(55 * 60).await;
     let before = member.issued();
