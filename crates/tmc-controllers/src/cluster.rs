@@ -29,10 +29,10 @@ pub(crate) use prober::Prober;
 
 use crate::context::Context;
 use crate::events::News;
-use crate::heartbeat::{TargetId, persist_every};
+use crate::heartbeat::persist_every;
 use crate::members::{Member, Way};
 use crate::stores::index;
-use crate::synctarget::decide;
+use crate::synctarget::{decide, removal};
 use account::{Account, Arrangement};
 use credentials::Credential;
 use reconcile::{Derived, Observed, Rbac};
@@ -168,13 +168,8 @@ fn arrangement(ctx: &Context, key: &ClusterKey, target: &SyncTarget) -> Option<A
     let name = target.metadata.name.as_deref().unwrap_or_default();
     let uid = target.metadata.uid.as_deref().unwrap_or_default();
     let agent = AgentId::new(key.cluster.as_str(), name, uid);
-    let id = TargetId::new(&key.cluster, name, uid);
-    let clearing = ctx
-        .removals
-        .lock()
-        .get(&id)
-        .is_some_and(|p| p.clearing_since.is_some());
-    (!clearing && decide::has_member_account(target)).then(|| Arrangement {
+    let wanted = !removal::is_clearing(target) && decide::has_member_account(target);
+    wanted.then(|| Arrangement {
         namespace: agent.namespace(target.spec.syncer_config.as_ref()),
         synced: crate::synctarget::synced_by(target, &ctx.deps.sync_resources),
         agent,

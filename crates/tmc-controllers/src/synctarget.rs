@@ -25,6 +25,7 @@ use decide::{Former, Install, Reach, Task};
 use hosted::HostedSyncer;
 use installer::{Installation, Removal};
 use reconcile::{Installing, Observed, Referenced};
+use removal::Then;
 
 pub(crate) fn gvr() -> GroupVersionResource {
     GroupVersionResource::new(workload::GROUP, workload::VERSION, "synctargets")
@@ -170,12 +171,17 @@ impl Pass {
         };
         let (ctx, key, id, target) = (&self.ctx, &self.key, &self.id, &self.target);
         let step = removal::advance(ctx, key, id, target, cluster).await;
-        if step.finished {
-            removal::finish(ctx, key, id, target).await?;
-            return Ok(Step::Stop);
+        match step.then {
+            Then::Look(wait) => {
+                self.leaving = Some(step.message);
+                Ok(Step::RequeueAfter(wait))
+            }
+            Then::Stop => Ok(Step::Stop),
+            Then::Finish => {
+                removal::finish(ctx, key, id, target).await?;
+                Ok(Step::Stop)
+            }
         }
-        self.leaving = Some(step.message);
-        Ok(Step::RequeueAfter(step.again))
     }
 
     /// Removes what the former mode had and this one has not; then notes this one.
@@ -374,11 +380,7 @@ fn referenced(ctx: &Context, key: &ClusterKey, target: &SyncTarget) -> Reference
 /// Starts or stops the Hosted syncer. On the way out it works on until its copies are gone.
 fn look_after_task(ctx: &Context, id: &TargetId, target: &SyncTarget, cluster: &Referenced) {
     let key = ClusterKey::new(&id.cluster, "", &id.name);
-    let stopped = ctx
-        .removals
-        .lock()
-        .get(id)
-        .is_some_and(|progress| progress.is_stopping());
+    let stopped = removal::is_stopping(ctx, id, target);
     let member = member(ctx, &key, target);
     let base = (ctx.deps.base_url)();
     let task = decide::task(

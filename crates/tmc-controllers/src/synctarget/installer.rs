@@ -453,18 +453,6 @@ async fn remove(ctx: &Context, id: &TargetId, what: &Removal) -> Result<Vec<Stri
     let Some(connection) = what.member.as_ref().filter(|_| account || workload) else {
         return Ok(removed);
     };
-    if what.namespaces {
-        let emptied = |namespace: &Value| is_namespace_of(namespace, id);
-        let site = Site {
-            client: connection.base_client(),
-            owned: &emptied,
-            given_namespace: None,
-        };
-        let key = sync_target_key(id.cluster.as_str(), &id.name);
-        let selector = format!("{DOWNSTREAM_CLUSTER_LABEL}={key}");
-        let namespaces = [GroupVersionResource::new("", "v1", "namespaces")];
-        removed.extend(site.remove(&namespaces, &selector, |_| false).await?);
-    }
     let site = Site {
         client: connection.base_client(),
         owned: &owned,
@@ -479,6 +467,19 @@ async fn remove(ctx: &Context, id: &TargetId, what: &Removal) -> Result<Vec<Stri
         site.remove(&removal_order(), &agent.selector(), keep)
             .await?,
     );
+    // Last: without its rights the agent makes none anew.
+    if what.namespaces {
+        let emptied = |namespace: &Value| is_namespace_of(namespace, id);
+        let site = Site {
+            client: connection.base_client(),
+            owned: &emptied,
+            given_namespace: None,
+        };
+        let key = sync_target_key(id.cluster.as_str(), &id.name);
+        let selector = format!("{DOWNSTREAM_CLUSTER_LABEL}={key}");
+        let namespaces = [GroupVersionResource::new("", "v1", "namespaces")];
+        removed.extend(site.remove(&namespaces, &selector, |_| false).await?);
+    }
     Ok(removed)
 }
 

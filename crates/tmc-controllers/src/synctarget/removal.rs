@@ -5,21 +5,25 @@
 //!    target counts as *abandoned*, and objects lose its marks without their copies being touched.
 //!    Of a forced removal a tombstone stays: an Event in the workspace, and an annotation of the
 //!    Cluster while there is one.
-//! 2. When no object has a mark of the target, what the hub made for the agent is removed, in the
-//!    member and on the hub, by label and recorded identity. A member that does not answer is asked
-//!    again for a while; then what was left behind is recorded in an Event.
-//! 3. The finalizer goes.
+//! 2. When no object has a mark of the target, and the hub itself says so, not only the cache, that is
+//!    noted in the SyncTarget: from then on a mark is nobody's. (A pass over a Placement that had not
+//!    seen the deletion may still make one.)
+//! 3. What the hub made for the agent is removed, in the member and on the hub, by label and recorded
+//!    identity. A member that does not answer is asked again for a while; then what was left behind is
+//!    recorded in an Event.
+//! 4. The finalizer goes.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
 use tmc_api::hashes::sync_target_key;
-use tmc_api::keys::{DOWNSTREAM_CLUSTER_LABEL, STATE_UPSYNC, SYNC_TARGET_FINALIZER};
+use tmc_api::keys::{DOWNSTREAM_CLUSTER_LABEL, STATE_UPSYNC, SYNC_TARGET_FINALIZER, state_label};
 use tmc_api::time::Time;
 use tmc_api::workload::{Cluster, SyncTarget, SyncerMode};
-use tmc_runtime::ClusterKey;
+use tmc_runtime::client::ListParams;
 use tmc_runtime::controller::{Flow, Outcome};
+use tmc_runtime::{ClusterKey, Error, ResourceClient};
 use tokio::time::Instant;
 
 use super::installer::Removal;
@@ -33,6 +37,10 @@ use crate::stores::index;
 
 /// Annotation of a Cluster: the last forced removal of its SyncTarget, as JSON.
 pub const TOMBSTONE_ANNOTATION: &str = "tmc.kcp.io/tombstone";
+/// Annotation of a SyncTarget on its way out, with its uid: no object had a mark of it, and what was made
+/// for its agent is being removed. In the object, since without it a restart would wait for an agent that
+/// is gone; with the uid, lest a copy of the object goes the same way.
+pub const CLEARING_ANNOTATION: &str = "tmc.kcp.io/clearing";
 /// How long a member that does not answer is asked again before what is left there is recorded.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How soon is looked again, besides events.
@@ -46,17 +54,24 @@ pub(crate) struct Progress {
     /// Since when the agent is being stopped.
     stopping_since: Option<Instant>,
     /// It was stopped, and its marks are nobody's.
-    pub(crate) abandoned: bool,
-    /// Since when parts are being removed: nothing is to be made for it any more.
-    pub(crate) clearing_since: Option<Instant>,
+    abandoned: bool,
+    /// Since when parts are being removed.
+    clearing_since: Option<Instant>,
     cleared: bool,
 }
 
-impl Progress {
-    /// Whether a Hosted syncer is not to run any more.
-    pub(crate) fn is_stopping(&self) -> bool {
-        self.stopping_since.is_some() || self.clearing_since.is_some()
-    }
+/// Whether what was made for the agent of a target is being removed: nothing is to be made any more.
+pub(crate) fn is_clearing(target: &SyncTarget) -> bool {
+    let meta = &target.metadata;
+    let noted = meta.annotations.as_ref();
+    let noted = noted.and_then(|all| all.get(CLEARING_ANNOTATION));
+    meta.deletion_timestamp.is_some() && noted.is_some() && noted == meta.uid.as_ref()
+}
+
+/// Whether a Hosted syncer is not to run any more.
+pub(crate) fn is_stopping(ctx: &Context, id: &TargetId, target: &SyncTarget) -> bool {
+    let stopping = |progress: &Progress| progress.stopping_since.is_some();
+    is_clearing(target) || ctx.removals.lock().get(id).is_some_and(stopping)
 }
 
 /// The copies that a target still has.
@@ -79,6 +94,8 @@ pub struct Facts {
     pub abandon: bool,
     /// It is already stopped and its marks are nobody's.
     pub abandoned: bool,
+    /// What the hub made for the agent is being removed.
+    pub clearing: bool,
     /// What the hub made for the agent is gone, or recorded as left behind.
     pub cleared: bool,
 }
@@ -92,6 +109,8 @@ pub enum Next {
     Abandon,
     /// Wait until the marks are gone.
     AwaitCopies(usize),
+    /// Ask the hub whether there is no mark either that is not in the cache yet.
+    Confirm,
     /// Remove what the hub made for the agent.
     Clear,
     /// Let the SyncTarget go.
@@ -106,26 +125,34 @@ pub fn next(facts: &Facts) -> Next {
     match facts.copies {
         Copies::Unknown => Next::Learn,
         Copies::Some(count) => Next::AwaitCopies(count),
+        Copies::None if !facts.clearing => Next::Confirm,
         Copies::None if facts.cleared => Next::Finish,
         Copies::None => Next::Clear,
     }
 }
 
-/// What the target says of its way out, and when to look again.
+/// What the target says of its way out, and what comes then.
 pub(crate) struct Step {
     /// For the message of Ready.
     pub(crate) message: String,
-    /// When to look again.
-    pub(crate) again: Duration,
-    /// Everything is done.
-    pub(crate) finished: bool,
+    pub(crate) then: Then,
+}
+
+/// What comes after a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// Look again, besides events.
+    Look(Duration),
+    /// The step changed the target, which brings it back.
+    Stop,
+    /// Everything is done: let it go.
+    Finish,
 }
 
 fn step(message: impl Into<String>) -> Step {
     Step {
         message: message.into(),
-        again: CHECK,
-        finished: false,
+        then: Then::Look(CHECK),
     }
 }
 
@@ -143,19 +170,25 @@ pub(crate) async fn advance(
         copies: copies(ctx, &sync_target_key(key.cluster.as_str(), &key.name)),
         abandon: deletion.force || deletion.keep_workloads,
         abandoned: progress.abandoned,
+        clearing: is_clearing(target),
         cleared: progress.cleared,
     };
     match next(&facts) {
         Next::Learn => step("it is not known yet which objects have copies in the member"),
-        Next::AwaitCopies(count) => step(format!(
-            "{count} objects still have copies in the member or marks of this target"
-        )),
+        Next::AwaitCopies(count) => {
+            if facts.abandoned || facts.clearing {
+                let_go(ctx, key);
+            }
+            step(format!(
+                "{count} objects still have copies in the member or marks of this target"
+            ))
+        }
+        Next::Confirm => confirm(ctx, key, target).await,
         Next::Abandon => abandon(ctx, key, id, target, cluster, facts.copies).await,
         Next::Clear => clear(ctx, key, id, target).await,
         Next::Finish => Step {
             message: String::new(),
-            again: CHECK,
-            finished: true,
+            then: Then::Finish,
         },
     }
 }
@@ -203,6 +236,54 @@ fn holds(object: &Slim, target_key: &str) -> bool {
     object.syncer_finalizers().any(|key| key == target_key) || object.states().any(synced)
 }
 
+/// Has the marks of a target removed that are nobody's.
+fn let_go(ctx: &Context, key: &ClusterKey) {
+    let target_key = sync_target_key(key.cluster.as_str(), &key.name);
+    ctx.enqueue_objects(index::TARGET, &target_key);
+}
+
+/// Notes that no object has a mark of the target, if the hub says so: the cache may not have a mark yet
+/// for which its agent has already made a copy.
+async fn confirm(ctx: &Context, key: &ClusterKey, target: &SyncTarget) -> Step {
+    let is_marked = match is_marked(ctx, key).await {
+        Ok(is_marked) => is_marked,
+        Err(error) => return step(format!("the hub does not say what has copies: {error}")),
+    };
+    if is_marked {
+        return step("objects were placed on this target just before its deletion");
+    }
+    let mut new = target.clone();
+    let annotations = new.metadata.annotations.get_or_insert_default();
+    let uid = target.metadata.uid.clone().unwrap_or_default();
+    annotations.insert(CLEARING_ANNOTATION.into(), uid);
+    match ctx.committer(super::gvr()).main(key, target, &new).await {
+        Ok(_) => Step {
+            then: Then::Stop,
+            ..step("no object has a copy in the member any more")
+        },
+        Err(error) => step(format!("the end of the copies is not noted yet: {error}")),
+    }
+}
+
+/// Whether an object of the hub has a label of the target. (Only the controllers take it off, so that
+/// what has a finalizer without a label is in their cache.)
+async fn is_marked(ctx: &Context, key: &ClusterKey) -> Result<bool, Error> {
+    let label = state_label(&sync_target_key(key.cluster.as_str(), &key.name));
+    let params = ListParams {
+        labels: format!("{label},{label}!={STATE_UPSYNC}"),
+        limit: 1,
+        ..ListParams::default()
+    };
+    for resource in &ctx.stores.resources {
+        let client = ResourceClient::new(ctx.hub.wildcard(), resource.gvr.clone());
+        let list = client.list("", &params).await?;
+        if list["items"].as_array().is_some_and(|all| !all.is_empty()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Stops the agent; when it is stopped, lets go of its marks.
 async fn abandon(
     ctx: &Arc<Context>,
@@ -222,7 +303,7 @@ async fn abandon(
         .get_or_insert_with(Instant::now);
     if let Some(why) = still_runs(ctx, id, target, since) {
         return Step {
-            again: Duration::from_secs(1),
+            then: Then::Look(Duration::from_secs(1)),
             ..step(why)
         };
     }
@@ -234,10 +315,9 @@ async fn abandon(
         bury(ctx, key, target, cluster, count).await;
     }
     ctx.removals.lock().entry(id.clone()).or_default().abandoned = true;
-    let target_key = sync_target_key(key.cluster.as_str(), &key.name);
-    ctx.enqueue_objects(index::TARGET, &target_key);
+    let_go(ctx, key);
     Step {
-        again: Duration::from_millis(200),
+        then: Then::Look(Duration::from_millis(200)),
         ..step("the agent is stopped; its marks are being removed")
     }
 }
@@ -334,7 +414,7 @@ async fn clear(ctx: &Arc<Context>, key: &ClusterKey, id: &TargetId, target: &Syn
     {
         // What it may be making would be left behind.
         return Step {
-            again: Duration::from_millis(500),
+            then: Then::Look(Duration::from_millis(500)),
             ..step("waits for a visit to the member to end")
         };
     }
@@ -391,7 +471,7 @@ async fn clear(ctx: &Arc<Context>, key: &ClusterKey, id: &TargetId, target: &Syn
 fn cleared(ctx: &Context, id: &TargetId) -> Step {
     ctx.removals.lock().entry(id.clone()).or_default().cleared = true;
     Step {
-        again: Duration::from_millis(1),
+        then: Then::Look(Duration::from_millis(1)),
         ..step("what was made for the agent is removed")
     }
 }
@@ -425,8 +505,9 @@ pub(crate) fn fate(ctx: &Context, target_key: &str) -> Fate {
         return Fate::Kept;
     }
     let id = super::identity(&key, &target);
-    let progress = ctx.removals.lock().get(&id).cloned().unwrap_or_default();
-    match (progress.abandoned, deletion.keep_workloads) {
+    let abandoned = |progress: &Progress| progress.abandoned;
+    let given_up = is_clearing(&target) || ctx.removals.lock().get(&id).is_some_and(abandoned);
+    match (given_up, deletion.keep_workloads) {
         (true, _) => Fate::Gone,
         (false, true) => Fate::Held,
         (false, false) => Fate::Kept,
@@ -454,28 +535,34 @@ mod tests {
     use super::*;
 
     #[rstest]
-    #[case::copies(Copies::Some(3), false, false, false, Next::AwaitCopies(3))]
-    #[case::not_known(Copies::Unknown, false, false, false, Next::Learn)]
-    #[case::no_copies(Copies::None, false, false, false, Next::Clear)]
-    #[case::cleared(Copies::None, false, false, true, Next::Finish)]
-    #[case::cleared_but_a_copy_came(Copies::Some(1), false, false, true, Next::AwaitCopies(1))]
-    #[case::forced(Copies::Some(3), true, false, false, Next::Abandon)]
-    #[case::forced_without_knowing(Copies::Unknown, true, false, false, Next::Abandon)]
-    #[case::abandoned(Copies::Some(3), true, true, false, Next::AwaitCopies(3))]
-    #[case::abandoned_and_clean(Copies::None, true, true, false, Next::Clear)]
-    #[case::abandoned_and_cleared(Copies::None, true, true, true, Next::Finish)]
+    #[case::copies(Copies::Some(3), &[], Next::AwaitCopies(3))]
+    #[case::not_known(Copies::Unknown, &[], Next::Learn)]
+    #[case::no_copies(Copies::None, &[], Next::Confirm)]
+    #[case::confirmed(Copies::None, &["clearing"], Next::Clear)]
+    #[case::a_mark_came_late(Copies::Some(1), &["clearing"], Next::AwaitCopies(1))]
+    #[case::cleared(Copies::None, &["clearing", "cleared"], Next::Finish)]
+    #[case::cleared_but_a_mark_came(Copies::Some(1), &["clearing", "cleared"], Next::AwaitCopies(1))]
+    #[case::forced(Copies::Some(3), &["abandon"], Next::Abandon)]
+    #[case::forced_without_knowing(Copies::Unknown, &["abandon"], Next::Abandon)]
+    #[case::forced_while_clearing(Copies::None, &["abandon", "clearing"], Next::Abandon)]
+    #[case::abandoned(Copies::Some(3), &["abandon", "abandoned"], Next::AwaitCopies(3))]
+    #[case::abandoned_and_clean(Copies::None, &["abandon", "abandoned"], Next::Confirm)]
+    #[case::abandoned_and_cleared(
+        Copies::None,
+        &["abandon", "abandoned", "clearing", "cleared"],
+        Next::Finish
+    )]
     fn a_removal_has_an_order(
         #[case] copies: Copies,
-        #[case] abandon: bool,
-        #[case] abandoned: bool,
-        #[case] cleared: bool,
+        #[case] so_far: &[&str],
         #[case] expected: Next,
     ) {
         let facts = Facts {
             copies,
-            abandon,
-            abandoned,
-            cleared,
+            abandon: so_far.contains(&"abandon"),
+            abandoned: so_far.contains(&"abandoned"),
+            clearing: so_far.contains(&"clearing"),
+            cleared: so_far.contains(&"cleared"),
         };
         assert_eq!(next(&facts), expected);
     }
@@ -501,12 +588,13 @@ mod tests {
     #[test]
     fn the_finalizer_never_goes_while_a_mark_is_known_or_possible() {
         for copies in [Copies::Unknown, Copies::Some(1)] {
-            for bits in 0..8 {
+            for bits in 0..16 {
                 let facts = Facts {
                     copies,
                     abandon: bits & 1 != 0,
                     abandoned: bits & 2 != 0,
-                    cleared: bits & 4 != 0,
+                    clearing: bits & 4 != 0,
+                    cleared: bits & 8 != 0,
                 };
                 assert_ne!(next(&facts), Next::Finish);
             }

@@ -45,6 +45,8 @@ struct State {
     token_age: i64,
     /// Whether it takes server-side apply.
     applies: bool,
+    /// The resource of which watches tell nothing for now.
+    withheld: Option<&'static str>,
 }
 
 #[derive(Clone)]
@@ -133,6 +135,12 @@ impl FakeHub {
             connection: Connection::in_process(service),
             workspaces: true,
         }
+    }
+
+    /// Has watches of a resource tell nothing, until it is `None`.
+    pub(crate) fn withhold(&self, resource: Option<&'static str>) {
+        self.state.lock().withheld = resource;
+        self.changed.send_modify(|version| *version += 1);
     }
 
     /// Tells the time, for tokens.
@@ -403,7 +411,9 @@ impl FakeHub {
                     loop {
                         let line = {
                             let state = hub.state.lock();
-                            let next = state.log.iter().skip(at).find(|entry| entry.1 == resource);
+                            let told = state.withheld != Some(&resource);
+                            let news = state.log.iter().skip(at);
+                            let next = news.filter(|_| told).find(|entry| entry.1 == resource);
                             next.map(|(version, _, kind, object)| {
                                 at = usize::try_from(*version).unwrap();
                                 format!("{}\n", json!({"type": kind, "object": object}))
@@ -531,14 +541,19 @@ impl FakeHub {
 
 fn decoded(text: &str) -> String {
     let text = text.replace("%3D", "=").replace("%2C", ",");
+    let text = text.replace("%21", "!");
     text.replace("%2F", "/")
 }
 
-/// `a=b,c=d`
+/// `a=b,c!=d,e`
 fn selects(selector: &str, object: &Value) -> bool {
-    selector.split(',').all(|pair| {
-        let (key, value) = pair.split_once('=').unwrap();
-        meta(object).label(key) == Some(value)
+    let label = |key: &str| meta(object).label(key);
+    selector.split(',').all(|term| match term.split_once('=') {
+        None => label(term).is_some(),
+        Some((key, value)) => match key.strip_suffix('!') {
+            Some(key) => label(key) != Some(value),
+            None => label(key) == Some(value),
+        },
     })
 }
 
