@@ -8,6 +8,7 @@ mod histogram;
 mod liveness;
 mod objects;
 mod placements;
+mod tempo;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -16,7 +17,8 @@ use anyhow::Result;
 use serde_json::json;
 
 use self::agents::Which;
-use self::liveness::{Fleet, INTERVAL, MISSED, Quiet, Started};
+use self::liveness::{Fleet, MISSED, Quiet, Started};
+use self::tempo::Tempo;
 use crate::OutputArgs;
 use crate::pacing::Pace;
 use crate::report::{Measured, Report, Topic, machine};
@@ -43,15 +45,23 @@ pub(crate) struct FleetArgs {
     /// written every five to ten minutes
     #[arg(long, default_value_t = 360, value_name = "SECONDS")]
     quiet: u64,
-    /// Placements that wait for one Location with 1,000 targets
+    /// Placements that wait for one Location
     #[arg(long, default_value_t = 10_000, value_name = "N")]
     placements: usize,
+    /// Targets of that Location
+    #[arg(long, default_value_t = 1_000, value_name = "N")]
+    placement_targets: usize,
     /// Objects on the hub whose passes are timed
     #[arg(long, default_value_t = 100_000, value_name = "N")]
     objects: usize,
+    /// Objects that come, 100 a second, while passes are timed
+    #[arg(long, default_value_t = 3_000, value_name = "N")]
+    more_objects: usize,
     /// Clusters that never answer
     #[arg(long, default_value_t = 100, value_name = "N")]
     black_holes: usize,
+    #[command(flatten)]
+    tempo: Tempo,
 }
 
 /// A part of the benchmark.
@@ -67,10 +77,6 @@ enum Part {
     BlackHoles,
 }
 
-/// Targets among which Placements choose.
-const PLACEMENT_TARGETS: usize = 1_000;
-/// How long black holes are looked at: somewhat more than two intervals of probes.
-const BLACK_HOLE_WINDOW: Duration = Duration::from_secs(150);
 /// Interval of probes of a member that answers.
 const PROBE_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -85,29 +91,29 @@ pub(crate) async fn run(args: &FleetArgs) -> Result<ExitCode> {
     let mut report = Report::default();
     if wants(Part::Targets) {
         for count in &args.targets {
-            targets(*count, Duration::from_secs(args.quiet), &mut report).await;
+            targets(*count, args, &mut report).await;
         }
     }
     if wants(Part::Placements) {
-        report.add(topics::PLACEMENTS, scheduled(args.placements).await);
+        report.add(topics::PLACEMENTS, scheduled(args).await);
     }
     if wants(Part::Objects) {
-        report.add(topics::PASSES, passes(args.objects).await);
+        report.add(topics::PASSES, passes(args).await);
     }
     if wants(Part::BlackHoles) {
-        report.add(topics::BLACK_HOLES, black_holes(args.black_holes).await);
+        report.add(topics::BLACK_HOLES, black_holes(args).await);
     }
     report.finish(&title, &args.output)
 }
 
 /// The rows of a number of targets.
-async fn targets(count: usize, window: Duration, report: &mut Report) {
-    let (mut fleet, started) = match Fleet::start(count).await {
+async fn targets(count: usize, args: &FleetArgs, report: &mut Report) {
+    let (mut fleet, started) = match Fleet::start(count, args.tempo).await {
         Ok(up) => up,
         Err(error) => return report.add(of(count, topics::START), Err(error)),
     };
     report.add(of(count, topics::START), Ok(start(&started)));
-    match fleet.quiet(window).await {
+    match fleet.quiet(Duration::from_secs(args.quiet)).await {
         Ok(quiet) => {
             let sharing = fleet.agents.sharing;
             let measured = memory(&quiet, &started, (count, sharing));
@@ -120,13 +126,16 @@ async fn targets(count: usize, window: Duration, report: &mut Report) {
     let lost = fleet.silence(Which::Tenth).await;
     report.add(
         of(count, topics::PARTIAL_LOSS),
-        lost.map(|noticed| loss(&noticed)),
+        lost.map(|noticed| loss(&noticed, args.tempo)),
     );
     if let Err(error) = fleet.resume().await {
         return report.add(of(count, topics::LOSS), Err(error));
     }
     let lost = fleet.silence(Which::All).await;
-    report.add(of(count, topics::LOSS), lost.map(|noticed| loss(&noticed)));
+    report.add(
+        of(count, topics::LOSS),
+        lost.map(|noticed| loss(&noticed, args.tempo)),
+    );
     let back = fleet.resume().await;
     report.add(of(count, topics::RETURN), back.map(|times| seconds(&times)));
 }
@@ -196,8 +205,8 @@ fn processor(quiet: &Quiet) -> Measured {
     }
 }
 
-fn loss(noticed: &Samples) -> Measured {
-    let limit = INTERVAL * MISSED + Duration::from_secs(1);
+fn loss(noticed: &Samples, tempo: Tempo) -> Measured {
+    let limit = tempo.beat() * MISSED + Duration::from_secs(1);
     Measured {
         reached: Some(noticed.percentile(100.0) <= limit),
         ..seconds(noticed)
@@ -213,25 +222,27 @@ fn seconds(samples: &Samples) -> Measured {
     }
 }
 
-async fn scheduled(placements: usize) -> Result<Measured> {
-    let (fleet, _) = Fleet::start(PLACEMENT_TARGETS).await?;
+async fn scheduled(args: &FleetArgs) -> Result<Measured> {
+    let (placements, targets) = (args.placements, args.placement_targets);
+    let (fleet, _) = Fleet::start(targets, args.tempo).await?;
     let scheduled = placements::schedule(&fleet.hub, placements).await?;
     Ok(Measured {
         shown: format!("{:.0}/s ({placements} Placements)", scheduled.rate()),
         reached: Some(scheduled.rate() >= 5_000.0),
         raw: json!({
-            "placements": placements, "made_s": scheduled.made.as_secs_f64(),
+            "placements": placements, "targets": targets, "made_s": scheduled.made.as_secs_f64(),
             "took_s": scheduled.took.as_secs_f64(), "writes": scheduled.writes,
         }),
     })
 }
 
-async fn passes(objects: usize) -> Result<Measured> {
+async fn passes(args: &FleetArgs) -> Result<Measured> {
     let pace = Pace {
-        count: 3_000,
+        count: args.more_objects,
         rate: 100.0,
     };
-    let passes = objects::passes(objects, pace).await?;
+    let (fleet, _) = Fleet::start(objects::TARGETS, args.tempo).await?;
+    let passes = objects::passes(&fleet, args.objects, pace).await?;
     let all = passes.all();
     let shown = |percent| {
         all.at_most(percent)
@@ -257,14 +268,15 @@ async fn passes(objects: usize) -> Result<Measured> {
         ),
         reached: None,
         raw: json!({
-            "objects": objects, "filled_s": passes.filled.as_secs_f64(),
+            "objects": args.objects, "filled_s": passes.filled.as_secs_f64(),
             "by_controller": by_controller.collect::<serde_json::Map<_, _>>(),
         }),
     })
 }
 
-async fn black_holes(count: usize) -> Result<Measured> {
-    let gaps = black_holes::gaps(count, BLACK_HOLE_WINDOW).await?;
+async fn black_holes(args: &FleetArgs) -> Result<Measured> {
+    let count = args.black_holes;
+    let gaps = black_holes::gaps(count, args.tempo.black_hole_window()).await?;
     let (beside, alone) = (gaps.beside.as_secs_f64(), gaps.alone.as_secs_f64());
     Ok(Measured {
         shown: format!("{beside:.1} s ({alone:.1} s without black holes)"),

@@ -12,7 +12,9 @@
 mod chance;
 mod disk;
 mod fleet;
+mod frames;
 mod invariants;
+mod kept;
 mod process;
 mod run;
 mod snapshot;

@@ -15,6 +15,7 @@ use tmc_syncer::Target;
 
 use super::agents::{Agents, Which};
 use super::conditions::Conditions;
+use super::tempo::Tempo;
 use crate::hub::OwnHub;
 use crate::member::Cluster;
 use crate::process::Memory;
@@ -24,13 +25,6 @@ use crate::stats::Samples;
 pub(super) const FLEET: &str = "root:fleet";
 /// Requests under way at once.
 const CONCURRENT: usize = 64;
-/// How long a hub is left alone before its memory is read.
-const SETTLE: Duration = Duration::from_secs(5);
-/// Until agents have closed the connections on which they ask for nothing: they look every 90 s for
-/// those that were not used for as long.
-const IDLE_CONNECTIONS: Duration = Duration::from_secs(180);
-/// The interval of beats, as it is unless a SyncTarget says otherwise.
-pub(super) const INTERVAL: Duration = Duration::from_secs(10);
 /// Intervals without a beat after which a target counts as lost.
 pub(super) const MISSED: u32 = 3;
 
@@ -39,6 +33,7 @@ pub(super) struct Fleet {
     pub(super) hub: OwnHub,
     pub(super) agents: Agents,
     targets: usize,
+    tempo: Tempo,
     ready: Conditions,
     /// Its memory before there was any target.
     empty: Memory,
@@ -73,28 +68,29 @@ impl Fleet {
     ///
     /// # Errors
     /// When one of the targets never gets ready.
-    pub(super) async fn start(targets: usize) -> Result<(Self, Started)> {
+    pub(super) async fn start(targets: usize, tempo: Tempo) -> Result<(Self, Started)> {
         let mut hub = OwnHub::start().await?;
-        tokio::time::sleep(SETTLE).await;
+        tokio::time::sleep(tempo.settle()).await;
         let empty = hub.memory()?;
         let report = report().await?;
         create(&hub.context("root"), "fleet", false).await?;
         let client = sync_targets(&hub);
         let start = Instant::now();
-        let made_targets = make(&client, targets).await?;
+        let made_targets = make(&client, targets, tempo.beat()).await?;
         let made = start.elapsed();
         let ready = Conditions::of(&client, "Ready").await?;
         let start = Instant::now();
         let agents = Agents::start(&hub.endpoint, made_targets, report)?;
         ready.until(true, targets).await?;
         let ready_in = start.elapsed();
-        tokio::time::sleep(SETTLE).await;
+        tokio::time::sleep(tempo.settle()).await;
         let sessions = hub.memory()?;
         let watches = agents.watch().await? / targets.max(1);
         let fleet = Self {
             hub,
             agents,
             targets,
+            tempo,
             ready,
             empty,
         };
@@ -113,7 +109,7 @@ impl Fleet {
     /// When it does not answer.
     pub(super) async fn quiet(&mut self, window: Duration) -> Result<Quiet> {
         // What the start left to do is done by then, and the connections of its requests are closed.
-        tokio::time::sleep(IDLE_CONNECTIONS + SETTLE).await;
+        tokio::time::sleep(self.tempo.idle() + self.tempo.settle()).await;
         let (writes, processor) = (self.hub.revision().await?, self.hub.processor_time()?);
         let start = Instant::now();
         tokio::time::sleep(window).await;
@@ -177,9 +173,9 @@ async fn report() -> Result<Report> {
     Ok(serde_json::from_value(report)?)
 }
 
-async fn make(client: &ResourceClient, count: usize) -> Result<Vec<Target>> {
+async fn make(client: &ResourceClient, count: usize, beat: Duration) -> Result<Vec<Target>> {
     let requests = (0..count).map(|index| {
-        let object = target(index);
+        let object = target(index, beat);
         async move { client.create("", &object).await }
     });
     let mut answers = futures::stream::iter(requests).buffer_unordered(CONCURRENT);
@@ -197,13 +193,13 @@ async fn make(client: &ResourceClient, count: usize) -> Result<Vec<Target>> {
     Ok(made)
 }
 
-fn target(index: usize) -> Value {
+fn target(index: usize, beat: Duration) -> Value {
     json!({
         "apiVersion": "workload.kcp.io/v1alpha1", "kind": "SyncTarget",
         "metadata": {
             "name": format!("member-{index:05}"),
             "labels": {"region": format!("region-{}", index % 10)},
         },
-        "spec": {"syncerConfig": {"mode": "External"}},
+        "spec": {"syncerConfig": {"mode": "External", "heartbeatInterval": format!("{}s", beat.as_secs())}},
     })
 }

@@ -14,7 +14,7 @@ use super::liveness::{FLEET, Fleet};
 use crate::pacing::Pace;
 
 /// Targets among which the objects are divided.
-const TARGETS: usize = 10;
+pub(super) const TARGETS: usize = 10;
 /// Namespaces, each placed by itself.
 const NAMESPACES: usize = 100;
 /// Requests under way at once.
@@ -45,8 +45,7 @@ impl Passes {
 ///
 /// # Errors
 /// When the hub refuses an object.
-pub(super) async fn passes(objects: usize, pace: Pace) -> Result<Passes> {
-    let (fleet, _) = Fleet::start(TARGETS).await?;
+pub(super) async fn passes(fleet: &Fleet, objects: usize, pace: Pace) -> Result<Passes> {
     let context = fleet.hub.context(FLEET);
     let placements = context.resource("scheduling.kcp.io", "v1alpha1", "placements");
     let bound = Conditions::of(&placements, "Scheduled").await?;
@@ -75,7 +74,7 @@ pub(super) async fn passes(objects: usize, pace: Pace) -> Result<Passes> {
     }
     bound.until(true, NAMESPACES).await?;
     fill(&maps, objects).await?;
-    quiet(&fleet).await?;
+    quiet(fleet).await?;
     let filled = start.elapsed() - QUIET;
     let before = histograms(&fleet.hub.metrics().await?, METRIC);
     let client = maps.clone();
@@ -84,7 +83,7 @@ pub(super) async fn passes(objects: usize, pace: Pace) -> Result<Passes> {
         async move { create(&maps, "later", index).await }
     })
     .await?;
-    quiet(&fleet).await?;
+    quiet(fleet).await?;
     let mut after = histograms(&fleet.hub.metrics().await?, METRIC);
     for (controller, histogram) in &mut after {
         if let Some(before) = before.get(controller) {

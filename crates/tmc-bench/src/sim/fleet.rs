@@ -19,11 +19,24 @@ const STRANGER: &str = "stranger";
 /// A certificate for kubeconfigs, which have to name one; nobody checks it. Its key is thrown away.
 const AUTHORITY: &str = include_str!("authority.pem");
 
+/// A way into a member: an address and a credential.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) enum Door {
+    #[default]
+    Front,
+    Back,
+}
+
+impl Door {
+    pub(crate) const ALL: [Self; 2] = [Self::Front, Self::Back];
+}
+
 /// A member and how it is reached.
 pub(crate) struct Site {
     pub(crate) name: &'static str,
     pub(crate) member: Member,
-    token: String,
+    /// The tokens of its doors.
+    tokens: [String; 2],
     strangers: Vec<(Gvr, Value)>,
 }
 
@@ -31,7 +44,7 @@ impl Site {
     async fn start(ground: &Ground, name: &'static str) -> Result<Self> {
         let chance = ground.chance.fork(&format!("member/{name}"));
         let member = Member::start(
-            ground.environment(name),
+            ground.member_environment(name),
             Behaviour {
                 nodes: 2,
                 ready_after: chance.between(Duration::from_millis(100), Duration::from_secs(8)),
@@ -43,7 +56,7 @@ impl Site {
         let mut site = Self {
             name,
             member,
-            token: chance.uid(),
+            tokens: [chance.uid(), chance.uid()],
             strangers: Vec::new(),
         };
         site.plant_strangers().await?;
@@ -101,14 +114,40 @@ impl Site {
         disturbed
     }
 
-    /// Makes it reachable for a hub process over a wire; gives its kubeconfig.
-    pub(crate) fn add_to(&self, members: &Members, wire: Connection) -> String {
-        members.add_with_token(self.name, wire, AUTHORITY, self.token.clone())
+    /// Makes it reachable for a hub process over a wire.
+    pub(crate) fn add_to(&self, members: &Members, wire: &Connection) {
+        for door in Door::ALL {
+            self.open(door, members, wire);
+        }
     }
 
-    /// Its kubeconfig.
-    pub(crate) fn kubeconfig(&self) -> String {
-        self.add_to(&Members::default(), self.member.connection().clone())
+    /// The kubeconfig of a door.
+    pub(crate) fn kubeconfig(&self, door: Door) -> String {
+        self.open(door, &Members::default(), self.member.connection())
+    }
+
+    /// A kubeconfig whose token is not, or no longer, of the member.
+    pub(crate) fn refused_kubeconfig(&self) -> String {
+        self.kubeconfig(Door::Front)
+            .replace(self.token(Door::Front), "withdrawn")
+    }
+
+    /// Opens a door; gives the kubeconfig for it.
+    fn open(&self, door: Door, members: &Members, wire: &Connection) -> String {
+        let token = self.token(door).to_owned();
+        let host = match door {
+            Door::Front => self.name.to_owned(),
+            Door::Back => format!("{}-back", self.name),
+        };
+        members.add_with_token(&host, wire.clone(), AUTHORITY, token)
+    }
+
+    fn token(&self, door: Door) -> &str {
+        let [front, back] = &self.tokens;
+        match door {
+            Door::Front => front,
+            Door::Back => back,
+        }
     }
 }
 

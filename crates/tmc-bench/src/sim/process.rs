@@ -22,6 +22,8 @@ use tokio_util::sync::CancellationToken;
 use super::chance::Chance;
 use super::disk::Disk;
 use super::fleet::Fleet;
+use super::frames::Delivered;
+use super::kept::AllKept;
 use super::trace::Trace;
 use super::weather::Weather;
 use super::wire::{Call, Inspector, Wire};
@@ -45,8 +47,17 @@ impl Environment for SimulatedTime {
     }
 }
 
-/// Clocks of agents, as far as they are off, by member.
-pub(crate) type Skews = Arc<Mutex<BTreeMap<String, SignedDuration>>>;
+/// Clocks of agents and members, as far as they are off, by [`WhoseClock`] and member.
+pub(crate) type Skews = Arc<Mutex<BTreeMap<(WhoseClock, String), SignedDuration>>>;
+
+/// Whose clock may be off. The hub's own is the one that all others are compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum WhoseClock {
+    /// The syncer's.
+    Agent,
+    /// The API server's of the member, and of what runs there.
+    Member,
+}
 
 /// Hubs that may have ended.
 pub(crate) type Hubs = Arc<Mutex<Vec<WeakHub>>>;
@@ -64,6 +75,8 @@ pub(crate) struct Ground {
     pub(crate) writes: Arc<AtomicU64>,
     /// When a beat of a member was last answered.
     pub(crate) heard: Arc<Mutex<BTreeMap<String, Instant>>>,
+    /// What was asked to stay in members.
+    pub(crate) kept: AllKept,
     /// The hubs that there were.
     pub(crate) hubs: Hubs,
 }
@@ -81,15 +94,34 @@ impl Ground {
             skews: Skews::default(),
             writes: Arc::default(),
             heard: Arc::default(),
+            kept: AllKept::default(),
             hubs: hubs.clone(),
         }
     }
 
-    /// Time and uids for a hub or a member.
+    /// Time and uids for a hub.
     pub(crate) fn environment(&self, part: &str) -> SharedEnvironment {
         Arc::new(SimulatedTime {
             clock: self.clock.clone(),
             chance: self.chance.fork(part),
+        })
+    }
+
+    /// Time and uids for a member, whose clock may be off.
+    pub(crate) fn member_environment(&self, member: &str) -> SharedEnvironment {
+        Arc::new(SimulatedTime {
+            clock: self.skewed(WhoseClock::Member, member),
+            chance: self.chance.fork(member),
+        })
+    }
+
+    /// A clock that may be off.
+    fn skewed(&self, whose: WhoseClock, member: &str) -> Clock {
+        let (clock, skews) = (self.clock.clone(), self.skews.clone());
+        let of = (whose, member.to_owned());
+        Clock::new(move || {
+            let skew = skews.lock().get(&of).copied().unwrap_or_default();
+            clock.now().saturating_add(skew).unwrap_or(Timestamp::MAX)
         })
     }
 }
@@ -122,6 +154,7 @@ impl Around {
             inspector,
             other_writer: writer,
             writes: ground.writes.clone(),
+            delivered: Delivered::default(),
             heard: None,
         }
     }
@@ -137,12 +170,8 @@ impl Surroundings for Around {
     }
 
     fn syncer_clock(&self, target: &TargetId) -> Clock {
-        let (clock, skews) = (self.ground.clock.clone(), self.ground.skews.clone());
-        let member = member_of(&target.name).to_owned();
-        Clock::new(move || {
-            let skew = skews.lock().get(&member).copied().unwrap_or_default();
-            clock.now().saturating_add(skew).unwrap_or(Timestamp::MAX)
-        })
+        self.ground
+            .skewed(WhoseClock::Agent, member_of(&target.name))
     }
 
     fn jitter(&self) -> Jitter {
@@ -242,7 +271,7 @@ impl Process {
         for site in fleet.sites() {
             let name = format!("member/{}", site.name);
             let wire = around.wire(&name, Some(Arc::new(has_proof)), None);
-            site.add_to(&members, wire.over(site.member.connection()));
+            site.add_to(&members, &wire.over(site.member.connection()));
         }
         let engine = ground.disk.mount();
         let started = Core::start(CoreOptions {

@@ -15,7 +15,7 @@ use super::process::{Ground, Hubs, Process, member_of};
 use super::snapshot::{self, Snapshot};
 use super::trace::Trace;
 use super::users::{TEAMS, Users};
-use super::{invariants, storm, watchdog};
+use super::{invariants, kept, storm, watchdog};
 
 /// How long a fleet may take to come to rest after a storm.
 const PATIENCE: Duration = Duration::from_secs(1200);
@@ -126,7 +126,7 @@ impl World {
         } else {
             world.late = LATE_IN_STORM;
             storm::rage(&mut world, plan.events).await?;
-            storm::end(&world);
+            storm::end(&world).await?;
         }
         world.come_to_rest().await?;
         world.late = LATE;
@@ -233,6 +233,14 @@ impl World {
         }
     }
 
+    /// What must hold at rest and does not.
+    fn unsettled(&self, snapshot: &Snapshot) -> Vec<String> {
+        let mut wrong = invariants::at_rest(snapshot);
+        let (kept, log) = (self.ground.kept.lock(), self.ground.disk.log());
+        wrong.extend(kept::missing(&kept, snapshot, &log));
+        wrong
+    }
+
     /// Targets that are Ready though nobody has heard of them for too long.
     fn silent_but_ready(&self, snapshot: &Snapshot) -> Vec<String> {
         let heard = self.ground.heard.lock();
@@ -270,7 +278,7 @@ impl World {
             }
             let snapshot = self.snapshot().await?;
             self.check(&snapshot);
-            let wrong = invariants::at_rest(&snapshot);
+            let wrong = self.unsettled(&snapshot);
             if wrong.is_empty() {
                 self.note(|| format!("at rest at revision {now}"));
                 return Ok(());
@@ -304,7 +312,7 @@ impl World {
         }
         let snapshot = self.snapshot().await?;
         self.check(&snapshot);
-        for text in invariants::at_rest(&snapshot) {
+        for text in self.unsettled(&snapshot) {
             self.ground.trace.violation(&text);
         }
         Ok(())

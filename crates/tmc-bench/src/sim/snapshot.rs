@@ -12,6 +12,7 @@ use tmc_runtime::client::ListParams;
 
 use super::disk::Line;
 use super::fleet::{Fleet, Site};
+use super::kept;
 use super::process::{Process, kinds};
 
 /// Where Events are kept.
@@ -46,7 +47,7 @@ pub(crate) struct Snapshot {
     pub(crate) work: Vec<Work>,
     /// Names of user workspaces by logical cluster.
     pub(crate) teams: BTreeMap<String, String>,
-    /// The uids of SyncTargets that went without their member, as an Event says.
+    /// The uids of SyncTargets that went without their member, as an Event or their user says.
     pub(crate) left_behind: BTreeSet<String>,
     /// By the name of the member.
     pub(crate) members: BTreeMap<String, InMember>,
@@ -94,15 +95,16 @@ pub(crate) fn target_key(target: &Value) -> String {
     sync_target_key(meta(target).cluster(), meta(target).name())
 }
 
-/// The uids of SyncTargets that went without their member, as Events of a log say: those that are over
-/// count too.
+/// The uids of SyncTargets that left copies in their member: as Events of a log say (those that are over
+/// count too), or because a user wanted them to stay.
 pub(crate) fn left_behind(log: &[Line]) -> BTreeSet<String> {
     let events = log.iter().filter(|line| line.key.starts_with(EVENTS));
     let told = events
         .filter_map(|line| serde_json::from_slice::<Value>(&line.value).ok())
-        .filter(|event| event["reason"] == "LeftBehind");
-    told.filter_map(|event| Some(event.pointer("/involvedObject/uid")?.as_str()?.to_owned()))
-        .collect()
+        .filter(|event| event["reason"] == "LeftBehind" || event["reason"] == "ForcedRemoval");
+    let told =
+        told.filter_map(|event| Some(event.pointer("/involvedObject/uid")?.as_str()?.to_owned()));
+    told.chain(kept::keepers(log)).collect()
 }
 
 async fn items(client: ResourceClient) -> Result<Vec<Value>> {
@@ -113,7 +115,8 @@ async fn items(client: ResourceClient) -> Result<Vec<Value>> {
     }
 }
 
-async fn in_member(site: &Site) -> Result<InMember> {
+/// Reads what a member holds, past all wires.
+pub(crate) async fn in_member(site: &Site) -> Result<InMember> {
     let all = |gvr: super::process::Gvr| items(site.member.resource(gvr.0, gvr.1, gvr.2));
     let mut work = Vec::new();
     for gvr in [kinds::DEPLOYMENTS, kinds::CONFIG_MAPS] {

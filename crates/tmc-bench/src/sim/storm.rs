@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use jiff::SignedDuration;
 
 use super::chance::Chance;
+use super::process::WhoseClock;
 use super::run::World;
 use super::weather::{Conditions, Cut};
 
-/// Furthest that an agent's clock is off during a storm, in milliseconds.
+/// Furthest that an agent's or a member's clock is off during a storm, in milliseconds.
 const MOST_SKEW: u64 = 60_000;
 
 /// Lets `events` things happen, one after the other.
@@ -39,10 +40,15 @@ pub(crate) async fn rage(world: &mut World, events: u32) -> Result<()> {
 }
 
 /// Everything works again.
-pub(crate) fn end(world: &World) {
+///
+/// # Errors
+/// When a Secret cannot be mended.
+pub(crate) async fn end(world: &World) -> Result<()> {
     world.note(|| "the storm is over".to_owned());
     world.ground.weather.clear();
     world.ground.skews.lock().clear();
+    let mended = world.users.mend(world.hub()?, &world.fleet).await;
+    mended.context("a Secret cannot be mended")
 }
 
 fn turn(world: &World, chance: &Chance) {
@@ -54,6 +60,7 @@ fn turn(world: &World, chance: &Chance) {
             lost_answer: rate(150),
             refused: rate(100),
             duplicated: rate(200),
+            repeated: rate(300),
             ..Conditions::default()
         },
         2 => Conditions {
@@ -61,6 +68,7 @@ fn turn(world: &World, chance: &Chance) {
             delay: chance.between(Duration::from_millis(10), Duration::from_secs(4)),
             stalled: rate(300),
             overtaken: rate(300),
+            repeated: rate(300),
             ..Conditions::default()
         },
         _ => Conditions {
@@ -74,6 +82,8 @@ fn turn(world: &World, chance: &Chance) {
             stalled: rate(100),
             watch_life: Some(chance.between(Duration::from_secs(2), Duration::from_secs(40))),
             expired: rate(700),
+            repeated: rate(200),
+            replayed: rate(1000),
         },
     };
     world.note(|| format!("weather: {conditions:?}"));
@@ -143,8 +153,14 @@ fn skew(world: &World, chance: &Chance) {
     };
     let off = i64::try_from(chance.below(2 * MOST_SKEW)).unwrap_or(0) - MOST_SKEW as i64;
     let off = SignedDuration::from_millis(off);
-    world.note(|| format!("the clock of {name}'s agent is off by {off:#}"));
-    world.ground.skews.lock().insert((*name).to_owned(), off);
+    let whose = if chance.happens(500) {
+        WhoseClock::Agent
+    } else {
+        WhoseClock::Member
+    };
+    world.note(|| format!("{name}: the clock of the {whose:?} is off by {off:#}"));
+    let of = (whose, (*name).to_owned());
+    world.ground.skews.lock().insert(of, off);
 }
 
 async fn restart(world: &mut World, chance: &Chance) -> Result<()> {

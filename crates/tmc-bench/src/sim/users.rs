@@ -1,9 +1,9 @@
 //! What users and the platform team do: a seeded workload over small pools of names, so that things
 //! are made, changed, removed and made again under each other's hands.
 
+mod platform;
+
 use anyhow::{Context as _, Result};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use tmc::cli::Role;
 use tmc::commands::workspace::{Grantee, create, give};
@@ -14,7 +14,9 @@ use tmc_runtime::client::{DeleteParams, Error, PatchKind};
 use tmc_runtime::{Clock, Connection, ResourceClient};
 
 use super::chance::Chance;
-use super::fleet::{Fleet, Site};
+use super::disk::Disk;
+use super::fleet::Fleet;
+use super::kept::AllKept;
 use super::process::{Ground, Gvr, Process, kinds};
 use super::trace::Trace;
 
@@ -35,6 +37,8 @@ pub(crate) struct Users {
     chance: Chance,
     clock: Clock,
     trace: Trace,
+    disk: Disk,
+    kept: AllKept,
 }
 
 /// A place for an object of a user.
@@ -53,6 +57,8 @@ impl Users {
             chance: ground.chance.fork("users"),
             clock: ground.clock.clone(),
             trace: ground.trace.clone(),
+            disk: ground.disk.clone(),
+            kept: ground.kept.clone(),
         }
     }
 
@@ -73,7 +79,7 @@ impl Users {
             give(&context(COMPUTE), COMPUTE, &workspace, Role::Use).await?;
         }
         for site in fleet.sites() {
-            register(&hub.admin(), site)
+            platform::register(&hub.admin(), site)
                 .await
                 .with_context(|| format!("{} cannot be registered", site.name))?;
         }
@@ -130,9 +136,11 @@ impl Users {
 
     /// One thing that somebody does. That it fails is part of life.
     pub(crate) async fn act(&self, hub: &Process, fleet: &Fleet) {
-        let done = match self.chance.below(104) {
+        let done = match self.chance.below(110) {
             100..=101 => self.unregister(hub, fleet).await,
             102..=103 => self.register_again(hub, fleet).await,
+            104..=106 => self.rotate(hub, fleet).await,
+            107..=109 => self.break_secret(hub, fleet).await,
             0..=19 => self.make_deployment(hub).await,
             20..=29 => self.make_config_map(hub).await,
             30..=49 => self.change_deployment(hub).await,
@@ -280,27 +288,6 @@ impl Users {
         Ok(format!("removed Placement {team}/{name}"))
     }
 
-    /// A cluster leaves, with everything that it runs.
-    async fn unregister(&self, hub: &Process, fleet: &Fleet) -> Done {
-        let names = fleet.names();
-        let Some(name) = self.chance.pick(&names) else {
-            return Ok("found no cluster".to_owned());
-        };
-        Process::client(&hub.admin(), COMPUTE, kinds::CLUSTERS)
-            .delete("default", name, &DeleteParams::default())
-            .await?;
-        Ok(format!("unregistered {name}"))
-    }
-
-    /// A cluster that left, or never left, is registered.
-    async fn register_again(&self, hub: &Process, fleet: &Fleet) -> Done {
-        let Some(site) = self.chance.pick(fleet.sites()) else {
-            return Ok("found no cluster".to_owned());
-        };
-        register(&hub.admin(), site).await?;
-        Ok(format!("registered {}", site.name))
-    }
-
     async fn cordon(&self, hub: &Process) -> Done {
         let patch = json!({"spec": {"unschedulable": self.chance.happens(500)}});
         self.patch_target(hub, &patch).await
@@ -403,41 +390,4 @@ fn deployment(spot: &Spot, replicas: u64, image: &str) -> Value {
             "template": {"metadata": {"labels": {"app": name}},
                 "spec": {"containers": [{"name": "c", "image": image}]}}},
     })
-}
-
-/// Registers a member as the platform team does. What is left of an earlier registration is used.
-async fn register(admin: &Connection, site: &Site) -> Result<(), Error> {
-    let name = site.name;
-    let secret_name = format!("{name}-kubeconfig");
-    let secret = json!({
-        "apiVersion": "v1", "kind": "Secret", "type": "tmc.kcp.io/kubeconfig",
-        "metadata": {"name": secret_name},
-        "data": {"kubeconfig": STANDARD.encode(site.kubeconfig())},
-    });
-    let cluster = json!({
-        "apiVersion": "workload.kcp.io/v1alpha1", "kind": "Cluster",
-        "metadata": {"name": name},
-        "spec": {"kubeconfigSecretRef": {"name": secret_name}, "location": name,
-                 "syncTargetTemplate": {"syncerConfig": {"mode": "Hosted"}}},
-    });
-    let location = json!({
-        "apiVersion": "scheduling.kcp.io/v1alpha1", "kind": "Location",
-        "metadata": {"name": name, "labels": {"location": name}},
-        "spec": {"resource": {"group": "workload.kcp.io", "version": "v1alpha1",
-                              "resource": "synctargets"},
-                 "instanceSelector": {"matchLabels": {"location": name}}},
-    });
-    let client = |gvr| Process::client(admin, COMPUTE, gvr);
-    present(client(kinds::SECRETS).create("default", &secret).await)?;
-    present(client(kinds::LOCATIONS).create("", &location).await)?;
-    client(kinds::CLUSTERS).create("default", &cluster).await?;
-    Ok(())
-}
-
-/// Made now, or there before.
-fn present(made: Result<Value, Error>) -> Result<(), Error> {
-    match made {
-        Err(error) if !error.already_exists() => Err(error),
-        _ => Ok(()),
-    }
 }

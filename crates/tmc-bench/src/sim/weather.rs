@@ -30,6 +30,10 @@ pub(crate) struct Conditions {
     pub(crate) expired: u32,
     /// An event is held up, and all after it.
     pub(crate) stalled: u32,
+    /// An event is delivered twice in a row.
+    pub(crate) repeated: u32,
+    /// A watch that goes on begins with the event after which it goes on.
+    pub(crate) replayed: u32,
 }
 
 /// How a wire is cut.

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::chance::Chance;
+use super::frames::{Cuts, Delivered, twice, watched};
 use super::trace::Trace;
 use super::weather::{Conditions, Weather};
 
@@ -54,6 +55,8 @@ pub(crate) struct Wire {
     pub(crate) other_writer: Option<kube::Client>,
     /// Counts what is not read: for quiet times.
     pub(crate) writes: Arc<AtomicU64>,
+    /// What its watches were told last.
+    pub(crate) delivered: Delivered,
     /// When the other end last took a beat.
     pub(crate) heard: Option<Heard>,
 }
@@ -165,7 +168,7 @@ impl Wire {
             heard();
         }
         if call.is_watch() && response.status().is_success() {
-            return Ok(self.watch(response, &conditions));
+            return Ok(self.watch(call, response, &conditions));
         }
         self.hold_up(&conditions).await;
         let lost = self.chance.happens(conditions.lost_answer);
@@ -229,15 +232,25 @@ impl Wire {
         });
     }
 
-    /// The stream of a watch, which may stall and break off.
-    fn watch(&self, response: Response<Body>, conditions: &Conditions) -> Answer {
+    /// The stream of a watch, which may stall, repeat itself and break off.
+    fn watch(&self, call: &Call, response: Response<Body>, conditions: &Conditions) -> Answer {
         let (parts, body) = response.into_parts();
         let life = conditions.watch_life.map(|longest| {
             let life = self.chance.between(Duration::from_millis(500), longest);
             Instant::now() + life
         });
+        let again = self
+            .delivered
+            .again(&call.uri)
+            .filter(|_| self.chance.happens(conditions.replayed));
+        if again.is_some() {
+            self.tell("begins with its last event", call);
+        }
         let stream = Stream {
             wire: self.clone(),
+            watched: watched(&call.uri),
+            cuts: Cuts::default(),
+            again,
             ends: life,
             body: Some(body),
         };
@@ -250,16 +263,27 @@ impl Wire {
     }
 }
 
+/// What comes next of a stream.
+type Arrived = Option<Result<Frame<Bytes>, BoxError>>;
+
 struct Stream {
     wire: Wire,
+    /// What it is a watch of.
+    watched: String,
+    cuts: Cuts,
+    /// An event that it begins with though it was delivered before.
+    again: Option<Bytes>,
     ends: Option<Instant>,
     /// `None` once it broke off.
     body: Option<Body>,
 }
 
 impl Stream {
-    async fn next(&mut self) -> Option<Result<Frame<Bytes>, BoxError>> {
+    async fn next(&mut self) -> Arrived {
         let body = self.body.as_mut()?;
+        if let Some(again) = self.again.take() {
+            return Some(Ok(Frame::data(again)));
+        }
         let ends = self.ends;
         let end = async move {
             match ends {
@@ -284,16 +308,35 @@ impl Stream {
             biased;
             () = wire.dead.cancelled() => Some(Err(broken("connection reset"))),
             () = end => self.wire.break_off(),
-            frame = arrived => return frame,
+            frame = arrived => return self.delivered(frame),
         };
         self.body = None;
         found
+    }
+
+    /// What becomes of data that arrived.
+    fn delivered(&mut self, frame: Arrived) -> Arrived {
+        let Some(Ok(frame)) = frame else {
+            return frame;
+        };
+        let data = match frame.into_data() {
+            Ok(data) => data,
+            Err(other) => return Some(Ok(other)),
+        };
+        if !self.cuts.whole(&data) {
+            return Some(Ok(Frame::data(data)));
+        }
+        let wire = &self.wire;
+        wire.delivered.note(&self.watched, &data);
+        let repeated = wire.chance.happens(wire.weather.on(&wire.name).repeated);
+        let data = if repeated { twice(&data) } else { data };
+        Some(Ok(Frame::data(data)))
     }
 }
 
 impl Wire {
     /// How a watch ends before its time: expired, broken, or just over.
-    fn break_off(&self) -> Option<Result<Frame<Bytes>, BoxError>> {
+    fn break_off(&self) -> Arrived {
         if self.chance.happens(self.weather.on(&self.name).expired) {
             let status = ApiError::expired("too old resource version").to_status();
             let line = format!("{}\n", json!({"type": "ERROR", "object": status}));
