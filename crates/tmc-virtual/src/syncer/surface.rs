@@ -166,8 +166,7 @@ impl Entitled for Entitlements {
 
 /// The SyncTarget with exactly this identity.
 fn current(targets: &Store<TargetView>, target: &TargetId) -> Option<Arc<TargetView>> {
-    let key = ClusterKey::new(&target.cluster, "", &target.name);
-    targets.get(&key).filter(|found| found.uid() == target.uid)
+    target.among(|key| targets.get(key))
 }
 
 /// What sessions are configured with: the target's own settings, and a mark of what it syncs.

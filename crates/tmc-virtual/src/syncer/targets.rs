@@ -8,6 +8,7 @@ use tmc_api::time::Span;
 use tmc_api::workload::SyncedResource;
 use tmc_apimachinery::user::UserInfo;
 use tmc_apimachinery::{ClusterName, GroupVersionResource};
+use tmc_runtime::ClusterKey;
 
 use super::transform::TargetKeys;
 
@@ -23,6 +24,18 @@ pub struct TargetId {
     pub name: String,
     /// Uid.
     pub uid: String,
+}
+
+impl TargetId {
+    /// The SyncTarget of exactly this identity: `named` gives the one that has the workspace and the
+    /// name now, which may be another by its uid.
+    pub(super) fn among(
+        &self,
+        named: impl FnOnce(&ClusterKey) -> Option<Arc<TargetView>>,
+    ) -> Option<Arc<TargetView>> {
+        let key = ClusterKey::new(&self.cluster, "", &self.name);
+        named(&key).filter(|found| found.uid() == self.uid)
+    }
 }
 
 /// What an accepted path carries to authorization and storage; shared by all requests while the
@@ -124,7 +137,12 @@ pub(super) fn is_hosted(user: &UserInfo, target: &TargetId) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{HashMap, HashSet};
+
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::url;
 
     fn target(cluster: &str, name: &str, uid: &str) -> TargetId {
         TargetId {
@@ -171,5 +189,61 @@ mod tests {
         let own = target("root", "one", "u1");
         let forged = UserInfo::new(&hosted_user(&own).name, &[]);
         assert!(!is_hosted(&forged, &own));
+    }
+
+    /// Targets that are easily taken for one another: the same few letters, which may move from the
+    /// end of a part to the start of the next.
+    fn alike() -> impl Strategy<Value = Vec<TargetId>> {
+        let one = ("(system:)?[ab]{1,2}", "[ab]{1,2}", "[ab]{1,2}")
+            .prop_map(|(cluster, name, uid)| target(&cluster, &name, &uid));
+        prop::collection::vec(one, 2..16).prop_map(|mut ids| {
+            let mut seen = HashSet::new();
+            ids.retain(|id| seen.insert(id.clone()));
+            ids
+        })
+    }
+
+    fn view_of(id: &TargetId) -> Arc<TargetView> {
+        let object = serde_json::json!({"metadata": {"uid": id.uid}});
+        Arc::new(serde_json::from_value(object).expect("a view"))
+    }
+
+    /// The target whose view a path leads to, of those that there are.
+    fn led_to(path: &str, there: &HashMap<ClusterKey, Arc<TargetView>>) -> Option<TargetId> {
+        let url::SyncerPath {
+            cluster, name, uid, ..
+        } = url::parse("syncer", path)?;
+        let id = TargetId { cluster, name, uid };
+        id.among(|key| there.get(key).cloned()).map(|_| id)
+    }
+
+    proptest! {
+        #[test]
+        fn a_path_leads_to_the_target_that_it_names_or_nowhere(ids in alike()) {
+            let mut names = HashSet::new();
+            let named = |id: &TargetId| ClusterKey::new(&id.cluster, "", &id.name);
+            // Of several uids only one has the name now.
+            let (current, former): (Vec<_>, Vec<_>) =
+                ids.into_iter().partition(|id| names.insert(named(id)));
+            let there = current.iter().map(|id| (named(id), view_of(id))).collect();
+            let path = |id: &TargetId| {
+                format!("/services/syncer/{}/{}/{}/clusters/*/api", id.cluster, id.name, id.uid)
+            };
+            for id in &current {
+                prop_assert_eq!(led_to(&path(id), &there), Some(id.clone()));
+            }
+            for id in &former {
+                prop_assert_eq!(led_to(&path(id), &there), None);
+            }
+        }
+
+        #[test]
+        fn a_hosted_syncer_opens_no_view_but_its_own(ids in alike()) {
+            for user in &ids {
+                for id in &ids {
+                    prop_assert_eq!(is_hosted(&hosted_user(user), id), user == id);
+                }
+            }
+        }
     }
 }

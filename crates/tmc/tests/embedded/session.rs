@@ -75,6 +75,13 @@ impl External {
         )
     }
 
+    /// The ConfigMaps of the target's view, as its agent reads them.
+    pub(crate) fn configmaps(&self) -> ResourceClient {
+        let view = format!("{}/clusters/*", self.target.view_path());
+        let gvr = GroupVersionResource::new("", "v1", "configmaps");
+        ResourceClient::new(self.connection.client(&view), gvr)
+    }
+
     /// Opens a socket; `extra` replaces or adds headers.
     async fn dial(
         &self,

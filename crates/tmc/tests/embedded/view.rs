@@ -1,10 +1,17 @@
+use std::time::Duration;
+
+use futures::StreamExt;
 use serde_json::json;
 use tmc_apimachinery::GroupVersionResource;
 use tmc_apimachinery::meta::meta;
 use tmc_apimachinery::user::UserInfo;
 use tmc_runtime::ResourceClient;
-use tmc_runtime::client::{DeleteParams, ListParams, PatchKind, get_path, post_path};
+use tmc_runtime::client::{
+    DeleteParams, ListParams, PatchKind, WatchEvent, WatchEvents, WatchParams, get_path, post_path,
+};
+use tokio::time::timeout;
 
+use crate::session::{External, PATIENCE, targets};
 use crate::support::{World, eventually};
 
 /// A user who may `get` and `sync` the SyncTargets of root:compute, as an External agent has it.
@@ -274,4 +281,85 @@ async fn a_view_has_its_own_discovery_and_endpoints() {
         .await
         .unwrap_err();
     assert_eq!(wrong.code(), Some(405));
+}
+
+/// A watch of the target's view that is under way: all that there was has been told.
+async fn watching(external: &External) -> WatchEvents {
+    let params = WatchParams {
+        timeout: Duration::from_secs(3600),
+        send_initial_events: true,
+        ..WatchParams::default()
+    };
+    let mut events = external.configmaps().watch("", &params).await.unwrap();
+    let first = timeout(PATIENCE, events.next()).await.unwrap();
+    assert!(
+        matches!(first, Some(Ok(WatchEvent::Bookmark(_)))),
+        "{first:?}"
+    );
+    events
+}
+
+/// The watch is ended by the hub in good order.
+async fn ends(events: WatchEvents) {
+    let last = timeout(PATIENCE, events.collect::<Vec<_>>()).await;
+    let last = last.expect("a watch that goes on");
+    assert!(last.iter().all(Result::is_ok), "{last:?}");
+}
+
+async fn refused(view: &ResourceClient) {
+    let listed = view.list("", &ListParams::default()).await;
+    let code = listed.unwrap_err().code();
+    assert!(matches!(code, Some(403 | 404)), "{code:?}");
+}
+
+async fn remove(external: &External) {
+    let targets = targets(&external.world);
+    targets
+        .delete("", "far", &DeleteParams::default())
+        .await
+        .unwrap();
+    eventually("the target is gone", || async {
+        let found = targets.get("", "far").await;
+        found.is_err_and(|error| error.is_not_found())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_of_a_view_ends_with_its_target() {
+    let external = External::start().await;
+    let watch = watching(&external).await;
+    remove(&external).await;
+    ends(watch).await;
+    refused(&external.configmaps()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_of_a_view_does_not_outlive_its_uid_in_a_target_of_the_same_name() {
+    let mut external = External::start().await;
+    let (former, watch) = (external.configmaps(), watching(&external).await);
+    remove(&external).await;
+    let object = json!({
+        "apiVersion": "workload.kcp.io/v1alpha1", "kind": "SyncTarget",
+        "metadata": {"name": "far"}, "spec": {},
+    });
+    let made = targets(&external.world).create("", &object).await.unwrap();
+    ends(watch).await;
+    external.target.uid = meta(&made).uid().to_owned();
+    let view = external.configmaps();
+    eventually("the new target has a view", || async {
+        view.list("", &ListParams::default()).await.is_ok()
+    })
+    .await;
+    refused(&former).await;
+    drop(watching(&external).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_of_a_view_ends_when_its_agent_may_not_sync_any_more() {
+    let external = External::start().await;
+    let watch = watching(&external).await;
+    external.take_permission().await;
+    ends(watch).await;
+    refused(&external.configmaps()).await;
 }

@@ -3,14 +3,13 @@
 use serde_json::Value;
 use tmc_api::synced::SYNCED;
 use tmc_apimachinery::meta::meta;
+use tmc_controllers::coordination::conditions::TARGET_LOST;
 
 use super::step::Step;
 use super::times::{changed, created};
 use super::world::World;
 use crate::output::{self, list, text};
 
-/// Reason of conditions whose target was lost.
-pub(super) const TARGET_LOST: &str = "TargetLost";
 /// What to do about an object that a cluster refuses.
 pub(super) const MAKE_FIT: &str =
     "Change the object so that the cluster takes it, or have the cluster allow it";

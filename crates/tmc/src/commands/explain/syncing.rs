@@ -11,6 +11,7 @@ use tmc_api::keys::{
 use tmc_api::synced::SYNCED;
 use tmc_api::workload::condition::API_AVAILABLE;
 use tmc_apimachinery::meta::meta;
+use tmc_controllers::coordination::conditions::TARGET_LOST;
 use tmc_controllers::namespace::reconcile::SCHEDULED;
 
 use super::picked::Picked;
@@ -235,7 +236,7 @@ fn downstream(world: &World, way: Way<'_>) -> Step {
             .advise("Wait a moment; if this stays, look at the cluster's syncer: tmc doctor");
     }
     let said = "its syncer has not taken it and cannot be heard";
-    Step::failed("downstream", status::TARGET_LOST, said)
+    Step::failed("downstream", TARGET_LOST, said)
         .not_before(way.labelled())
         .advise(format!(
             "Bring cluster {0} back; see what is wrong: tmc {1}cluster describe {0}",

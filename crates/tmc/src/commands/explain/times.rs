@@ -5,8 +5,8 @@ use serde_json::Value;
 use tmc_api::keys::{diff_annotation, syncer_finalizer};
 use tmc_api::synced::SYNCED;
 use tmc_apimachinery::meta::meta;
+use tmc_controllers::coordination::conditions::TARGET_LOST;
 
-use super::status::TARGET_LOST;
 use crate::output::{self, list, text};
 
 /// When an object was made.

@@ -146,7 +146,6 @@ static PATTERNS: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
             "$1-HASH",
         ),
         (r"\bin \d+ ms\b", "in MILLISECONDS"),
-        (r"free capacity [^,\n]+", "free capacity SOME"),
         (r"[<>]?\b\d+(y|d|h|m|s)(\d+(d|h|m|s))?\b", "AGE"),
         // How wide a column is depends on what is in it.
         (r" {3,}", "   "),
