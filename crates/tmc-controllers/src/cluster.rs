@@ -7,6 +7,8 @@ pub mod probe;
 mod prober;
 pub mod reconcile;
 mod registration;
+mod visits;
+mod warnings;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +38,7 @@ use crate::synctarget::{decide, removal};
 use account::{Account, Arrangement};
 use credentials::Credential;
 use reconcile::{Derived, Observed, Rbac};
+use warnings::{Ending, Turn};
 
 /// How soon to look again whether the SyncTarget of a deleted Cluster is gone, besides its events.
 const DELETION_CHECK: Duration = Duration::from_secs(30);
@@ -107,14 +110,15 @@ pub(crate) async fn run(ctx: Arc<Context>, key: ClusterKey) -> Outcome {
     new.status = Some(reconcile::status(&cluster, &observed, now));
     // What is known is told, whatever else went wrong; what went wrong is what is tried again.
     let told = committer.status(&key, &*cluster, &new).await;
+    let unwarned = tell_of_expiry(&ctx, &key, &new).await;
     if let Some(error) = failure {
         return Err(error);
     }
     told?;
-    tell_of_expiry(&ctx, &key, &cluster, &new).await;
     let waits = [
         finding.next,
         reconcile::look_again(&observed.credential, now),
+        unwarned,
     ];
     Ok(waits
         .into_iter()
@@ -143,7 +147,7 @@ async fn look(ctx: &Arc<Context>, key: &ClusterKey, cluster: &Cluster) -> Result
             ctx.prober.find(ctx, key, credential, wanted, was_connected)
         }
         Err(_) => {
-            ctx.prober.close(key);
+            ctx.prober.close(key).await;
             prober::Finding::default()
         }
     };
@@ -185,30 +189,39 @@ fn nodes(ctx: &Context, key: &ClusterKey, target: &SyncTarget) -> Option<NodeCou
     beat.totals?.nodes
 }
 
-/// A warning ahead of the end of the credential: a measurement always, an Event once a credential.
-async fn tell_of_expiry(ctx: &Context, key: &ClusterKey, before: &Cluster, after: &Cluster) {
-    let credentials = after.status.as_ref().and_then(|s| s.credentials.as_ref());
+/// A warning ahead of the end of the credential: a measurement always, an Event once a credential and
+/// process. Gives when to try again, if the Event could not be made.
+async fn tell_of_expiry(ctx: &Context, key: &ClusterKey, cluster: &Cluster) -> Option<Duration> {
+    let credentials = cluster.status.as_ref().and_then(|s| s.credentials.as_ref());
     let expires = credentials.and_then(|c| c.expiration_time);
     ctx.deps
         .metrics
         .credential_expires(key, expires.map(Time::timestamp));
-    let (Some(credentials), Some(expires)) = (credentials, expires) else {
-        return;
-    };
-    if reconcile::warns_anew(before.conditions(), after.conditions()) {
-        let news = News {
-            kind: "Cluster",
-            key,
-            uid: after.metadata.uid.as_deref().unwrap_or_default(),
-            reason: "ExpiringSoon",
-            message: format!(
-                "the credential ends at {expires}; store a new kubeconfig in Secret \"{}\"",
-                after.spec.kubeconfig_secret_ref.name
-            ),
-            about: &credentials.fingerprint,
-        };
-        crate::events::tell(&ctx.hub, &news, ctx.now()).await;
+    let (credentials, expires) = (credentials?, expires?);
+    if !reconcile::is_ending(cluster.conditions()) {
+        return None;
     }
+    let uid = cluster.metadata.uid.as_deref().unwrap_or_default();
+    let ending = Ending::new(uid, &credentials.fingerprint);
+    let warnings = &ctx.credentials.warnings;
+    match warnings.turn(key, &ending) {
+        Turn::Now => {}
+        Turn::In(wait) => return Some(wait),
+        Turn::Told => return None,
+    }
+    let news = News {
+        kind: "Cluster",
+        key,
+        uid,
+        reason: "ExpiringSoon",
+        message: format!(
+            "the credential ends at {expires}; store a new kubeconfig in Secret \"{}\"",
+            cluster.spec.kubeconfig_secret_ref.name
+        ),
+        about: &credentials.fingerprint,
+    };
+    let told = crate::events::tell(&ctx.hub, &news, ctx.now()).await;
+    warnings.note(key, ending, told, &ctx.deps.jitter)
 }
 
 fn forget(ctx: &Context, key: &ClusterKey) {

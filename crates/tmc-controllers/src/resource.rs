@@ -18,6 +18,7 @@ use crate::events::{Event, Subject};
 use crate::slim::Slim;
 use crate::stores::index;
 use crate::synctarget::removal::{Fate, fate};
+use reconcile::Standing;
 
 /// How long an object may be without a placement before its user is told: often the placement is
 /// just being made.
@@ -52,8 +53,12 @@ pub(crate) async fn run(ctx: Arc<Context>, object_key: ObjectKey) -> Outcome {
     {
         return Ok(Flow::Done);
     }
-    let exists = |target: &str| fate(&ctx, target) == Fate::Kept;
-    let mut new = reconcile::reconcile(&object, &namespace, excluded, exists, &now);
+    let standing = |target: &str| match fate(&ctx, target) {
+        Fate::Kept => Standing::Here,
+        Fate::Leaving => Standing::Leaving,
+        Fate::Held | Fate::Gone => Standing::Gone,
+    };
+    let mut new = reconcile::reconcile(&object, &namespace, excluded, standing, &now);
     shares::apply(&ctx, &resource.gvr, key, &namespace, &mut new);
     ctx.committer(resource.gvr.clone())
         .main(key, &*object, &new)

@@ -6,6 +6,7 @@ pub mod installer;
 pub mod mode;
 pub mod reconcile;
 pub mod removal;
+pub mod tombstone;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +24,7 @@ use crate::heartbeat::{TargetId, persist_every, taints};
 use crate::members::Member;
 use decide::{Former, Install, Reach, Task};
 use hosted::HostedSyncer;
-use installer::{Installation, Removal};
+use installer::{Installation, Occasion, Removal};
 use reconcile::{Installing, Observed, Referenced};
 use removal::Then;
 
@@ -104,15 +105,31 @@ pub(crate) async fn run(ctx: Arc<Context>, key: ClusterKey) -> Outcome {
         target,
     };
     let mut waits = Vec::new();
+    let mut failure = None;
     for stage in STAGES {
-        match pass.reconcile(stage).await? {
-            Step::Continue => {}
-            Step::Stop => return Ok(Flow::Done),
-            Step::RequeueAfter(wait) => waits.push(wait),
+        if failure.is_some() && !matches!(stage, Stage::Status) {
+            continue;
+        }
+        match pass.reconcile(stage).await {
+            Ok(Step::Continue) => {}
+            Ok(Step::Stop) => return Ok(Flow::Done),
+            Ok(Step::RequeueAfter(wait)) => waits.push(wait),
+            Err(error) => {
+                // What is known is told all the same: a beat's end does not wait for a write.
+                waits.clear();
+                pass.recall();
+                failure.get_or_insert(error);
+            }
         }
     }
     let soonest = waits.into_iter().min();
-    Ok(soonest.map_or(Flow::Done, Flow::RequeueAfter))
+    let Some(error) = failure else {
+        return Ok(soonest.map_or(Flow::Done, Flow::RequeueAfter));
+    };
+    if let Some(wait) = soonest {
+        pass.ctx.queues.sync_targets.add_after(pass.key, wait);
+    }
+    Err(error)
 }
 
 /// Drops what is remembered of a target that does not exist any more: a pass that ran while it was
@@ -133,6 +150,18 @@ impl Pass {
             Stage::Syncer => Ok(self.syncer()),
             Stage::Status => self.status().await,
         }
+    }
+
+    /// For a status after a failure: the syncer, which nobody looked at in this pass, is as it was seen
+    /// last.
+    fn recall(&mut self) {
+        if !matches!(self.installing, Installing::NotOurs) {
+            return;
+        }
+        self.installing = match self.ctx.installer.last(&self.id) {
+            Some(installed) => Installing::Known(installed),
+            None => Installing::Waiting("a change of the SyncTarget could not be written".into()),
+        };
     }
 
     fn is_leaving(&self) -> bool {
@@ -178,8 +207,11 @@ impl Pass {
             }
             Then::Stop => Ok(Step::Stop),
             Then::Finish => {
-                removal::finish(ctx, key, id, target).await?;
-                Ok(Step::Stop)
+                let finished = removal::finish(ctx, key, id, target).await;
+                if let Err(error) = &finished {
+                    self.leaving = Some(format!("its finalizer could not be removed: {error}"));
+                }
+                finished.map(|_| Step::Stop)
             }
         }
     }
@@ -213,6 +245,7 @@ impl Pass {
         };
         let what = Removal {
             agent: agent(&self.id),
+            occasion: Occasion::ModeChange,
             parts,
             member,
             // Its copies stay: another kind of agent takes them over.
@@ -242,7 +275,8 @@ impl Pass {
         let base = (ctx.deps.base_url)();
         let member = member(ctx, &self.key, target);
         let reach = Reach::from(&member);
-        let member = match decide::install(target.spec.mode(), self.is_leaving(), &base, reach) {
+        let ended = removal::is_stopping(ctx, id, target) || decide::is_over(target);
+        let member = match decide::install(mode::acting(target), ended, &base, reach) {
             Install::Nothing => return Step::Continue,
             Install::Refused => {
                 self.installing = Installing::Refused(reconcile::LOOPBACK.into());
@@ -384,7 +418,7 @@ fn look_after_task(ctx: &Context, id: &TargetId, target: &SyncTarget, cluster: &
     let member = member(ctx, &key, target);
     let base = (ctx.deps.base_url)();
     let task = decide::task(
-        target.spec.mode(),
+        mode::acting(target),
         stopped || decide::is_over(target),
         matches!(cluster, Referenced::Found(_)),
         Reach::from(&member),
@@ -402,8 +436,6 @@ fn look_after_task(ctx: &Context, id: &TargetId, target: &SyncTarget, cluster: &
             member: way.connection,
             fingerprint: way.fingerprint,
             pod_security: target.spec.pod_security.as_str().to_owned(),
-            heartbeat_interval: target.spec.heartbeat_interval(),
-            resync_period: target.spec.resync_period(),
         }),
         (Task::Stop, _) => ctx.deps.hosted.stop(id),
         (Task::Run | Task::Leave, _) => {}

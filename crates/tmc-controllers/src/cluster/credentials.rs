@@ -18,6 +18,7 @@ use tmc_runtime::{ClusterKey, Connection, Endpoint, Error, ResourceClient};
 
 use super::account::print_of;
 use super::reconcile::ValidCredential;
+use super::warnings::Warnings;
 use crate::context::Context;
 use crate::kubeconfig::{self, Kind, MemberKubeconfig, Refusal};
 use crate::stores::secret_key;
@@ -52,16 +53,22 @@ struct Read {
 
 /// What was read, by Cluster. Holds no secret but inside the connections.
 #[derive(Default)]
-pub(crate) struct CredentialCache(Mutex<HashMap<ClusterKey, Arc<Read>>>);
+pub(crate) struct CredentialCache {
+    read: Mutex<HashMap<ClusterKey, Arc<Read>>>,
+    /// What was told of their ends.
+    pub(super) warnings: Warnings,
+}
 
 impl CredentialCache {
-    /// Of how many Clusters a credential is kept.
+    /// How much is kept of Clusters' credentials.
     pub(crate) fn count(&self) -> usize {
-        self.0.lock().len()
+        self.read.lock().len() + self.warnings.count()
     }
 
+    /// Forgets a Cluster that does not exist any more.
     pub(crate) fn forget(&self, cluster: &ClusterKey) {
-        self.0.lock().remove(cluster);
+        self.read.lock().remove(cluster);
+        self.warnings.forget(cluster);
     }
 }
 
@@ -76,7 +83,7 @@ pub(crate) async fn check(
 ) -> Result<Result<Credential, Refused>, Error> {
     let name = secret_key(key, cluster);
     let field = &cluster.spec.kubeconfig_secret_ref.key;
-    let known = ctx.credentials.0.lock().get(key).cloned();
+    let known = ctx.credentials.read.lock().get(key).cloned();
     // The informer knows names and versions of Secrets, never their content.
     let current = ctx.stores.resources.iter().find(|r| r.gvr == secrets());
     let current = current.and_then(|secrets| secrets.store.get(&name));
@@ -92,7 +99,7 @@ pub(crate) async fn check(
     let secret = match client.get(&name.namespace, &name.name).await {
         Ok(secret) => secret,
         Err(error) if error.is_not_found() => {
-            ctx.credentials.forget(key);
+            ctx.credentials.read.lock().remove(key);
             let text = format!(
                 "Secret \"{}\" does not exist in namespace \"{}\"; create it with the kubeconfig under the key \"{field}\"",
                 name.name, name.namespace
@@ -108,7 +115,10 @@ pub(crate) async fn check(
         secret_key: field.clone(),
         result: result.clone(),
     };
-    ctx.credentials.0.lock().insert(key.clone(), Arc::new(read));
+    ctx.credentials
+        .read
+        .lock()
+        .insert(key.clone(), Arc::new(read));
     Ok(result)
 }
 

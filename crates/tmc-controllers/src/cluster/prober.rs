@@ -16,6 +16,7 @@ use super::credentials::Credential;
 use super::probe::{Failure, Found, probe};
 use super::reconcile::{Probe, capabilities};
 use super::registration;
+use super::visits::{Stay, Visits};
 use crate::context::Context;
 use crate::slots::{Slots, Want};
 
@@ -40,7 +41,6 @@ struct Known {
     fingerprint: String,
     /// URL and trust of the server: what a rotated credential leaves as it is.
     server: String,
-    running: bool,
     failures: u32,
     failing_since: Option<Timestamp>,
     due: Option<Instant>,
@@ -69,10 +69,8 @@ impl Known {
                 ..Self::default()
             };
         }
-        // A running visit with the old credential is told apart by its fingerprint when it ends.
         Self {
             fingerprint,
-            running: false,
             failures: 0,
             failing_since: None,
             due: None,
@@ -116,13 +114,16 @@ pub(super) struct Finding {
 /// Probes and their results.
 #[derive(Default)]
 pub(crate) struct Prober {
+    /// A visit is called off while this is locked, so that whoever holds it knows whether one counts.
     known: Mutex<HashMap<ClusterKey, Known>>,
+    visits: Arc<Visits>,
     slots: Slots,
-    /// Registrations that are being removed, or were.
-    unregistered: Mutex<HashMap<ClusterKey, Option<Result<(), String>>>>,
+    /// How the removal of registrations went.
+    unregistered: Mutex<HashMap<ClusterKey, Result<(), String>>>,
+    removals: Arc<Visits>,
 }
 
-/// One visit to a member.
+/// What one visit to a member is for.
 struct Visit {
     key: ClusterKey,
     credential: Credential,
@@ -131,6 +132,8 @@ struct Visit {
     discover: bool,
     arrangement: Option<Arrangement>,
     account: Option<Account>,
+    /// Whether the registration's token is to be renewed.
+    renews: bool,
 }
 
 /// What it led to.
@@ -141,7 +144,8 @@ struct Visited {
 
 impl Prober {
     /// Gives the last result with this credential, and starts a visit if one is due. Its end puts the
-    /// Cluster into the queue. `was_connected` is what was known before this process started.
+    /// Cluster into the queue. A visit with another credential is called off; none starts before it has
+    /// ended. `was_connected` is what was known before this process started.
     pub(super) fn find(
         &self,
         ctx: &Arc<Context>,
@@ -154,6 +158,7 @@ impl Prober {
         let mut all = self.known.lock();
         let known = all.entry(key.clone()).or_default();
         if known.fingerprint != credential.facts.fingerprint {
+            self.visits.call_off(key);
             *known = std::mem::take(known).rotated(credential);
         }
         let arrange = wanted.clone().filter(|wanted| {
@@ -162,8 +167,8 @@ impl Prober {
         });
         let due = known.due.is_none_or(|due| due <= now);
         let new = wanted.is_some() && known.arrangement != wanted && known.failures == 0;
-        if !known.running && (due || new) {
-            known.running = true;
+        let stay = (due || new).then(|| self.visits.begin(key)).flatten();
+        if let Some(stay) = stay {
             let token = credential.registration.as_ref();
             let is_due = token.is_some_and(|claims| registration::is_due(claims, ctx.now()));
             let renews = is_due && known.begin_renewal(now);
@@ -177,10 +182,12 @@ impl Prober {
                 discover: known.discovery_due.is_none_or(|due| due <= now),
                 arrangement: arrange,
                 account: known.account.clone(),
+                renews,
             };
-            tokio::spawn(run(Arc::clone(ctx), visit, renews));
+            tokio::spawn(run(Arc::clone(ctx), visit, stay));
         }
-        let waits = known.due.filter(|_| !known.running).map(|due| due - now);
+        let at_rest = !self.visits.is_under_way(key);
+        let waits = known.due.filter(|_| at_rest).map(|due| due - now);
         let same = known.arrangement == wanted;
         Finding {
             probe: known.probe.clone(),
@@ -192,17 +199,24 @@ impl Prober {
         }
     }
 
-    /// The credential must not be used any more: nor must what was made with it.
-    pub(super) fn close(&self, key: &ClusterKey) {
+    /// The credential must not be used any more: nor must what was made with it. When this returns,
+    /// nobody is in the member, so that the refusal can be told. A request that the member had received
+    /// may still be done there.
+    pub(super) async fn close(&self, key: &ClusterKey) {
         if let Some(known) = self.known.lock().get_mut(key) {
+            self.visits.call_off(key);
             known.account = None;
             known.arranged = None;
             known.arrange_due = None;
         }
+        self.removals.call_off(key);
+        self.visits.ended(key).await;
+        self.removals.ended(key).await;
     }
 
     /// Removes the account that `tmc cluster register` made, if the credential is one of it: `None`
-    /// while that runs, which is once and not for long. Its end puts the Cluster into the queue.
+    /// while that runs, which is once and not for long, or again if [`Prober::close`] called it off. Its
+    /// end puts the Cluster into the queue.
     pub(super) fn unregister(
         &self,
         ctx: &Arc<Context>,
@@ -213,11 +227,13 @@ impl Prober {
         else {
             return Some(Ok(()));
         };
-        let mut all = self.unregistered.lock();
+        // Held until it has begun: one that ends meanwhile must not be followed by another.
+        let all = self.unregistered.lock();
         if let Some(result) = all.get(key) {
-            return result.clone();
+            return Some(result.clone());
         }
-        all.insert(key.clone(), None);
+        let stay = self.removals.begin(key)?;
+        drop(all);
         let (ctx, key) = (Arc::clone(ctx), key.clone());
         let (claims, connection) = (claims.clone(), connection.clone());
         tokio::spawn(async move {
@@ -228,47 +244,56 @@ impl Prober {
                     Err(_) => Err("the member did not answer".to_owned()),
                 }
             };
-            let result = ctx.prober.slots.within(Want::Arrange, work).await;
-            let mut all = ctx.prober.unregistered.lock();
-            if let Some(entry) = all.get_mut(&key) {
-                *entry = Some(result);
+            let work = ctx.prober.slots.within(Want::Arrange, work);
+            if let Some(result) = stay.unless_called_off(work).await {
+                ctx.prober.removed(&key, &stay, result);
             }
-            drop(all);
+            // Whoever looks next finds nobody there.
+            drop(stay);
             ctx.queues.clusters.add(key);
         });
         None
     }
 
-    /// Whether somebody is in the member of a Cluster just now.
+    /// Notes how the removal of a registration went, unless it was called off meanwhile.
+    fn removed(&self, key: &ClusterKey, stay: &Stay, result: Result<(), String>) {
+        let mut all = self.unregistered.lock();
+        if !stay.is_called_off() {
+            all.insert(key.clone(), result);
+        }
+    }
+
+    /// Whether somebody is in the member of a Cluster just now, for whatever credential: also one who
+    /// was called back and has not left yet.
     pub(crate) fn is_visiting(&self, key: &ClusterKey) -> bool {
-        self.known
-            .lock()
-            .get(key)
-            .is_some_and(|known| known.running)
+        self.visits.is_under_way(key)
     }
 
-    /// Of how many members something is known.
+    /// How much is known of members, and how many are visited.
     pub(crate) fn count(&self) -> usize {
-        self.known.lock().len() + self.unregistered.lock().len()
+        let known = self.known.lock().len() + self.unregistered.lock().len();
+        known + self.visits.count() + self.removals.count()
     }
 
-    /// Forgets a Cluster that does not exist any more.
+    /// Forgets a Cluster that does not exist any more, and calls back whoever is in its member.
     pub(crate) fn forget(&self, key: &ClusterKey) {
-        self.known.lock().remove(key);
-        self.unregistered.lock().remove(key);
+        let mut all = self.known.lock();
+        self.visits.call_off(key);
+        all.remove(key);
+        drop(all);
+        let mut all = self.unregistered.lock();
+        self.removals.call_off(key);
+        all.remove(key);
     }
 
-    fn settle(&self, ctx: &Context, visit: Visit, visited: Visited) {
+    /// Notes what a visit led to, unless it was called off: its credential is not the present one then.
+    fn settle(&self, ctx: &Context, visit: Visit, visited: Visited, stay: &Stay) {
         let now = Instant::now();
         let mut all = self.known.lock();
-        let fingerprint = &visit.credential.facts.fingerprint;
-        let Some(known) = all
-            .get_mut(&visit.key)
-            .filter(|known| known.fingerprint == *fingerprint)
-        else {
+        let known = all.get_mut(&visit.key);
+        let Some(known) = known.filter(|_| !stay.is_called_off()) else {
             return;
         };
-        known.running = false;
         let at = ctx.now();
         let wait = match &visited.probe {
             Ok(found) => {
@@ -333,7 +358,21 @@ fn arranged(
     }
 }
 
-async fn run(ctx: Arc<Context>, visit: Visit, renews: bool) {
+/// A visit, from its beginning to its end.
+async fn run(ctx: Arc<Context>, visit: Visit, stay: Stay) {
+    let key = visit.key.clone();
+    let visited = stay.unless_called_off(call(&ctx, &visit)).await;
+    if let Some(visited) = visited {
+        ctx.prober.settle(&ctx, visit, visited, &stay);
+    }
+    // Whoever looks next finds nobody there.
+    drop(stay);
+    ctx.queues.clusters.add(key);
+}
+
+/// What is done in the member. It can be dropped at any point: each write is whole by itself, and a
+/// Secret is written only in the place of the one that was read.
+async fn call(ctx: &Context, visit: &Visit) -> Visited {
     let slots = &ctx.prober.slots;
     let synced = visit.discover.then(|| &*ctx.deps.sync_resources);
     let outcome = match &visit.credential.connection {
@@ -370,14 +409,12 @@ async fn run(ctx: Arc<Context>, visit: Visit, renews: bool) {
             );
             visited.arranged = Some(slots.within(Want::Arrange, work).await);
         }
-        if renews {
-            let work = registration::renew(&ctx, &visit.key, &visit.credential, connection);
+        if visit.renews {
+            let work = registration::renew(ctx, &visit.key, &visit.credential, connection);
             slots.within(Want::Arrange, work).await;
         }
     }
-    let key = visit.key.clone();
-    ctx.prober.settle(&ctx, visit, visited);
-    ctx.queues.clusters.add(key);
+    visited
 }
 
 #[cfg(test)]

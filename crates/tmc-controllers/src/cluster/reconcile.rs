@@ -134,10 +134,9 @@ pub fn status(cluster: &Cluster, observed: &Observed, now: Timestamp) -> Cluster
     status
 }
 
-/// Whether a status says for the first time that its credential ends soon.
-pub fn warns_anew(before: &[Condition], after: &[Condition]) -> bool {
-    !conditions::is_false(before, CREDENTIALS_CURRENT)
-        && conditions::is_false(after, CREDENTIALS_CURRENT)
+/// Whether conditions say that the credential ends soon.
+pub fn is_ending(conditions: &[Condition]) -> bool {
+    conditions::is_false(conditions, CREDENTIALS_CURRENT)
 }
 
 /// When something changes by time alone.

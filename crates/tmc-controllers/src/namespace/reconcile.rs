@@ -190,6 +190,9 @@ pub fn conditions(namespace: &Namespace, placed: &Placed, now: Timestamp) -> Vec
 }
 
 #[cfg(test)]
+mod properties;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -1,5 +1,7 @@
 //! The labels, annotations and finalizers that a namespaced object should have.
 
+use std::collections::btree_map::Entry;
+
 use serde_json::Value;
 use tmc_api::keys::{
     KUBECONFIG_SECRET_TYPE, MESSAGE_ANNOTATION, PLACEMENT_ANNOTATION, REPORTED_MESSAGE,
@@ -8,7 +10,19 @@ use tmc_api::keys::{
 
 use crate::namespace::reconcile::Namespace;
 use crate::slim::Slim;
+use crate::synctarget::tombstone::TOMBSTONE_LABEL;
 use crate::system::is_system_namespace;
+
+/// How a SyncTarget stands to objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It takes them.
+    Here,
+    /// It is on its way out: what it has its agent removes, and it gets nothing new.
+    Leaving,
+    /// It does not exist, or has no agent any more: its marks are nobody's.
+    Gone,
+}
 
 /// The object as it should be in its namespace.
 ///
@@ -16,20 +30,21 @@ use crate::system::is_system_namespace;
 /// * A target that is to go: while it holds its finalizer, it is asked to remove its copy (deletion
 ///   annotation); without the finalizer there is no copy, and every mark goes.
 /// * An object whose deletion was asked for is to be removed by every target that has it.
-/// * A finalizer of a SyncTarget that does not exist (any more) goes: nobody is left to remove it.
+/// * Every mark of a SyncTarget that is gone goes: nobody is left to remove a copy.
 ///
 /// `excluded` objects never leave the hub, whatever their namespace says.
 pub fn reconcile(
     object: &Slim,
     namespace: &Namespace,
     excluded: bool,
-    target_exists: impl Fn(&str) -> bool,
+    standing: impl Fn(&str) -> Standing,
     now: &str,
 ) -> Slim {
     let mut new = object.clone();
+    let is_gone = |key: &str| standing(key) == Standing::Gone;
     let gone: Vec<String> = object
         .syncer_finalizers()
-        .filter(|key| !target_exists(key))
+        .filter(|key| is_gone(key))
         .map(str::to_owned)
         .collect();
     new.metadata
@@ -38,7 +53,11 @@ pub fn reconcile(
     let stays = excluded || is_system_namespace(&object.metadata.namespace);
     if let Some(time) = &object.metadata.deletion_timestamp {
         for (key, _) in object.states() {
-            mark(&mut new, key, time);
+            if is_gone(key) {
+                unmark(&mut new, key);
+            } else {
+                mark(&mut new, key, time);
+            }
         }
         return new;
     }
@@ -49,7 +68,7 @@ pub fn reconcile(
         }
         match namespace
             .wanted_state(key)
-            .filter(|_| !stays && target_exists(key))
+            .filter(|_| !stays && !is_gone(key))
         {
             Some(wanted) => {
                 new.metadata
@@ -60,10 +79,7 @@ pub fn reconcile(
             None if new.metadata.finalizers.contains(&syncer_finalizer(key)) => {
                 mark(&mut new, key, now);
             }
-            None => {
-                new.metadata.labels.remove(&state_label(key));
-                new.metadata.annotations.remove(&deletion_annotation(key));
-            }
+            None => unmark(&mut new, key),
         }
     }
     forget_words(&mut new);
@@ -71,11 +87,14 @@ pub fn reconcile(
         return new;
     }
     for key in namespace.target_keys() {
-        if let Some(wanted) = namespace.wanted_state(&key).filter(|_| target_exists(&key)) {
-            new.metadata
-                .labels
-                .entry(state_label(&key))
-                .or_insert_with(|| wanted.to_owned());
+        let takes = standing(&key) == Standing::Here;
+        if let Some(wanted) = namespace.wanted_state(&key).filter(|_| takes) {
+            let label = new.metadata.labels.entry(state_label(&key));
+            if let Entry::Vacant(label) = label {
+                label.insert(wanted.to_owned());
+                // A mark from before would ask the target to remove what it is just being given.
+                new.metadata.annotations.remove(&deletion_annotation(&key));
+            }
         }
     }
     new
@@ -95,6 +114,12 @@ fn forget_words(object: &mut Slim) {
     if !object.states().any(|(key, _)| speaks(key)) {
         object.metadata.annotations.remove(MESSAGE_ANNOTATION);
     }
+}
+
+fn unmark(object: &mut Slim, key: &str) {
+    object.metadata.labels.remove(&state_label(key));
+    let annotations = &mut object.metadata.annotations;
+    annotations.remove(&deletion_annotation(key));
 }
 
 fn mark(object: &mut Slim, key: &str, time: &str) {
@@ -145,7 +170,10 @@ pub fn is_excluded(group: &str, resource: &str, object: &Slim, referenced: bool)
             referenced || HUB_SECRET_TYPES.contains(&kind)
         }
         // Members make these two themselves, with their own content.
-        ("", "configmaps") => object.metadata.name == "kube-root-ca.crt",
+        ("", "configmaps") => {
+            object.metadata.name == "kube-root-ca.crt"
+                || object.metadata.labels.contains_key(TOMBSTONE_LABEL)
+        }
         ("", "serviceaccounts") => object.metadata.name == "default",
         // The way to the API server itself, where the hub is a Kubernetes API server.
         ("", "services") => {
@@ -154,6 +182,9 @@ pub fn is_excluded(group: &str, resource: &str, object: &Slim, referenced: bool)
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod properties;
 
 #[cfg(test)]
 mod tests {
@@ -165,6 +196,7 @@ mod tests {
     const NOW: &str = "2030-01-01T00:00:00Z";
     const L1: &str = "state.workload.kcp.io/K1";
     const L2: &str = "state.workload.kcp.io/K2";
+    const LEAVING: &str = "state.workload.kcp.io/LEAVES";
     const D1: &str = "deletion.internal.workload.kcp.io/K1";
     const F1: &str = "workload.kcp.io/syncer-K1";
 
@@ -181,12 +213,19 @@ mod tests {
         .unwrap()
     }
 
+    fn standing(key: &str) -> Standing {
+        match key {
+            "GONE" => Standing::Gone,
+            "LEAVES" => Standing::Leaving,
+            _ => Standing::Here,
+        }
+    }
+
     /// Reconciles with K1 and K2 existing, checks that a second pass changes nothing, and gives
     /// labels, annotations and finalizers.
     fn run(object: &Slim, namespace: &Namespace, excluded: bool) -> Value {
-        let exists = |key: &str| key != "GONE";
-        let new = reconcile(object, namespace, excluded, exists, NOW);
-        let again = reconcile(&new, namespace, excluded, exists, "2031-01-01T00:00:00Z");
+        let new = reconcile(object, namespace, excluded, standing, NOW);
+        let again = reconcile(&new, namespace, excluded, standing, "2031-01-01T00:00:00Z");
         assert_eq!(again, new, "a second pass changes nothing");
         json!([
             new.metadata.labels,
@@ -215,12 +254,21 @@ mod tests {
     #[case::a_target_that_came_back_is_wanted_again(
         json!({L1: "Sync"}), json!({D1: NOW}), json!([F1]), json!({L1: "Sync"}), json!({}),
         json!([{L1: "Sync"}, {}, [F1]]))]
+    #[case::a_mark_from_before_asks_a_new_target_for_nothing(
+        json!({}), json!({D1: NOW}), json!([]), json!({L1: "Sync"}), json!({}),
+        json!([{L1: "Sync"}, {}, []]))]
     #[case::the_state_of_the_namespace_is_copied(
         json!({L1: ""}), json!({}), json!([]), json!({L1: "Sync"}), json!({}),
         json!([{L1: "Sync"}, {}, []]))]
     #[case::what_a_target_brings_up_is_left_alone(
         json!({L1: "Upsync"}), json!({}), json!([]), json!({}), json!({}),
         json!([{L1: "Upsync"}, {}, []]))]
+    #[case::a_target_on_its_way_out_gets_nothing_new(
+        json!({}), json!({}), json!([]), json!({LEAVING: "Sync", L2: "Sync"}), json!({}),
+        json!([{L2: "Sync"}, {}, []]))]
+    #[case::a_target_on_its_way_out_keeps_what_its_namespace_still_wants(
+        json!({LEAVING: "Sync"}), json!({}), json!([]), json!({LEAVING: "Sync"}), json!({}),
+        json!([{LEAVING: "Sync"}, {}, []]))]
     #[case::a_finalizer_of_a_vanished_target_goes_with_its_label(
         json!({"state.workload.kcp.io/GONE": "Sync"}), json!({}),
         json!(["workload.kcp.io/syncer-GONE", "x/y"]),
@@ -259,12 +307,13 @@ mod tests {
         let mut object = object(
             json!({"state.workload.kcp.io/GONE": "Sync"}),
             json!({}),
-            json!(["workload.kcp.io/syncer-GONE"]),
+            json!(["workload.kcp.io/syncer-GONE", "x/y"]),
         );
         object.metadata.deletion_timestamp = Some(NOW.into());
         assert_eq!(
-            run(&object, &namespace(json!({}), json!({})), false)[2],
-            json!([])
+            run(&object, &namespace(json!({}), json!({})), false),
+            json!([{}, {}, ["x/y"]]),
+            "whatever else holds it"
         );
     }
 
@@ -305,6 +354,13 @@ mod tests {
         object.secret_type = Some(kind.into());
         assert_eq!(is_excluded("", resource, &object, referenced), expected);
         assert!(!is_excluded("example.com", resource, &object, false));
+    }
+
+    #[test]
+    fn the_record_of_a_removal_stays_on_the_hub() {
+        let tombstone = object(json!({TOMBSTONE_LABEL: "true"}), json!({}), json!([]));
+        assert!(is_excluded("", "configmaps", &tombstone, false));
+        assert!(!is_excluded("apps", "deployments", &tombstone, false));
     }
 
     #[test]

@@ -58,7 +58,8 @@ pub fn is_over(target: &SyncTarget) -> bool {
 /// one: whoever removes what was made goes by that note.
 pub fn has_member_account(target: &SyncTarget) -> bool {
     let has = |mode: SyncerMode| mode::parts(mode).contains(&Part::MemberAccount);
-    !is_over(target) && has(target.spec.mode()) && mode::installed(target).is_some_and(has)
+    let modes = [mode::acting(target), mode::installed(target)];
+    !is_over(target) && modes.into_iter().all(|mode| mode.is_some_and(has))
 }
 
 /// What becomes of the Hosted syncer.
@@ -72,10 +73,16 @@ pub enum Task {
     Leave,
 }
 
-/// Decides on the Hosted syncer. `ended` says that it is not to run any more, `has_cluster` that the
+/// Decides on the Hosted syncer of a target whose syncer is of `mode`. `ended` says that it is not to run any more, `has_cluster` that the
 /// Cluster exists, `has_url` that the hub knows where its views are.
-pub fn task(mode: SyncerMode, ended: bool, has_cluster: bool, reach: Reach, has_url: bool) -> Task {
-    if mode != SyncerMode::Hosted || ended || !has_cluster {
+pub fn task(
+    mode: Option<SyncerMode>,
+    ended: bool,
+    has_cluster: bool,
+    reach: Reach,
+    has_url: bool,
+) -> Task {
+    if mode != Some(SyncerMode::Hosted) || ended || !has_cluster {
         return Task::Stop;
     }
     match reach {
@@ -100,16 +107,16 @@ pub enum Install {
     InMember,
 }
 
-/// Decides what is to be installed.
-pub fn install(mode: SyncerMode, leaving: bool, base_url: &str, reach: Reach) -> Install {
+/// Decides what is to be installed of a syncer of `mode`. `ended` says that it is not to run any more:
+/// until then it is repaired, and gets new tokens, on the target's way out, too.
+pub fn install(mode: Option<SyncerMode>, ended: bool, base_url: &str, reach: Reach) -> Install {
     let usable = matches!(reach, Reach::Registered | Reach::Account);
-    match mode {
-        _ if leaving => Install::Nothing,
-        SyncerMode::Hosted => Install::Nothing,
-        SyncerMode::External => Install::OnHub,
-        SyncerMode::Deployment if mode::is_loopback(base_url) => Install::Refused,
-        SyncerMode::Deployment if usable => Install::InMember,
-        SyncerMode::Deployment => Install::Waiting,
+    match mode.filter(|_| !ended) {
+        None | Some(SyncerMode::Hosted) => Install::Nothing,
+        Some(SyncerMode::External) => Install::OnHub,
+        Some(SyncerMode::Deployment) if mode::is_loopback(base_url) => Install::Refused,
+        Some(SyncerMode::Deployment) if usable => Install::InMember,
+        Some(SyncerMode::Deployment) => Install::Waiting,
     }
 }
 
@@ -200,6 +207,9 @@ mod tests {
         target.metadata.deletion_timestamp =
             serde_json::from_value(json!("2030-01-01T00:00:00Z")).unwrap();
         assert!(!has_member_account(&target), "nothing holds it");
+        target.metadata.finalizers = Some(vec![SYNC_TARGET_FINALIZER.into()]);
+        let made = matches!(noted, Some("Hosted" | "Deployment"));
+        assert_eq!(has_member_account(&target), made, "its syncer works on");
     }
 
     #[rstest]
@@ -220,7 +230,10 @@ mod tests {
         #[case] has_url: bool,
         #[case] expected: Task,
     ) {
-        assert_eq!(task(mode, ended, has_cluster, reach, has_url), expected);
+        assert_eq!(
+            task(Some(mode), ended, has_cluster, reach, has_url),
+            expected
+        );
     }
 
     const FAR: &str = "https://hub:6443";
@@ -238,18 +251,19 @@ mod tests {
     #[case::no_credential(SyncerMode::Deployment, false, FAR, Reach::Unusable, Install::Waiting)]
     #[case::not_looked_at(SyncerMode::Deployment, false, FAR, Reach::Unknown, Install::Waiting)]
     #[case::loopback(SyncerMode::Deployment, false, NEAR, Reach::Account, Install::Refused)]
-    #[case::leaving(SyncerMode::Deployment, true, FAR, Reach::Account, Install::Nothing)]
+    #[case::ended(SyncerMode::Deployment, true, FAR, Reach::Account, Install::Nothing)]
     #[case::external(SyncerMode::External, false, NEAR, Reach::Unusable, Install::OnHub)]
-    #[case::external_leaving(SyncerMode::External, true, FAR, Reach::Unusable, Install::Nothing)]
+    #[case::external_ended(SyncerMode::External, true, FAR, Reach::Unusable, Install::Nothing)]
     #[case::hosted(SyncerMode::Hosted, false, FAR, Reach::Account, Install::Nothing)]
-    fn each_mode_installs_its_own_and_nothing_is_installed_on_the_way_out(
+    fn each_mode_installs_its_own_and_nothing_once_the_syncer_is_to_end(
         #[case] mode: SyncerMode,
-        #[case] leaving: bool,
+        #[case] ended: bool,
         #[case] url: &str,
         #[case] reach: Reach,
         #[case] expected: Install,
     ) {
-        assert_eq!(install(mode, leaving, url, reach), expected);
+        assert_eq!(install(Some(mode), ended, url, reach), expected);
+        assert_eq!(install(None, ended, url, reach), Install::Nothing);
     }
 
     const CLUSTER: (bool, bool) = (true, false);

@@ -1,7 +1,6 @@
 //! Hosted syncers: what this crate needs of whoever runs them.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tmc_runtime::Connection;
 
@@ -21,7 +20,8 @@ pub enum HostedState {
     Failed(String),
 }
 
-/// A syncer that should run.
+/// A syncer that should run. How often it beats is no part of it: the hub tells that to every agent as
+/// it runs, and no change of it restarts one.
 #[derive(Clone, Debug)]
 pub struct HostedSyncer {
     /// For which target.
@@ -34,10 +34,6 @@ pub struct HostedSyncer {
     pub syncer_url: String,
     /// Pod Security level of the namespaces that it makes.
     pub pod_security: String,
-    /// How often it beats.
-    pub heartbeat_interval: Duration,
-    /// How often it looks at everything again.
-    pub resync_period: Duration,
 }
 
 /// Called with a target whose syncer changed its state.

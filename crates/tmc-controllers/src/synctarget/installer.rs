@@ -110,10 +110,21 @@ pub struct Installed {
     pub outcome: Result<Option<Rollout>, (bool, String)>,
 }
 
+/// Why something is removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Occasion {
+    /// The mode has changed. Should the target be deleted before that is noted, it is served by the
+    /// former mode once more, which makes all this anew.
+    ModeChange,
+    /// Nothing is made any more.
+    End,
+}
+
 /// What is to be removed.
 #[derive(Clone, Debug)]
 pub(crate) struct Removal {
     pub(crate) agent: AgentId,
+    pub(crate) occasion: Occasion,
     pub(crate) parts: Vec<Part>,
     pub(crate) member: Option<Connection>,
     /// The copies are gone: so are the namespaces they were in, which the agent, stopped with its
@@ -123,6 +134,7 @@ pub(crate) struct Removal {
 
 /// What was removed last, and how that went.
 struct Removed {
+    occasion: Occasion,
     parts: Vec<Part>,
     /// There was a way into the member: without one, nothing was removed there.
     visited: bool,
@@ -135,7 +147,8 @@ struct Removed {
 
 impl Removed {
     fn answers(&self, what: &Removal) -> bool {
-        self.parts == what.parts && self.visited == what.member.is_some()
+        (self.occasion, &self.parts) == (what.occasion, &what.parts)
+            && self.visited == what.member.is_some()
     }
 
     /// Whether nothing else is to be found out now: what is done stays done, and a failure stands for
@@ -226,6 +239,11 @@ impl Installer {
         job.running = true;
         tokio::spawn(clear(Arc::clone(ctx), id.clone(), what));
         None
+    }
+
+    /// How the installation was seen last; starts nothing.
+    pub(crate) fn last(&self, id: &TargetId) -> Option<Arc<Installed>> {
+        self.jobs.lock().get(id)?.installed.clone()
     }
 
     /// Of how many targets something is known.
@@ -416,6 +434,7 @@ async fn clear(ctx: Arc<Context>, id: TargetId, what: Removal) {
             // Somebody waits for it, though not for ever.
             let wait = exponential(FIRST_RETRY, INTERVAL / 4, failures);
             job.removed = Some(Removed {
+                occasion: what.occasion,
                 visited: what.member.is_some(),
                 parts: what.parts,
                 result: result.map_err(|problem| problem.to_string()),
@@ -591,11 +610,13 @@ mod tests {
         });
         let removal = |member: bool, parts: &[Part]| Removal {
             agent: AgentId::new("c", "east", "u"),
+            occasion: Occasion::End,
             parts: parts.to_vec(),
             member: member.then(|| Connection::in_process(service)),
             namespaces: true,
         };
         let removed = Removed {
+            occasion: Occasion::End,
             parts: vec![Part::MemberAccount],
             visited: false,
             result: Ok(vec![]),
@@ -605,12 +626,19 @@ mod tests {
         assert!(removed.answers(&removal(false, &[Part::MemberAccount])));
         assert!(!removed.answers(&removal(true, &[Part::MemberAccount])));
         assert!(!removed.answers(&removal(false, &[Part::Workload])));
+        let mut change = removal(false, &[Part::MemberAccount]);
+        change.occasion = Occasion::ModeChange;
+        assert!(
+            !removed.answers(&change),
+            "it may have been made anew since"
+        );
     }
 
     #[test]
     fn a_failed_removal_stands_for_a_while_and_a_done_one_for_good() {
         let now = Instant::now();
         let removed = |result| Removed {
+            occasion: Occasion::End,
             parts: vec![],
             visited: true,
             result,

@@ -48,6 +48,15 @@ pub fn installed(target: &SyncTarget) -> Option<SyncerMode> {
     .find(|mode| mode.as_str() == text)
 }
 
+/// The mode whose syncer serves a target. On its way out that is the one for which things were last made,
+/// whatever the spec asks for by now: nothing else can remove the copies, and nothing new is made.
+pub fn acting(target: &SyncTarget) -> Option<SyncerMode> {
+    match target.metadata.deletion_timestamp {
+        Some(_) => installed(target),
+        None => Some(target.spec.mode()),
+    }
+}
+
 /// The target with the mode noted for which things are made from now on.
 pub fn noted(target: &SyncTarget, mode: SyncerMode) -> SyncTarget {
     let mut new = target.clone();
@@ -96,6 +105,28 @@ mod tests {
         assert_eq!(installed(&target), None);
         let noted = noted(&target, SyncerMode::Deployment);
         assert_eq!(installed(&noted), Some(SyncerMode::Deployment));
+    }
+
+    #[rstest]
+    #[case::asked_for(None, false, Some(SyncerMode::External))]
+    #[case::being_changed(Some(SyncerMode::Hosted), false, Some(SyncerMode::External))]
+    #[case::leaving(Some(SyncerMode::Hosted), true, Some(SyncerMode::Hosted))]
+    #[case::leaving_before_anything_was_made(None, true, None)]
+    fn on_its_way_out_a_target_keeps_the_syncer_that_it_has(
+        #[case] noted_mode: Option<SyncerMode>,
+        #[case] leaving: bool,
+        #[case] expected: Option<SyncerMode>,
+    ) {
+        let mut target = SyncTarget::default();
+        target.spec.syncer_config.get_or_insert_default().mode = Some(SyncerMode::External);
+        if let Some(mode) = noted_mode {
+            target = noted(&target, mode);
+        }
+        if leaving {
+            let at = serde_json::json!("2030-01-01T00:00:00Z");
+            target.metadata.deletion_timestamp = serde_json::from_value(at).unwrap();
+        }
+        assert_eq!(acting(&target), expected);
     }
 
     #[rstest]

@@ -3,15 +3,19 @@
 //! 1. Schedulers see the deletion at once; the agent removes its copies and with each its finalizer.
 //!    With `spec.deletion.force` or `keepWorkloads` nobody waits for that: the agent is stopped, the
 //!    target counts as *abandoned*, and objects lose its marks without their copies being touched.
-//!    Of a forced removal a tombstone stays: an Event in the workspace, and an annotation of the
-//!    Cluster while there is one.
+//!    Of a forced removal a tombstone stays ([`super::tombstone`]), and an annotation of the Cluster
+//!    while there is one.
 //! 2. When no object has a mark of the target, and the hub itself says so, not only the cache, that is
-//!    noted in the SyncTarget: from then on a mark is nobody's. (A pass over a Placement that had not
-//!    seen the deletion may still make one.)
+//!    noted in the SyncTarget: from then on a mark is nobody's. (A pass over an object that had not seen
+//!    the deletion may still make one.)
 //! 3. What the hub made for the agent is removed, in the member and on the hub, by label and recorded
 //!    identity. A member that does not answer is asked again for a while; then what was left behind is
-//!    recorded in an Event.
+//!    recorded in a tombstone.
 //! 4. The finalizer goes.
+//!
+//! Events tell of this, and nothing depends on them. [`order`] decides what comes next.
+
+pub mod order;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,14 +30,16 @@ use tmc_runtime::controller::{Flow, Outcome};
 use tmc_runtime::{ClusterKey, Error, ResourceClient};
 use tokio::time::Instant;
 
-use super::installer::Removal;
+use super::installer::{Occasion, Removal};
 use super::mode::{self, Part};
+use super::tombstone::{Reason, Tombstone};
 use crate::context::Context;
 use crate::events::News;
 use crate::heartbeat::TargetId;
 use crate::members::Member;
 use crate::slim::Slim;
 use crate::stores::index;
+use order::{Copies, Facts, Next, next};
 
 /// Annotation of a Cluster: the last forced removal of its SyncTarget, as JSON.
 pub const TOMBSTONE_ANNOTATION: &str = "tmc.kcp.io/tombstone";
@@ -57,6 +63,10 @@ pub(crate) struct Progress {
     abandoned: bool,
     /// Since when parts are being removed.
     clearing_since: Option<Instant>,
+    /// When marks were last let go.
+    let_go_at: Option<Instant>,
+    /// Marks were let go of whose copies the agent may just have made.
+    late: bool,
     cleared: bool,
 }
 
@@ -72,63 +82,6 @@ pub(crate) fn is_clearing(target: &SyncTarget) -> bool {
 pub(crate) fn is_stopping(ctx: &Context, id: &TargetId, target: &SyncTarget) -> bool {
     let stopping = |progress: &Progress| progress.stopping_since.is_some();
     is_clearing(target) || ctx.removals.lock().get(id).is_some_and(stopping)
-}
-
-/// The copies that a target still has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Copies {
-    /// Not everything is known yet.
-    Unknown,
-    /// So many objects have a mark of it.
-    Some(usize),
-    /// None.
-    None,
-}
-
-/// What decides on the next step.
-#[derive(Clone, Copy, Debug)]
-pub struct Facts {
-    /// Its copies.
-    pub copies: Copies,
-    /// Nobody waits for the agent (`force` or `keepWorkloads`).
-    pub abandon: bool,
-    /// It is already stopped and its marks are nobody's.
-    pub abandoned: bool,
-    /// What the hub made for the agent is being removed.
-    pub clearing: bool,
-    /// What the hub made for the agent is gone, or recorded as left behind.
-    pub cleared: bool,
-}
-
-/// The next step of a removal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
-    /// Wait until it is known what is there.
-    Learn,
-    /// Stop the agent, then let go of its marks.
-    Abandon,
-    /// Wait until the marks are gone.
-    AwaitCopies(usize),
-    /// Ask the hub whether there is no mark either that is not in the cache yet.
-    Confirm,
-    /// Remove what the hub made for the agent.
-    Clear,
-    /// Let the SyncTarget go.
-    Finish,
-}
-
-/// Decides on the next step.
-pub fn next(facts: &Facts) -> Next {
-    if facts.abandon && !facts.abandoned {
-        return Next::Abandon;
-    }
-    match facts.copies {
-        Copies::Unknown => Next::Learn,
-        Copies::Some(count) => Next::AwaitCopies(count),
-        Copies::None if !facts.clearing => Next::Confirm,
-        Copies::None if facts.cleared => Next::Finish,
-        Copies::None => Next::Clear,
-    }
 }
 
 /// What the target says of its way out, and what comes then.
@@ -177,13 +130,14 @@ pub(crate) async fn advance(
         Next::Learn => step("it is not known yet which objects have copies in the member"),
         Next::AwaitCopies(count) => {
             if facts.abandoned || facts.clearing {
-                let_go(ctx, key);
+                let_go(ctx, key, id, !facts.abandoned);
             }
             step(format!(
                 "{count} objects still have copies in the member or marks of this target"
             ))
         }
-        Next::Confirm => confirm(ctx, key, target).await,
+        // Nobody waits for copies of one that is abandoned.
+        Next::Confirm => confirm(ctx, key, target, !facts.abandoned).await,
         Next::Abandon => abandon(ctx, key, id, target, cluster, facts.copies).await,
         Next::Clear => clear(ctx, key, id, target).await,
         Next::Finish => Step {
@@ -236,21 +190,33 @@ fn holds(object: &Slim, target_key: &str) -> bool {
     object.syncer_finalizers().any(|key| key == target_key) || object.states().any(synced)
 }
 
-/// Has the marks of a target removed that are nobody's.
-fn let_go(ctx: &Context, key: &ClusterKey) {
+/// Has the marks of a target removed that are nobody's; not on each pass, for each mark that goes causes
+/// one. `late` says that they came when nobody was expected to have a copy any more.
+fn let_go(ctx: &Context, key: &ClusterKey, id: &TargetId, late: bool) {
+    {
+        let mut removals = ctx.removals.lock();
+        let progress = removals.entry(id.clone()).or_default();
+        progress.late |= late;
+        if progress.let_go_at.is_some_and(|at| at.elapsed() < CHECK) {
+            return;
+        }
+        progress.let_go_at = Some(Instant::now());
+    }
     let target_key = sync_target_key(key.cluster.as_str(), &key.name);
     ctx.enqueue_objects(index::TARGET, &target_key);
 }
 
 /// Notes that no object has a mark of the target, if the hub says so: the cache may not have a mark yet
 /// for which its agent has already made a copy.
-async fn confirm(ctx: &Context, key: &ClusterKey, target: &SyncTarget) -> Step {
-    let is_marked = match is_marked(ctx, key).await {
-        Ok(is_marked) => is_marked,
+async fn confirm(ctx: &Context, key: &ClusterKey, target: &SyncTarget, ask: bool) -> Step {
+    match if ask {
+        is_marked(ctx, key).await
+    } else {
+        Ok(false)
+    } {
+        Ok(false) => {}
+        Ok(true) => return step("objects were placed on this target just before its deletion"),
         Err(error) => return step(format!("the hub does not say what has copies: {error}")),
-    };
-    if is_marked {
-        return step("objects were placed on this target just before its deletion");
     }
     let mut new = target.clone();
     let annotations = new.metadata.annotations.get_or_insert_default();
@@ -258,15 +224,16 @@ async fn confirm(ctx: &Context, key: &ClusterKey, target: &SyncTarget) -> Step {
     annotations.insert(CLEARING_ANNOTATION.into(), uid);
     match ctx.committer(super::gvr()).main(key, target, &new).await {
         Ok(_) => Step {
+            message: String::new(),
             then: Then::Stop,
-            ..step("no object has a copy in the member any more")
         },
         Err(error) => step(format!("the end of the copies is not noted yet: {error}")),
     }
 }
 
-/// Whether an object of the hub has a label of the target. (Only the controllers take it off, so that
-/// what has a finalizer without a label is in their cache.)
+/// Whether an object of the hub has a label of the target. (A finalizer is only added while there is the
+/// label, and whoever takes that off has seen the finalizer: each write has the version that it changes
+/// as its precondition.)
 async fn is_marked(ctx: &Context, key: &ClusterKey) -> Result<bool, Error> {
     let label = state_label(&sync_target_key(key.cluster.as_str(), &key.name));
     let params = ListParams {
@@ -276,8 +243,15 @@ async fn is_marked(ctx: &Context, key: &ClusterKey) -> Result<bool, Error> {
     };
     for resource in &ctx.stores.resources {
         let client = ResourceClient::new(ctx.hub.wildcard(), resource.gvr.clone());
-        let list = client.list("", &params).await?;
-        if list["items"].as_array().is_some_and(|all| !all.is_empty()) {
+        let list = match client.list("", &params).await {
+            Ok(list) => list,
+            // A kind that is no longer served has no objects.
+            Err(error) if error.is_not_found() => continue,
+            Err(error) => return Err(error),
+        };
+        let none = list["items"].as_array().is_none_or(Vec::is_empty);
+        let more = list["metadata"]["continue"].as_str().unwrap_or_default();
+        if !none || !more.is_empty() {
             return Ok(true);
         }
     }
@@ -307,15 +281,13 @@ async fn abandon(
             ..step(why)
         };
     }
-    if target.spec.deletion.force {
-        let count = match copies {
-            Copies::Some(count) => count,
-            Copies::None | Copies::Unknown => 0,
-        };
-        bury(ctx, key, target, cluster, count).await;
+    if target.spec.deletion.force
+        && let Err(waits) = bury(ctx, key, target, cluster, copies).await
+    {
+        return waits;
     }
     ctx.removals.lock().entry(id.clone()).or_default().abandoned = true;
-    let_go(ctx, key);
+    let_go(ctx, key, id, false);
     Step {
         then: Then::Look(Duration::from_millis(200)),
         ..step("the agent is stopped; its marks are being removed")
@@ -336,6 +308,7 @@ fn still_runs(
     }
     let what = Removal {
         agent: super::agent(id),
+        occasion: Occasion::End,
         parts: vec![Part::HubAccount],
         member: None,
         namespaces: false,
@@ -355,58 +328,106 @@ fn still_runs(
     wait.then(|| "the agent still beats; stop it in the member".into())
 }
 
-/// The tombstone of a forced removal.
+/// Records a forced removal. The error is what to wait with: nothing is given up without a record.
 async fn bury(
-    ctx: &Arc<Context>,
+    ctx: &Context,
     key: &ClusterKey,
     target: &SyncTarget,
     cluster: Option<&Arc<Cluster>>,
-    count: usize,
-) {
-    let uid = target.metadata.uid.as_deref().unwrap_or_default();
-    let target_key = sync_target_key(key.cluster.as_str(), &key.name);
+    copies: Copies,
+) -> Result<(), Step> {
+    let id = super::identity(key, target);
+    let count = match copies {
+        Copies::Unknown => "an unknown number of".to_owned(),
+        Copies::Some(count) => count.to_string(),
+        Copies::None => "0".to_owned(),
+    };
     let message = format!(
         "removed by force: {count} objects were let go without the member's copies being removed; \
-         should it come back, its copies are in the namespaces with the label {DOWNSTREAM_CLUSTER_LABEL}={target_key}"
+         should it come back, its copies are in the namespaces with the label {}, and what is left of \
+         its syncer has the label {}",
+        copies_label(key),
+        super::agent(&id).selector()
     );
-    tracing::warn!(target = %key, uid, count, "a SyncTarget is removed by force");
+    let tombstone = Tombstone {
+        id: &id,
+        cluster: cluster_name(target),
+        reason: Reason::ForcedRemoval,
+        objects: copies,
+        message: &message,
+    };
+    record(ctx, &tombstone).await?;
+    tracing::warn!(target = %key, uid = %id.uid, count, "a SyncTarget is removed by force");
     let news = News {
         kind: "SyncTarget",
         key,
-        uid,
-        reason: "ForcedRemoval",
+        uid: &id.uid,
+        reason: Reason::ForcedRemoval.as_str(),
         message,
         about: "force",
     };
     crate::events::tell(&ctx.hub, &news, ctx.now()).await;
-    let Some(cluster) = cluster else { return };
+    if let Some(cluster) = cluster {
+        annotate(ctx, cluster, &id, copies).await;
+    }
+    Ok(())
+}
+
+/// Makes a tombstone, or says why one waits.
+async fn record(ctx: &Context, tombstone: &Tombstone<'_>) -> Result<(), Step> {
+    let raised = tombstone.raise(&ctx.hub, ctx.now()).await;
+    raised.map_err(|error| {
+        step(format!(
+            "waits until ConfigMap {}/{}, the record of what stays in the member, can be made: {error}",
+            tmc_api::agent::hub::NAMESPACE,
+            tombstone.name(),
+        ))
+    })
+}
+
+/// The label of the namespaces in a member that copies of a target are in.
+fn copies_label(key: &ClusterKey) -> String {
+    let target_key = sync_target_key(key.cluster.as_str(), &key.name);
+    format!("{DOWNSTREAM_CLUSTER_LABEL}={target_key}")
+}
+
+fn cluster_name(target: &SyncTarget) -> Option<&str> {
+    target.spec.cluster_ref.as_ref().map(|c| &*c.name)
+}
+
+/// Notes the last forced removal in the Cluster, where a person looks first.
+async fn annotate(ctx: &Context, cluster: &Arc<Cluster>, id: &TargetId, copies: Copies) {
+    let count = match copies {
+        Copies::Some(count) => count,
+        Copies::None | Copies::Unknown => 0,
+    };
     let mut new = (**cluster).clone();
     let tombstone = json!({
-        "syncTarget": key.name, "uid": uid, "key": target_key, "objects": count,
+        "syncTarget": id.name, "uid": id.uid,
+        "key": sync_target_key(id.cluster.as_str(), &id.name), "objects": count,
         "at": Time::new(ctx.now()).to_string(),
     });
     let annotations = new.metadata.annotations.get_or_insert_default();
     annotations.insert(TOMBSTONE_ANNOTATION.into(), tombstone.to_string());
     let name = cluster.metadata.name.as_deref().unwrap_or_default();
     let namespace = cluster.metadata.namespace.as_deref().unwrap_or_default();
-    let cluster_key = ClusterKey::new(&key.cluster, namespace, name);
+    let cluster_key = ClusterKey::new(&id.cluster, namespace, name);
     let committer = ctx.committer(crate::cluster::gvr());
     if let Err(error) = committer.main(&cluster_key, &**cluster, &new).await {
-        // The Event says the same.
-        tracing::warn!(cluster = %cluster_key, %error, "the tombstone was not written to the Cluster");
+        // The tombstone says the same.
+        tracing::warn!(cluster = %cluster_key, %error, "a forced removal was not noted in the Cluster");
     }
 }
 
 /// Removes what the hub made for the agent.
 async fn clear(ctx: &Arc<Context>, key: &ClusterKey, id: &TargetId, target: &SyncTarget) -> Step {
     ctx.deps.hosted.stop(id);
-    let since = *ctx
-        .removals
-        .lock()
-        .entry(id.clone())
-        .or_default()
-        .clearing_since
-        .get_or_insert_with(Instant::now);
+    let (since, late) = {
+        let mut removals = ctx.removals.lock();
+        let progress = removals.entry(id.clone()).or_default();
+        let since = *progress.clearing_since.get_or_insert_with(Instant::now);
+        (since, progress.late)
+    };
     let cluster = super::cluster_key(key, target);
     if cluster
         .as_ref()
@@ -432,6 +453,7 @@ async fn clear(ctx: &Arc<Context>, key: &ClusterKey, id: &TargetId, target: &Syn
     };
     let what = Removal {
         agent: super::agent(id),
+        occasion: Occasion::End,
         parts: mode::parts(mode).to_vec(),
         member: connection,
         namespaces: !target.spec.deletion.force && !target.spec.deletion.keep_workloads,
@@ -441,31 +463,59 @@ async fn clear(ctx: &Arc<Context>, key: &ClusterKey, id: &TargetId, target: &Syn
         Some(Ok(_)) => left,
         Some(Err(why)) => Some(why),
     };
-    let Some(why) = why else {
-        return cleared(ctx, id);
+    let why = match why {
+        // Only this agent could have removed what it made of the last marks.
+        None if late && !needs_member => Some("objects came just as its agent ended".to_owned()),
+        Some(why) if since.elapsed() < PATIENCE && !target.spec.deletion.force => {
+            return step(format!(
+                "what was made for the agent is not removed yet: {why}"
+            ));
+        }
+        why => why,
     };
-    if since.elapsed() < PATIENCE && !target.spec.deletion.force {
-        return step(format!(
-            "what was made for the agent is not removed yet: {why}"
-        ));
+    if let Some(why) = why
+        && let Err(waits) = leave(ctx, key, target, why).await
+    {
+        return waits;
     }
-    let agent = super::agent(id);
+    cleared(ctx, id)
+}
+
+/// Records what could not be removed: nobody else will know of it once the SyncTarget is gone. The error
+/// is what to wait with.
+async fn leave(
+    ctx: &Context,
+    key: &ClusterKey,
+    target: &SyncTarget,
+    why: String,
+) -> Result<(), Step> {
+    let id = super::identity(key, target);
+    let mut message = format!(
+        "{why}; what is left there of the syncer has the label {}",
+        super::agent(&id).selector()
+    );
+    if !target.spec.deletion.keep_workloads {
+        let label = copies_label(key);
+        message.push_str(&format!(", and the namespaces of its copies have {label}"));
+    }
+    let tombstone = Tombstone {
+        id: &id,
+        cluster: cluster_name(target),
+        reason: Reason::LeftBehind,
+        objects: Copies::None,
+        message: &message,
+    };
+    record(ctx, &tombstone).await?;
     let news = News {
         kind: "SyncTarget",
         key,
         uid: &id.uid,
-        reason: "LeftBehind",
-        message: format!(
-            "{why}; what is left there of the syncer has the label {}",
-            agent.selector()
-        ),
+        reason: Reason::LeftBehind.as_str(),
+        message,
         about: "member",
     };
-    // Nobody else will know of it once the SyncTarget is gone.
-    if !crate::events::tell(&ctx.hub, &news, ctx.now()).await {
-        return step("what is left in the member is not noted yet");
-    }
-    cleared(ctx, id)
+    crate::events::tell(&ctx.hub, &news, ctx.now()).await;
+    Ok(())
 }
 
 fn cleared(ctx: &Context, id: &TargetId) -> Step {
@@ -481,6 +531,8 @@ fn cleared(ctx: &Context, id: &TargetId) -> Step {
 pub(crate) enum Fate {
     /// They are its agent's.
     Kept,
+    /// They are its agent's, which removes its copies: there are to be no more.
+    Leaving,
     /// Nothing is to be done about them until its agent is stopped, lest it removes copies that are
     /// to stay.
     Held,
@@ -510,7 +562,7 @@ pub(crate) fn fate(ctx: &Context, target_key: &str) -> Fate {
     match (given_up, deletion.keep_workloads) {
         (true, _) => Fate::Gone,
         (false, true) => Fate::Held,
-        (false, false) => Fate::Kept,
+        (false, false) => Fate::Leaving,
     }
 }
 
@@ -530,42 +582,7 @@ pub(crate) fn wake(ctx: &Context, target_key: &str) {
 
 #[cfg(test)]
 mod tests {
-    use rstest::rstest;
-
     use super::*;
-
-    #[rstest]
-    #[case::copies(Copies::Some(3), &[], Next::AwaitCopies(3))]
-    #[case::not_known(Copies::Unknown, &[], Next::Learn)]
-    #[case::no_copies(Copies::None, &[], Next::Confirm)]
-    #[case::confirmed(Copies::None, &["clearing"], Next::Clear)]
-    #[case::a_mark_came_late(Copies::Some(1), &["clearing"], Next::AwaitCopies(1))]
-    #[case::cleared(Copies::None, &["clearing", "cleared"], Next::Finish)]
-    #[case::cleared_but_a_mark_came(Copies::Some(1), &["clearing", "cleared"], Next::AwaitCopies(1))]
-    #[case::forced(Copies::Some(3), &["abandon"], Next::Abandon)]
-    #[case::forced_without_knowing(Copies::Unknown, &["abandon"], Next::Abandon)]
-    #[case::forced_while_clearing(Copies::None, &["abandon", "clearing"], Next::Abandon)]
-    #[case::abandoned(Copies::Some(3), &["abandon", "abandoned"], Next::AwaitCopies(3))]
-    #[case::abandoned_and_clean(Copies::None, &["abandon", "abandoned"], Next::Confirm)]
-    #[case::abandoned_and_cleared(
-        Copies::None,
-        &["abandon", "abandoned", "clearing", "cleared"],
-        Next::Finish
-    )]
-    fn a_removal_has_an_order(
-        #[case] copies: Copies,
-        #[case] so_far: &[&str],
-        #[case] expected: Next,
-    ) {
-        let facts = Facts {
-            copies,
-            abandon: so_far.contains(&"abandon"),
-            abandoned: so_far.contains(&"abandoned"),
-            clearing: so_far.contains(&"clearing"),
-            cleared: so_far.contains(&"cleared"),
-        };
-        assert_eq!(next(&facts), expected);
-    }
 
     #[test]
     fn what_a_target_brings_up_is_no_copy_of_anything() {
@@ -583,21 +600,5 @@ mod tests {
         ));
         assert!(!holds(&object(json!({label: "Upsync"}), json!([])), "K"));
         assert!(!holds(&object(json!({label: "Sync"}), json!([])), "L"));
-    }
-
-    #[test]
-    fn the_finalizer_never_goes_while_a_mark_is_known_or_possible() {
-        for copies in [Copies::Unknown, Copies::Some(1)] {
-            for bits in 0..16 {
-                let facts = Facts {
-                    copies,
-                    abandon: bits & 1 != 0,
-                    abandoned: bits & 2 != 0,
-                    clearing: bits & 4 != 0,
-                    cleared: bits & 8 != 0,
-                };
-                assert_ne!(next(&facts), Next::Finish);
-            }
-        }
     }
 }

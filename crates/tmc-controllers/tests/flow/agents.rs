@@ -16,7 +16,7 @@ use crate::{
     NAMESPACES, ROLES, SECRETS, TARGETS,
 };
 
-fn agent(target: &Value) -> AgentId {
+pub(crate) fn agent(target: &Value) -> AgentId {
     let metadata = &target["metadata"];
     let text = |field: &str| metadata[field].as_str().unwrap().to_owned();
     AgentId::new("compute", &text("name"), &text("uid"))

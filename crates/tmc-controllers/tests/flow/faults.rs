@@ -12,6 +12,8 @@ pub(crate) struct Faults {
     refuses: Mutex<Option<(Method, String, &'static str, u16)>>,
     refused: Mutex<Vec<Instant>>,
     slow: Mutex<Option<(String, Duration)>>,
+    /// Resource, and the code of the answer.
+    refuses_lists: Mutex<(String, u16)>,
 }
 
 impl Faults {
@@ -32,6 +34,11 @@ impl Faults {
         std::mem::take(&mut self.refused.lock())
     }
 
+    /// From now on lists of a resource are answered with a code; of the resource "" none are.
+    pub(crate) fn refuse_lists(&self, resource: &str, code: u16) {
+        *self.refuses_lists.lock() = (resource.to_owned(), code);
+    }
+
     /// From now on lists of a resource take this long.
     pub(crate) fn slow_down(&self, resource: &str, by: Duration) {
         *self.slow.lock() = Some((resource.to_owned(), by));
@@ -44,6 +51,10 @@ impl Faults {
         let slow = self.slow.lock().clone();
         if let Some((_, by)) = slow.filter(|(slow, _)| is_list && slow == resource) {
             tokio::time::sleep(by).await;
+        }
+        let (unlisted, code) = self.refuses_lists.lock().clone();
+        if is_list && unlisted == resource {
+            return Some(code);
         }
         let refuses = self.refuses.lock().clone();
         let (.., code) = refuses.filter(|(refused, of, part, _)| {

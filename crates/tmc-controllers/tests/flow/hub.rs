@@ -188,6 +188,12 @@ impl FakeHub {
         self.state.lock().tokens.len()
     }
 
+    /// The tokens that were issued.
+    pub(crate) fn tokens(&self) -> Vec<String> {
+        let state = self.state.lock();
+        state.tokens.iter().map(|t| t.0.clone()).collect()
+    }
+
     /// Everything that is stored and everything that was written, as text.
     pub(crate) fn dump(&self) -> String {
         let state = self.state.lock();

@@ -9,6 +9,8 @@ mod eviction;
 mod faults;
 mod histories;
 mod hub;
+mod late_marks;
+mod logs;
 mod member;
 mod registration;
 mod removal;

@@ -2,6 +2,7 @@
 //! an account may do by the bindings that it has.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use kube::client::Body;
 use parking_lot::Mutex;
@@ -24,6 +25,8 @@ pub(crate) struct Members {
     silent: Mutex<BTreeSet<String>>,
     /// Hosts that answer with an error whatever they are asked.
     broken: Mutex<BTreeSet<String>>,
+    /// Hosts that take this long for each answer.
+    slow: Mutex<BTreeMap<String, Duration>>,
     /// What was asked of whom, and when.
     asked: Mutex<Vec<(String, String, Instant)>>,
     /// Hosts whose registered credential may write nothing.
@@ -46,6 +49,7 @@ impl Members {
             by_host: Mutex::default(),
             silent: Mutex::default(),
             broken: Mutex::default(),
+            slow: Mutex::default(),
             asked: Mutex::default(),
             read_only: Mutex::default(),
             withheld: Mutex::default(),
@@ -77,6 +81,11 @@ impl Members {
         self.broken.lock().insert(name.to_owned());
     }
 
+    /// From now on each answer of a member takes this long.
+    pub(crate) fn slow_down(&self, name: &str, by: Duration) {
+        self.slow.lock().insert(name.to_owned(), by);
+    }
+
     /// When a path of a member was asked for; any path if it is empty.
     pub(crate) fn asked(&self, name: &str, path: &str) -> Vec<Instant> {
         let asked = self.asked.lock();
@@ -105,6 +114,7 @@ impl SimulatedMembers for Reached {
                 Caller::Administrator
             }
             Credential::Token(token) => Caller::Account(token.clone()),
+            Credential::Certificate { .. } => Caller::Administrator,
             _ => return None,
         };
         let members = std::sync::Arc::clone(&self.0);
@@ -119,6 +129,10 @@ impl SimulatedMembers for Reached {
                 }
                 if members.silent.lock().contains(&name) {
                     std::future::pending::<()>().await;
+                }
+                let slow = members.slow.lock().get(&name).copied();
+                if let Some(by) = slow {
+                    tokio::time::sleep(by).await;
                 }
                 let registered = matches!(caller, Caller::Administrator);
                 let writes = request.method() != http::Method::GET;

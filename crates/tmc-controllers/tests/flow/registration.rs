@@ -95,12 +95,125 @@ async fn with_a_credential_that_is_refused_no_member_is_contacted() {
         hub.patch("compute", SECRETS, secret, json!({"data": data}));
         let refused = |hub: &FakeHub| condition(&cluster(hub, "east"), "CredentialsValid").1;
         hub.until(reason, |hub| refused(hub) == reason).await;
-        pass(20).await;
         let asked = world.members.asked("east", "").len();
         pass(200).await;
         assert_eq!(world.members.asked("east", "").len(), asked, "{reason}");
         assert!(!ready(&cluster(hub, "east")));
     }
+    world.stop().await;
+}
+
+/// Waits until a member was asked for a path once more.
+async fn asked_again(world: &World, path: &str) {
+    let before = world.members.asked("east", path).len();
+    let asked = |_: &FakeHub| world.members.asked("east", path).len() > before;
+    world.hub.until(path, asked).await;
+}
+
+/// Takes the Secret away and puts it back: in between the member must hear nothing, whatever was under
+/// way, and afterwards it is visited again.
+async fn take_the_secret_away(world: &World) {
+    let hub = &world.hub;
+    let valid = |hub: &FakeHub| condition(&cluster(hub, "east"), "CredentialsValid").0;
+    hub.delete("compute", SECRETS, "default/east-kubeconfig");
+    hub.until("a refusal", |hub| valid(hub) == "False").await;
+    let asked = world.members.asked("east", "").len();
+    pass(100).await;
+    assert_eq!(world.members.asked("east", "").len(), asked);
+    world.members.slow_down("east", Duration::ZERO);
+    hub.create(
+        "compute",
+        SECRETS,
+        kubeconfig_secret("east-kubeconfig", "east", "right"),
+    );
+    hub.until("a ready Cluster", |hub| ready(&cluster(hub, "east")))
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_visit_under_way_makes_no_further_request_once_its_credential_is_refused() {
+    let world = World::start().await;
+    world.members.slow_down("east", Duration::from_secs(3));
+    world.register("compute", "east", &json!({}));
+    asked_again(&world, "/version").await;
+    take_the_secret_away(&world).await;
+    world.stop().await;
+    // And one that makes the syncer's account, with many requests.
+    let world = World::start().await;
+    world.members.slow_down("east", Duration::from_secs(1));
+    world.register("compute", "east", &json!({}));
+    let is_made = |hub: &FakeHub| !hub.all("compute", TARGETS).is_empty();
+    world.hub.until("a target", is_made).await;
+    let agent = crate::agents::agent(&world.target()).name();
+    asked_again(&world, &format!("/api/v1/namespaces/{agent}")).await;
+    take_the_secret_away(&world).await;
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_visit_with_an_old_credential_ends_before_one_with_the_new_one_begins() {
+    let world = World::start().await;
+    let hub = &world.hub;
+    world.members.slow_down("east", Duration::from_secs(4));
+    world.register("compute", "east", &json!({}));
+    asked_again(&world, "/version").await;
+    pass(1).await;
+    let other = kubeconfig_secret("s", "east", "right.2");
+    let secret = "default/east-kubeconfig";
+    hub.patch("compute", SECRETS, secret, json!({"data": other["data"]}));
+    asked_again(&world, "/version").await;
+    asked_again(&world, "/api").await;
+    let (version, next) = (
+        world.members.asked("east", "/version"),
+        world.members.asked("east", "/api"),
+    );
+    assert_eq!(version.len(), 2);
+    assert_eq!(next.len(), 1);
+    let gap = next[0] - version[1];
+    assert!(gap >= Duration::from_secs(4), "the old one asked: {gap:?}");
+    world.members.slow_down("east", Duration::ZERO);
+    hub.until("a ready Cluster", |hub| ready(&cluster(hub, "east")))
+        .await;
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_credential_is_told_again_until_it_is_written_and_then_no_more() {
+    let world = World::start().await;
+    let claims = json!({"exp": 1_893_456_000 + 3600});
+    let token = format!("right.{}.c2ln", URL_SAFE_NO_PAD.encode(claims.to_string()));
+    register_with(&world, kubeconfig_secret("east-kubeconfig", "east", &token));
+    pass(50 * 60 - 5).await;
+    let warnings = |world: &World| {
+        let events = world.hub.all("compute", EVENTS).into_iter();
+        events.filter(|e| e["reason"] == "ExpiringSoon").count()
+    };
+    // A pass a second.
+    let passes = async |world: &World, count: u64| {
+        for number in 0..count {
+            let change = json!({"metadata": {"annotations": {"pass": number.to_string()}}});
+            world.hub.patch("compute", CLUSTERS, "default/east", change);
+            pass(1).await;
+        }
+    };
+    world.hub.faults.refuse(Method::POST, EVENTS, "", 500);
+    passes(&world, 30).await;
+    let current = |world: &World| condition(&cluster(&world.hub, "east"), "CredentialsCurrent").1;
+    assert_eq!(current(&world), "ExpiringSoon");
+    assert_eq!(warnings(&world), 0);
+    // The process ends before it could be told.
+    let world = world.restart().await;
+    passes(&world, 10).await;
+    let tries = world.hub.faults.relent();
+    assert!(
+        (4..=12).contains(&tries.len()),
+        "not on every pass: {tries:?}"
+    );
+    pass(60).await;
+    assert_eq!(warnings(&world), 1);
+    world.hub.faults.refuse(Method::POST, EVENTS, "", 500);
+    passes(&world, 10).await;
+    assert_eq!(world.hub.faults.relent(), [], "it was told");
     world.stop().await;
 }
 

@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
+use http::Method;
 use rstest::rstest;
 use serde_json::{Value, json};
 use tmc_api::agent::AgentId;
 use tmc_api::hashes::sync_target_key;
-use tmc_api::keys::state_label;
 use tmc_apimachinery::ClusterName;
 use tmc_controllers::heartbeat::TargetId;
-use tmc_controllers::synctarget::removal::CLEARING_ANNOTATION as CLEARING;
 
 use crate::hub::FakeHub;
 use crate::member::HOME;
@@ -21,7 +20,7 @@ use crate::{
 
 /// `east` in `compute` with a Deployment of `demo` on it, of which its agent holds a copy: gives the
 /// name of the SyncTarget and its key.
-async fn with_a_copy(world: &World) -> (String, String) {
+pub(crate) async fn with_a_copy(world: &World) -> (String, String) {
     let hub = &world.hub;
     let name = world.ready_east(&json!({})).await;
     let key = sync_target_key("compute", &name);
@@ -43,11 +42,11 @@ async fn with_a_copy(world: &World) -> (String, String) {
     (name, key)
 }
 
-fn copy(hub: &FakeHub) -> Value {
+pub(crate) fn copy(hub: &FakeHub) -> Value {
     hub.get("demo", DEPLOYMENTS, "web/nginx").unwrap()
 }
 
-fn is_marked(hub: &FakeHub, key: &str) -> bool {
+pub(crate) fn is_marked(hub: &FakeHub, key: &str) -> bool {
     let mark = format!("deletion.internal.workload.kcp.io/{key}");
     !copy(hub)["metadata"]["annotations"][mark].is_null()
 }
@@ -60,7 +59,14 @@ fn events(hub: &FakeHub, reason: &str) -> Vec<Value> {
         .collect()
 }
 
-fn delete(hub: &FakeHub, name: &str, deletion: &Value) {
+/// The data of the records of removals.
+pub(crate) fn tombstones(hub: &FakeHub) -> Vec<Value> {
+    let all = hub.all("compute", CONFIG_MAPS).into_iter();
+    let marked = all.filter(|o| o["metadata"]["labels"]["tmc.kcp.io/tombstone"] == "true");
+    marked.map(|mut o| o["data"].take()).collect()
+}
+
+pub(crate) fn delete(hub: &FakeHub, name: &str, deletion: &Value) {
     hub.patch(
         "compute",
         TARGETS,
@@ -108,6 +114,7 @@ async fn a_target_waits_for_its_copies_and_then_takes_its_account_along() {
     assert!(member.all(HOME, NAMESPACES).is_empty());
     assert!(events(hub, "ForcedRemoval").is_empty());
     assert!(events(hub, "LeftBehind").is_empty());
+    assert!(tombstones(hub).is_empty());
     world.stop().await;
 }
 
@@ -137,9 +144,9 @@ async fn force_removes_a_target_whose_member_is_gone_for_good_and_leaves_a_tombs
             .as_array()
             .is_none_or(Vec::is_empty)
     );
-    let tombstones = events(hub, "ForcedRemoval");
-    assert_eq!(tombstones.len(), 1);
-    let message = tombstones[0]["message"].as_str().unwrap();
+    let told = events(hub, "ForcedRemoval");
+    assert_eq!(told.len(), 1);
+    let message = told[0]["message"].as_str().unwrap();
     assert!(
         message.contains("1 objects") && message.contains(&key),
         "{message}"
@@ -149,6 +156,9 @@ async fn force_removes_a_target_whose_member_is_gone_for_good_and_leaves_a_tombs
         1,
         "what is in the member is recorded"
     );
+    let records = tombstones(hub);
+    assert_eq!(records.len(), 1, "{records:?}");
+    assert_eq!(records[0]["reason"], "ForcedRemoval");
     let cluster = hub.get("compute", CLUSTERS, "default/east").unwrap();
     let tombstone = cluster["metadata"]["annotations"]["tmc.kcp.io/tombstone"]
         .as_str()
@@ -203,6 +213,66 @@ async fn a_silent_member_does_not_hold_up_a_removal_for_ever() {
             .unwrap()
             .contains("tmc.kcp.io/synctarget-uid=")
     );
+    let records = tombstones(hub);
+    assert_eq!(records.len(), 1, "{records:?}");
+    assert_eq!(records[0]["reason"], "LeftBehind");
+    assert_eq!(records[0]["syncTarget"], *name);
+    world.stop().await;
+}
+
+#[rstest]
+#[tokio::test(start_paused = true)]
+async fn nothing_is_given_up_before_its_record_is_made_which_is_made_once(
+    #[values(true, false)] the_hub_restarts: bool,
+) {
+    let mut world = World::start().await;
+    let (_, key) = with_a_copy(&world).await;
+    let target = world.target();
+    world.members.silence("east", true);
+    world.hub.faults.refuse(Method::POST, CONFIG_MAPS, "", 500);
+    let how = json!({"spec": {"deletion": {"force": true}}});
+    world.hub.patch("compute", CLUSTERS, "default/east", how);
+    world.hub.delete("compute", CLUSTERS, "default/east");
+    let says = |_: &FakeHub| condition(&world.target(), "Ready").2;
+    let waits = |hub: &FakeHub| says(hub).contains("the record of what stays in the member");
+    world.hub.until("a reason", waits).await;
+    if the_hub_restarts {
+        world = world.restart().await;
+    }
+    let hub = &world.hub;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(copy(hub).to_string().contains(&key), "its marks stay");
+    assert!(tombstones(hub).is_empty());
+    let tries = hub.faults.relent();
+    assert!((2..=30).contains(&tries.len()), "not hot: {tries:?}");
+    until_gone(hub).await;
+    assert!(!copy(hub).to_string().contains(&key));
+    let records = tombstones(hub);
+    assert_eq!(records.len(), 1, "{records:?}");
+    let record = &records[0];
+    assert_eq!(record["uid"], target["metadata"]["uid"]);
+    assert_eq!(record["cluster"], "east");
+    assert_eq!(
+        (&record["key"], &record["objects"]),
+        (&key.into(), &"1".into())
+    );
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_left_in_a_silent_member_is_recorded_before_the_target_goes() {
+    let world = World::start().await;
+    let name = world.ready_east(&json!({})).await;
+    let hub = &world.hub;
+    world.members.silence("east", true);
+    hub.faults.refuse(Method::POST, CONFIG_MAPS, "", 403);
+    delete(hub, &name, &json!({}));
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let says = condition(&world.target(), "Ready").2;
+    assert!(says.contains("the record of what stays"), "{says}");
+    hub.faults.relent();
+    until_gone(hub).await;
+    assert_eq!(tombstones(hub).len(), 1);
     world.stop().await;
 }
 
@@ -255,93 +325,14 @@ async fn the_member_of_a_cluster_that_somebody_else_holds_back_is_visited_no_mor
     world.stop().await;
 }
 
-/// A Deployment in a namespace that no Placement selects, of which the agent holds a copy, as a pass
-/// leaves it that had not seen the target's deletion.
-fn place_late(hub: &FakeHub, key: &str) {
-    let mut object = deployment("web", "nginx");
-    object["metadata"]["labels"] = json!({(state_label(key)): "Sync"});
-    object["metadata"]["finalizers"] = json!([format!("workload.kcp.io/syncer-{key}")]);
-    hub.create("demo", DEPLOYMENTS, object);
-}
-
-async fn until_gone(hub: &FakeHub) {
+pub(crate) async fn until_gone(hub: &FakeHub) {
     hub.until("no Cluster", |hub| {
         hub.get("compute", CLUSTERS, "default/east").is_none()
     })
     .await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_copy_that_no_informer_has_heard_of_yet_is_waited_for() {
-    let world = World::start().await;
-    let name = world.ready_east(&json!({})).await;
-    let hub = &world.hub;
-    let key = sync_target_key("compute", &name);
-    hub.create("demo", NAMESPACES, namespace("web"));
-    hub.withhold(Some(DEPLOYMENTS));
-    place_late(hub, &key);
-    delete(hub, &name, &json!({}));
-    let ready = |_: &FakeHub| condition(&world.target(), "Ready").2;
-    hub.until("a reason", |hub| ready(hub).contains("just before"))
-        .await;
-    tokio::time::sleep(Duration::from_secs(60)).await;
-    assert_eq!(world.syncers.running.lock().len(), 1, "its syncer works on");
-    hub.withhold(None);
-    hub.until("a mark", |hub| is_marked(hub, &key)).await;
-    assert_eq!(world.syncers.running.lock().len(), 1, "its syncer works on");
-    let removed = json!({"metadata": {"finalizers": null}});
-    hub.patch("demo", DEPLOYMENTS, "web/nginx", removed);
-    until_gone(hub).await;
-    assert!(!copy(hub).to_string().contains(&key));
-    nothing_is_left(&world).await;
-    world.stop().await;
-}
-
-#[rstest]
-#[tokio::test(start_paused = true)]
-async fn a_mark_that_comes_when_the_agent_is_being_removed_is_nobodys(
-    #[values("Hosted", "Deployment")] mode: &str,
-    #[values(true, false)] the_hub_restarts: bool,
-) {
-    let mut world = World::start().await;
-    let spec = json!({"syncTargetTemplate": {"syncerConfig": {"mode": mode}}});
-    world.register("compute", "east", &spec);
-    world.hub.until("a syncer", |_| is_made(&world, mode)).await;
-    world.hub.create("demo", NAMESPACES, namespace("web"));
-    let name = world.target()["metadata"]["name"].clone();
-    let name = name.as_str().unwrap();
-    let key = sync_target_key("compute", name);
-    world.members.silence("east", true);
-    delete(&world.hub, name, &json!({}));
-    let clearing = |_: &FakeHub| !world.target()["metadata"]["annotations"][CLEARING].is_null();
-    world.hub.until("a beginning", clearing).await;
-    place_late(&world.hub, &key);
-    if the_hub_restarts {
-        world = world.restart().await;
-    }
-    let hub = &world.hub;
-    hub.until("no mark", |hub| !copy(hub).to_string().contains(&key))
-        .await;
-    world.members.silence("east", false);
-    until_gone(hub).await;
-    nothing_is_left(&world).await;
-    world.stop().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_note_of_another_removal_means_nothing() {
-    let world = World::start().await;
-    let (name, key) = with_a_copy(&world).await;
-    let hub = &world.hub;
-    let copied = json!({"metadata": {"annotations": {CLEARING: "another-uid"}}});
-    hub.patch("compute", TARGETS, &name, copied);
-    delete(hub, &name, &json!({}));
-    hub.until("a mark", |hub| is_marked(hub, &key)).await;
-    tokio::time::sleep(Duration::from_secs(60)).await;
-    assert_eq!(world.syncers.running.lock().len(), 1, "its syncer works on");
-    world.stop().await;
-}
-
+const CONFIG_MAPS: &str = "configmaps/";
 const MADE: [&str; 6] = [
     ACCOUNTS,
     CLUSTER_ROLES,
@@ -405,6 +396,8 @@ async fn after_a_deletion_nothing_is_left_anywhere_in_any_mode(
     }
     until_gone(hub).await;
     assert!(events(hub, "LeftBehind").is_empty());
+    let records = usize::from(deletion["force"] == true);
+    assert_eq!(tombstones(hub).len(), records, "by force alone");
     nothing_is_left(&world).await;
     world.stop().await;
 }

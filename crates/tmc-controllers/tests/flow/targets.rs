@@ -151,6 +151,39 @@ async fn a_write_that_fails_is_tried_again_ever_later_and_what_it_said_is_not_lo
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_silent_target_is_noticed_although_another_write_of_it_keeps_failing() {
+    let world = World::start().await;
+    let name = world.ready_east(&json!({})).await;
+    let hub = &world.hub;
+    hub.faults.refuse(Method::PATCH, TARGETS, "", 422);
+    // Somebody takes away what every pass writes.
+    let key = "internal.workload.kcp.io/key";
+    let without = json!({"metadata": {"labels": {key: null}}});
+    hub.patch("compute", TARGETS, &name, without);
+    pass(60).await;
+    assert!(ready(&world.target()), "the failure alone says nothing");
+    let uid = world.target()["metadata"]["uid"].clone();
+    let silent = || world.syncers.silent.lock();
+    silent().push(uid.as_str().unwrap().to_owned());
+    let start = Instant::now();
+    let is_false = |kind| condition(&world.target(), kind).0 == "False";
+    hub.until("its loss", |_| {
+        is_false("HeartbeatHealthy") && is_false("Ready")
+    })
+    .await;
+    let seconds = start.elapsed().as_secs();
+    assert!((20..=31).contains(&seconds), "{seconds}");
+    let tries = hub.faults.relent();
+    assert!((4..=40).contains(&tries.len()), "not hot: {tries:?}");
+    silent().clear();
+    hub.until("the target back", |_| {
+        ready(&world.target()) && !world.target()["metadata"]["labels"][key].is_null()
+    })
+    .await;
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_agent_that_only_beats_is_ready_and_gets_work_once_it_says_what_its_member_serves() {
     let world = World::start().await;
     let hub = &world.hub;

@@ -1,8 +1,9 @@
 //! `tmc doctor`: what is wrong with hub, clusters and placements, a line each, with the remedy.
 //!
-//! Reading is here; what it means is in `findings`.
+//! Reading is here; what it means is in `findings` and `tombstones`.
 
 mod findings;
+mod tombstones;
 
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ use kube::client::Body;
 use serde_json::{Value, json};
 use tmc_api::keys::state_label;
 use tmc_apimachinery::meta::meta;
+use tmc_controllers::synctarget::tombstone::TOMBSTONE_LABEL;
 use tmc_runtime::client::{Error, ListParams};
 
 use self::findings::{Finding, Here, Mark};
@@ -171,7 +173,18 @@ impl Scope<'_> {
         resource: (&str, &str, &str),
         findings: &mut Vec<Finding>,
     ) -> Result<Vec<Value>> {
-        match self.list(resource, &ListParams::default()).await {
+        self.selected(resource, &ListParams::default(), findings)
+            .await
+    }
+
+    /// As [`Scope::readable`], of what parameters select.
+    async fn selected(
+        &self,
+        resource: (&str, &str, &str),
+        params: &ListParams,
+        findings: &mut Vec<Finding>,
+    ) -> Result<Vec<Value>> {
+        match self.list(resource, params).await {
             Ok(found) => Ok(found),
             Err(error) if error.code() == Some(403) => {
                 findings.push(if self.context.workspaces {
@@ -192,7 +205,7 @@ impl Scope<'_> {
     }
 }
 
-/// SyncTargets, Clusters, Locations, Placements, and what their loss holds up.
+/// SyncTargets, Clusters, Locations, Placements, what their loss holds up, and what was left of them.
 async fn fleet(context: &Context) -> Result<Vec<Finding>> {
     let here = &Here {
         workspace: context.workspace.clone(),
@@ -250,6 +263,14 @@ async fn fleet(context: &Context) -> Result<Vec<Finding>> {
         .await?;
     found.extend(findings::placements(&placements, here));
     found.extend(stuck(&scope, &targets, here).await);
+    let params = ListParams {
+        labels: format!("{TOMBSTONE_LABEL}=true"),
+        ..ListParams::default()
+    };
+    let tombstones = scope
+        .selected(("", "v1", "configmaps"), &params, &mut found)
+        .await?;
+    found.extend(tombstones::tombstones(&tombstones, here, now));
     Ok(found)
 }
 

@@ -35,14 +35,19 @@ proptest! {
     #[test]
     fn ready_phase_and_staleness_of_a_cluster_agree_after_any_history(
         steps in prop::collection::vec(
-            ((0_u8..4, 0_u8..5, 0_u8..4, 0_u8..4), 1_u32..6, prop_oneof![4 => 1_i64..3, 1 => 26_i64..130]),
+            (
+                (0_u8..4, 0_u8..6, 0_u8..4, 0_u8..6), 1_u32..6,
+                prop_oneof![4 => 1_i64..3, 1 => 26_i64..130], prop::bool::weighted(0.2),
+            ),
             1..14,
         ),
         deleted_at in 0_usize..40,
     ) {
         let mut cluster = cluster();
         let mut now = 0;
-        for (number, ((credential, probe, derived, rbac), failures, elapsed)) in steps.into_iter().enumerate() {
+        // What the process remembers of discoveries.
+        let (mut remembered, mut undiscovered) = (None, None);
+        for (number, ((credential, probe, derived, rbac), failures, elapsed, restarts)) in steps.into_iter().enumerate() {
             // Of this step no sum is so near an hour that a second pass soon after is past it.
             now += elapsed * 70;
             let credential = match credential {
@@ -50,18 +55,29 @@ proptest! {
                 1 => Ok(ValidCredential { expires: Some(at(now + 60)), ..valid().unwrap() }),
                 _ => valid(),
             };
-            let undiscovered = Found { version: "v1".into(), served: None };
+            if restarts {
+                (remembered, undiscovered) = (None, None);
+            }
+            let served = |served| Ok(Found { version: "v1".into(), served });
+            let refused = || Failure { reason: reason::CONNECTION_FAILED, message: "no".into() };
             let probe = match probe {
                 _ if credential.is_err() => None,
                 0 => None,
                 1 => probed_at(now, failures, timeout()),
-                2 => probed_at(now, 0, Ok(undiscovered)),
+                2 => probed_at(now, 0, served(None)),
+                3 => probed_at(now, 0, served(Some(Err(refused())))),
                 _ => probed_at(now, 0, Ok(found())),
             };
-            let discovered = probe.as_ref().and_then(|p| p.outcome.as_ref().ok());
+            if let Some(found) = probe.as_ref().and_then(|p| p.outcome.as_ref().ok()) {
+                if let Some(served) = &found.served {
+                    undiscovered = served.as_ref().err().cloned();
+                }
+                remembered = capabilities(found, at(now)).map(Arc::new).or(remembered);
+            }
+            // Without a credential nothing is handed out of what is remembered.
             let observed = Observed {
-                undiscovered: None,
-                capabilities: discovered.and_then(|found| capabilities(found, at(now))).map(Arc::new),
+                undiscovered: undiscovered.clone().filter(|_| credential.is_ok()),
+                capabilities: remembered.clone().filter(|_| credential.is_ok()),
                 probe,
                 derived: match derived {
                     0 => Derived::Missing,
@@ -73,6 +89,8 @@ proptest! {
                     0 => Rbac::Ours(None),
                     1 => arranged(Err(Shortfall::Failed("x".into()))),
                     2 => Rbac::NotOurs,
+                    3 => Rbac::NoTarget,
+                    4 => arranged(Err(Shortfall::Unanswered("x".into()))),
                     _ => arranged(Ok(())),
                 },
                 nodes: None,
@@ -101,7 +119,10 @@ proptest! {
                 }
                 prop_assert_eq!(&status.credentials, &None);
             }
-            let fresh = conditions::is_true(list, condition::CAPABILITIES_DISCOVERED);
+            let said = conditions::get(list, condition::CAPABILITIES_DISCOVERED);
+            prop_assert!(known.is_none() || said.is_some(), "what is known says how old it is");
+            prop_assert!(observed.undiscovered.is_none() || said.is_some_and(Condition::is_false));
+            let fresh = said.is_some_and(Condition::is_true);
             if let Some(known) = known.filter(|_| fresh) {
                 prop_assert!(conditions::is_true(list, condition::CONNECTED));
                 let age = known.observed_at.unwrap().timestamp().duration_until(at(now));

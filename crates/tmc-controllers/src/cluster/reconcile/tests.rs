@@ -535,7 +535,7 @@ fn silence_of_the_member_leaves_the_verdict_on_the_account_as_it_was() {
 }
 
 #[test]
-fn the_warning_is_news_once() {
+fn a_credential_is_ending_from_its_lead_on() {
     let soon = |seconds| Observed {
         credential: Ok(ValidCredential {
             expires: Some(at(seconds)),
@@ -546,9 +546,10 @@ fn the_warning_is_news_once() {
     let fine = after(&cluster(), &soon(7200), at(0));
     let warned = after(&fine, &soon(300), at(10));
     let still = after(&warned, &soon(300), at(20));
-    assert!(warns_anew(fine.conditions(), warned.conditions()));
-    assert!(!warns_anew(warned.conditions(), still.conditions()));
-    assert!(!warns_anew(&[], fine.conditions()));
+    assert!(!is_ending(&[]));
+    assert!(!is_ending(fine.conditions()));
+    assert!(is_ending(warned.conditions()));
+    assert!(is_ending(still.conditions()));
 }
 
 #[test]

@@ -108,7 +108,7 @@ impl Here {
     }
 
     /// `workspace/` of an object elsewhere.
-    fn prefix(&self, object: &Value) -> String {
+    pub(super) fn prefix(&self, object: &Value) -> String {
         match workspace_of(object) {
             "" => String::new(),
             workspace if workspace == self.workspace => String::new(),

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tmc_api::keys::KUBECONFIG_SECRET_TYPE;
 use tmc_apimachinery::meta::meta;
+use tmc_controllers::synctarget::tombstone::TOMBSTONE_LABEL;
 use tmc_controllers::system::is_system_namespace;
 
 use super::picked::{self, Picked};
@@ -151,6 +152,9 @@ fn never_leaves(world: &World, object: &Value) -> Option<String> {
     };
     match (world.kind.shown().as_str(), name) {
         ("secrets", _) if !by_type.is_empty() => Some(by_type.to_owned()),
+        ("configmaps", _) if meta(object).label(TOMBSTONE_LABEL).is_some() => {
+            Some("it is the hub's record of a removal".to_owned())
+        }
         ("configmaps", "kube-root-ca.crt") | ("serviceaccounts", "default") => {
             Some("every cluster makes its own".to_owned())
         }

@@ -473,6 +473,7 @@ fn every_target_of_a_wide_placement_has_its_own_steps() {
 #[case("secrets", json!({"type": "tmc.kcp.io/kubeconfig"}), true)]
 #[case("secrets", json!({"type": "Opaque"}), false)]
 #[case("configmaps", json!({}), false)]
+#[case("configmaps", json!({"labels": {"tmc.kcp.io/tombstone": "true"}}), true)]
 fn what_never_leaves_the_hub_is_said_to_stay(
     #[case] resource: &str,
     #[case] content: Value,
@@ -486,6 +487,11 @@ fn what_never_leaves_the_hub_is_said_to_stay(
         ..world.kind
     };
     world.object()["type"] = content["type"].clone();
+    if let Some(labels) = content["labels"].as_object() {
+        for (key, value) in labels {
+            world.object()["metadata"]["labels"][key] = value.clone();
+        }
+    }
     let explanation = told(&world);
     assert_eq!(explanation.steps[0].reason == "StaysOnHub", stays);
     if !stays {
