@@ -15,6 +15,10 @@ use super::fleet::{Fleet, Site};
 use super::kept;
 use super::process::{Process, kinds};
 
+/// Where ConfigMaps are kept.
+const CONFIG_MAPS: &str = "core/configmaps/";
+/// Label of the ConfigMaps that record what a removal left in a member.
+const TOMBSTONE_LABEL: &str = "tmc.kcp.io/tombstone";
 /// Where Events are kept.
 pub(crate) const EVENTS: &str = "core/events/";
 
@@ -95,15 +99,14 @@ pub(crate) fn target_key(target: &Value) -> String {
     sync_target_key(meta(target).cluster(), meta(target).name())
 }
 
-/// The uids of SyncTargets that left copies in their member: as Events of a log say (those that are over
-/// count too), or because a user wanted them to stay.
+/// The uids of SyncTargets that left copies in their member: as the hub's records of removals say, or
+/// because a user wanted them to stay.
 pub(crate) fn left_behind(log: &[Line]) -> BTreeSet<String> {
-    let events = log.iter().filter(|line| line.key.starts_with(EVENTS));
-    let told = events
+    let records = log.iter().filter(|line| line.key.starts_with(CONFIG_MAPS));
+    let records = records
         .filter_map(|line| serde_json::from_slice::<Value>(&line.value).ok())
-        .filter(|event| event["reason"] == "LeftBehind" || event["reason"] == "ForcedRemoval");
-    let told =
-        told.filter_map(|event| Some(event.pointer("/involvedObject/uid")?.as_str()?.to_owned()));
+        .filter(|object| meta(object).label(TOMBSTONE_LABEL).is_some());
+    let told = records.filter_map(|record| Some(record["data"]["uid"].as_str()?.to_owned()));
     told.chain(kept::keepers(log)).collect()
 }
 
