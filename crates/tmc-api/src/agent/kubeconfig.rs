@@ -44,6 +44,8 @@ pub struct TokenClaims {
     pub namespace: String,
     /// Name of its ServiceAccount.
     pub account: String,
+    /// UID of its ServiceAccount, to which a bound token is tied; empty if it does not say.
+    pub uid: String,
     /// When it was issued, in seconds since 1970.
     pub issued: i64,
     /// When it ends, likewise.
@@ -64,6 +66,10 @@ pub fn claims(token: &str) -> Option<TokenClaims> {
     Some(TokenClaims {
         namespace: namespace.to_owned(),
         account: account.to_owned(),
+        uid: claims["kubernetes.io"]["serviceaccount"]["uid"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned(),
         issued: claims["iat"].as_i64()?,
         expires: claims["exp"].as_i64()?,
     })
@@ -71,7 +77,9 @@ pub fn claims(token: &str) -> Option<TokenClaims> {
 
 #[cfg(test)]
 pub(super) fn fake_token(subject: &str, issued: i64, expires: i64) -> String {
-    let payload = json!({"sub": subject, "iat": issued, "exp": expires}).to_string();
+    let bound = json!({"serviceaccount": {"uid": "u-1"}});
+    let payload = json!({"sub": subject, "iat": issued, "exp": expires, "kubernetes.io": bound});
+    let payload = payload.to_string();
     format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(payload))
 }
 
@@ -101,6 +109,7 @@ mod tests {
         let expected = TokenClaims {
             namespace: "ns".into(),
             account: "sa".into(),
+            uid: "u-1".into(),
             issued: 10,
             expires: 20,
         };

@@ -76,9 +76,12 @@ pub(crate) struct Account {
 impl Account {
     fn new(agent: &AgentId, endpoint: &Endpoint, issued: Issued, connection: Connection) -> Self {
         let (switch, connection) = Switch::new(connection);
+        // With its first token, for another connection to the same account is another way in.
+        let (server, owner) = (print_of(endpoint), agent.owner());
+        let print = format!("{server}\n{owner}\n{}", issued.token);
         Self {
             agent: agent.clone(),
-            fingerprint: base36_sha224(&format!("{}\n{}", print_of(endpoint), agent.owner())),
+            fingerprint: base36_sha224(&print),
             issued,
             switch,
             connection,
@@ -144,9 +147,10 @@ async fn attempt(
         given_namespace: (wanted.namespace != agent.name()).then_some(&*wanted.namespace),
     };
     let manifests = member::manifests(agent, &wanted.namespace, &wanted.synced);
-    site.ensure_all(&manifests).await?;
+    // What was made anew has no token yet: those of an account that is gone are worth nothing.
+    let made = site.ensure_all(&manifests).await?;
     let known = account.is_some();
-    if is_due(account.as_ref(), agent, now) {
+    if made || is_due(account.as_ref(), agent, now) {
         let (namespace, name) = (&wanted.namespace, agent.name());
         let issued = token::request(&client, namespace, &name, TOKEN_SECONDS, now).await?;
         let endpoint = registered.endpoint.clone();

@@ -81,6 +81,14 @@ impl Known {
         }
     }
 
+    /// Forgets the syncer's account.
+    fn disarrange(&mut self) {
+        self.arrangement = None;
+        self.account = None;
+        self.arranged = None;
+        self.arrange_due = None;
+    }
+
     /// Whether a token that is due may be renewed now; from then on not for a while.
     fn begin_renewal(&mut self, now: Instant) -> bool {
         let may = self.renew_not_before.is_none_or(|earliest| earliest <= now);
@@ -111,6 +119,9 @@ pub(super) struct Finding {
     pub(super) next: Option<Duration>,
 }
 
+/// The uid of a registration's account, and how its removal went.
+type Unregistered = (String, Result<(), String>);
+
 /// Probes and their results.
 #[derive(Default)]
 pub(crate) struct Prober {
@@ -119,7 +130,7 @@ pub(crate) struct Prober {
     visits: Arc<Visits>,
     slots: Slots,
     /// How the removal of registrations went.
-    unregistered: Mutex<HashMap<ClusterKey, Result<(), String>>>,
+    unregistered: Mutex<HashMap<ClusterKey, Unregistered>>,
     removals: Arc<Visits>,
 }
 
@@ -160,6 +171,10 @@ impl Prober {
         if known.fingerprint != credential.facts.fingerprint {
             self.visits.call_off(key);
             *known = std::mem::take(known).rotated(credential);
+        }
+        if wanted.is_none() {
+            // Whoever wants none removes what there is.
+            known.disarrange();
         }
         let arrange = wanted.clone().filter(|wanted| {
             known.must_arrange(wanted, now)
@@ -205,9 +220,7 @@ impl Prober {
     pub(super) async fn close(&self, key: &ClusterKey) {
         if let Some(known) = self.known.lock().get_mut(key) {
             self.visits.call_off(key);
-            known.account = None;
-            known.arranged = None;
-            known.arrange_due = None;
+            known.disarrange();
         }
         self.removals.call_off(key);
         self.visits.ended(key).await;
@@ -229,7 +242,7 @@ impl Prober {
         };
         // Held until it has begun: one that ends meanwhile must not be followed by another.
         let all = self.unregistered.lock();
-        if let Some(result) = all.get(key) {
+        if let Some((_, result)) = all.get(key).filter(|(uid, _)| *uid == claims.uid) {
             return Some(result.clone());
         }
         let stay = self.removals.begin(key)?;
@@ -246,7 +259,7 @@ impl Prober {
             };
             let work = ctx.prober.slots.within(Want::Arrange, work);
             if let Some(result) = stay.unless_called_off(work).await {
-                ctx.prober.removed(&key, &stay, result);
+                ctx.prober.removed(&key, &stay, (claims.uid, result));
             }
             // Whoever looks next finds nobody there.
             drop(stay);
@@ -256,7 +269,7 @@ impl Prober {
     }
 
     /// Notes how the removal of a registration went, unless it was called off meanwhile.
-    fn removed(&self, key: &ClusterKey, stay: &Stay, result: Result<(), String>) {
+    fn removed(&self, key: &ClusterKey, stay: &Stay, result: Unregistered) {
         let mut all = self.unregistered.lock();
         if !stay.is_called_off() {
             all.insert(key.clone(), result);

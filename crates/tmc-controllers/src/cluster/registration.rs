@@ -166,6 +166,7 @@ mod tests {
         let claims = TokenClaims {
             namespace: "n".into(),
             account: "a".into(),
+            uid: "u".into(),
             issued: 1000,
             expires: 2000,
         };

@@ -340,7 +340,8 @@ async fn install(
         given_namespace: None,
     };
     // A token of an account that was made anew is worth nothing.
-    if on_hub.ensure_all(&hub::manifests(agent)).await? {
+    let made = on_hub.ensure_all(&hub::manifests(agent)).await?;
+    if made {
         *token = None;
     }
     let Some((connection, _)) = &wanted.member else {
@@ -354,7 +355,11 @@ async fn install(
     };
     let mut manifests = member::manifests(agent, &wanted.namespace, &wanted.synced);
     if token.is_none() {
-        *token = stored_token(&client, wanted).await?;
+        let account = account_uid(&hub, agent).await?;
+        let stored = stored_token(&client, wanted).await?;
+        *token = stored
+            .filter(|(_, uid)| *uid == account)
+            .map(|(token, _)| token);
     }
     let now = ctx.now();
     let issued = match token.clone().filter(|token| !token.is_due(now)) {
@@ -384,12 +389,23 @@ async fn install(
     Ok(Some(Rollout::of(&deployment)))
 }
 
-/// The token that the agent has, if it is one of its own account: after a restart of the hub it is
-/// used on instead of restarting every agent.
+/// The uid of the agent's account on the hub.
+async fn account_uid(hub: &kube::Client, agent: &AgentId) -> Result<String, Problem> {
+    let accounts = GroupVersionResource::new("", "v1", "serviceaccounts");
+    let name = agent.name();
+    let found = ResourceClient::new(hub.clone(), accounts)
+        .get(hub::NAMESPACE, &name)
+        .await
+        .map_err(|error| Problem::of("reading", &format!("ServiceAccount \"{name}\""), &error))?;
+    Ok(meta(&found).uid().to_owned())
+}
+
+/// The token that the agent has, and the uid of the account that it is tied to, if it is one of the name
+/// of its own: after a restart of the hub it is used on instead of restarting every agent.
 async fn stored_token(
     client: &kube::Client,
     wanted: &Installation,
-) -> Result<Option<Issued>, Problem> {
+) -> Result<Option<(Issued, String)>, Problem> {
     let secrets = GroupVersionResource::new("", "v1", "secrets");
     let name = wanted.agent.name();
     let secret = match ResourceClient::new(client.clone(), secrets)
@@ -406,7 +422,7 @@ async fn stored_token(
     Ok(stored(&secret, &wanted.agent))
 }
 
-fn stored(secret: &Value, agent: &AgentId) -> Option<Issued> {
+fn stored(secret: &Value, agent: &AgentId) -> Option<(Issued, String)> {
     let token = hub_token(secret).filter(|_| agent.owns(secret))?;
     let claims = claims(&token)?;
     let own = (&*claims.namespace, &*claims.account) == (hub::NAMESPACE, &*agent.name());
@@ -414,7 +430,8 @@ fn stored(secret: &Value, agent: &AgentId) -> Option<Issued> {
     let (at, expires) = (time(claims.issued)?, time(claims.expires)?);
     // Somebody in the member may have put it there: one that lives longer than ours is not ours.
     let life = claims.expires.saturating_sub(claims.issued);
-    (own && life <= TOKEN_SECONDS + 3600).then_some(Issued { token, at, expires })
+    let issued = Issued { token, at, expires };
+    (own && life <= TOKEN_SECONDS + 3600).then_some((issued, claims.uid))
 }
 
 async fn clear(ctx: Arc<Context>, id: TargetId, what: Removal) {

@@ -118,7 +118,15 @@ pub(crate) async fn advance(
     cluster: Option<&Arc<Cluster>>,
 ) -> Step {
     let deletion = target.spec.deletion;
-    let progress = ctx.removals.lock().entry(id.clone()).or_default().clone();
+    let progress = {
+        let mut removals = ctx.removals.lock();
+        let progress = removals.entry(id.clone()).or_default();
+        if !deletion.force && !deletion.keep_workloads && !progress.abandoned {
+            // Somebody may have thought better of it: the agent works on.
+            progress.stopping_since = None;
+        }
+        progress.clone()
+    };
     let facts = Facts {
         copies: copies(ctx, &sync_target_key(key.cluster.as_str(), &key.name)),
         abandon: deletion.force || deletion.keep_workloads,
@@ -197,6 +205,8 @@ fn let_go(ctx: &Context, key: &ClusterKey, id: &TargetId, late: bool) {
         let mut removals = ctx.removals.lock();
         let progress = removals.entry(id.clone()).or_default();
         progress.late |= late;
+        // To be said before the end, though the rest is done.
+        progress.cleared &= !late;
         if progress.let_go_at.is_some_and(|at| at.elapsed() < CHECK) {
             return;
         }

@@ -10,6 +10,7 @@ use tmc_api::agent::hub::NAMESPACE;
 use tmc_api::hashes::sync_target_key;
 use tmc_api::time::Time;
 use tmc_apimachinery::GroupVersionResource;
+use tmc_apimachinery::meta::meta;
 use tmc_runtime::{Error, Hub, ResourceClient};
 
 use super::removal::order::Copies;
@@ -58,7 +59,7 @@ impl Tombstone<'_> {
         format!("tombstone-{}", self.id.uid)
     }
 
-    /// Makes it, once: the first of a target stands. Also `Ok` where nothing can be made any more
+    /// Makes it, once: the first of a target stands, and nothing else of its name. Also `Ok` where nothing can be made any more
     /// because the workspace goes, and the record would go with it: that is logged.
     ///
     /// # Errors
@@ -67,13 +68,30 @@ impl Tombstone<'_> {
         let config_maps = GroupVersionResource::new("", "v1", "configmaps");
         let client = ResourceClient::new(hub.cluster(&self.id.cluster), config_maps);
         match client.create(NAMESPACE, &self.manifest(at)).await {
-            Err(error) if error.already_exists() => Ok(()),
+            Err(error) if error.already_exists() => self.take(&client, at).await,
             Err(error) if is_moot(&error) => {
                 tracing::warn!(target = ?self.id, %error, "no tombstone where all goes");
                 Ok(())
             }
             created => created.map(|_| ()),
         }
+    }
+
+    /// Makes the record of what has its name: the label is reserved, the name is not, and nobody may
+    /// keep a removal from being recorded by taking it.
+    async fn take(&self, client: &ResourceClient, at: Timestamp) -> Result<(), Error> {
+        let found = client.get(NAMESPACE, &self.name()).await?;
+        if meta(&found).label(TOMBSTONE_LABEL) == Some("true")
+            && found["data"]["uid"] == self.id.uid
+        {
+            return Ok(());
+        }
+        let mut record = self.manifest(at);
+        record["metadata"]["resourceVersion"] = meta(&found).resource_version().into();
+        client
+            .replace(NAMESPACE, &self.name(), "", &record)
+            .await
+            .map(|_| ())
     }
 
     fn manifest(&self, at: Timestamp) -> Value {

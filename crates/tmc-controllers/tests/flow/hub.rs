@@ -347,7 +347,7 @@ impl FakeHub {
     }
 
     fn token(&self, target: &Target, body: &Value) -> Result<Value, ApiError> {
-        self.read(target)?;
+        let account = self.read(target)?;
         let mut state = self.state.lock();
         let now = state.clock.as_ref().map(Clock::now).unwrap();
         let seconds = body["spec"]["expirationSeconds"].as_i64().unwrap();
@@ -358,6 +358,7 @@ impl FakeHub {
         let claims = json!({
             "sub": format!("system:serviceaccount:{}:{}", target.namespace, target.name),
             "iat": now.as_second() - state.token_age, "exp": expires.as_second(), "jti": state.tokens.len(),
+            "kubernetes.io": {"serviceaccount": {"uid": meta(&account).uid()}},
         });
         let registration = target.namespace == tmc_api::agent::registration::NAMESPACE;
         let start = if registration { state.prefix } else { "e30" };

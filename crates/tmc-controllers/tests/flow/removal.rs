@@ -260,6 +260,52 @@ async fn nothing_is_given_up_before_its_record_is_made_which_is_made_once(
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_config_map_that_has_the_name_of_the_record_becomes_it() {
+    let world = World::start().await;
+    let (name, _) = with_a_copy(&world).await;
+    let hub = &world.hub;
+    let uid = world.target()["metadata"]["uid"].clone();
+    let taken = format!("tombstone-{}", uid.as_str().unwrap());
+    hub.create(
+        "compute",
+        CONFIG_MAPS,
+        json!({"metadata": {"name": taken, "namespace": "default"}, "data": {"mine": "1"}}),
+    );
+    delete(hub, &name, &json!({"force": true}));
+    until_gone(hub).await;
+    let records = tombstones(hub);
+    assert_eq!(records.len(), 1, "{records:?}");
+    assert_eq!(
+        (&records[0]["uid"], &records[0]["mine"]),
+        (&uid, &Value::Null)
+    );
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_syncer_works_on_when_force_is_taken_back_in_time() {
+    let world = World::start().await;
+    let (name, key) = with_a_copy(&world).await;
+    let hub = &world.hub;
+    hub.faults.refuse(Method::POST, CONFIG_MAPS, "", 500);
+    delete(hub, &name, &json!({"force": true}));
+    hub.until("a stop", |_| world.syncers.running.lock().is_empty())
+        .await;
+    let orderly = json!({"spec": {"deletion": {"force": false}}});
+    hub.patch("compute", TARGETS, &name, orderly);
+    hub.until("its syncer", |_| world.syncers.running.lock().len() == 1)
+        .await;
+    hub.until("a mark", |hub| is_marked(hub, &key)).await;
+    hub.faults.relent();
+    let removed = json!({"metadata": {"finalizers": null}});
+    hub.patch("demo", DEPLOYMENTS, "web/nginx", removed);
+    until_gone(hub).await;
+    assert!(tombstones(hub).is_empty());
+    nothing_is_left(&world).await;
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_left_in_a_silent_member_is_recorded_before_the_target_goes() {
     let world = World::start().await;
     let name = world.ready_east(&json!({})).await;

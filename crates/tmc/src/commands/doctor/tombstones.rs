@@ -4,7 +4,8 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tmc_api::agent::{AgentId, removal_order};
 use tmc_api::keys::DOWNSTREAM_CLUSTER_LABEL;
-use tmc_apimachinery::meta::{meta, validate_label_value};
+use tmc_apimachinery::definition::NameRule;
+use tmc_apimachinery::meta::{meta, validate_label_value, validate_name};
 
 use super::findings::{Finding, Here};
 use crate::output::{ago, text, time};
@@ -57,13 +58,16 @@ impl<'a> Removal<'a> {
         let is_name = |text: &&str| validate_label_value("data", text).is_empty();
         let field = |pointer| Some(text(record, pointer)).filter(is_name);
         let required = |pointer| field(pointer).filter(|text| !text.is_empty());
+        let is_object = |name: &&str| validate_name("data", name, NameRule::Subdomain).is_empty();
+        let object = |pointer| Some(text(record, pointer)).filter(is_object);
         Some(Self {
-            // Longer than a label's value may be, and of the same characters.
-            target: Some(text(record, "/data/syncTarget"))
-                .filter(|name| !name.is_empty() && name.split('.').all(|part| is_name(&part)))?,
+            target: object("/data/syncTarget")?,
             uid: required("/data/uid")?,
             key: required("/data/key")?,
-            cluster: field("/data/cluster")?,
+            cluster: match text(record, "/data/cluster") {
+                "" => "",
+                _ => object("/data/cluster")?,
+            },
             at: time(record, "/data/at"),
             forced: text(record, "/data/reason") == "ForcedRemoval",
             objects: text(record, "/data/objects").parse().ok(),
