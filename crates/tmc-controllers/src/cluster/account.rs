@@ -131,6 +131,37 @@ pub(super) async fn arrange(
     (outcome, account)
 }
 
+/// Gets a token if there is none, or the one there is is due, or of an account that is gone.
+async fn renew(
+    outbound: &Outbound,
+    registered: &Registered<'_>,
+    wanted: &Arrangement,
+    account: &mut Option<Account>,
+    now: Timestamp,
+) -> Result<(), Shortfall> {
+    let client = registered.connection.base_client();
+    let (agent, namespace, name) = (&wanted.agent, &*wanted.namespace, wanted.agent.name());
+    let uid = token::account_uid(&client, namespace, &name).await?;
+    let held = account.as_ref().filter(|held| held.issued.is_of(&uid));
+    if !is_due(held, agent, now) {
+        return Ok(());
+    }
+    let issued = token::request(&client, namespace, &name, TOKEN_SECONDS, now).await?;
+    let endpoint = registered.endpoint.clone();
+    let endpoint = endpoint.with_credential(Credential::Token(issued.token.clone()));
+    let connection = outbound.connect(&endpoint).map_err(|_| {
+        Shortfall::Failed("the member cannot be reached with the account's token".into())
+    })?;
+    match account {
+        Some(account) => {
+            account.switch.set(connection);
+            account.issued = issued;
+        }
+        None => *account = Some(Account::new(agent, &endpoint, issued, connection)),
+    }
+    Ok(())
+}
+
 async fn attempt(
     outbound: &Outbound,
     registered: Registered<'_>,
@@ -147,25 +178,9 @@ async fn attempt(
         given_namespace: (wanted.namespace != agent.name()).then_some(&*wanted.namespace),
     };
     let manifests = member::manifests(agent, &wanted.namespace, &wanted.synced);
-    // What was made anew has no token yet: those of an account that is gone are worth nothing.
-    let made = site.ensure_all(&manifests).await?;
+    site.ensure_all(&manifests).await?;
     let known = account.is_some();
-    if made || is_due(account.as_ref(), agent, now) {
-        let (namespace, name) = (&wanted.namespace, agent.name());
-        let issued = token::request(&client, namespace, &name, TOKEN_SECONDS, now).await?;
-        let endpoint = registered.endpoint.clone();
-        let endpoint = endpoint.with_credential(Credential::Token(issued.token.clone()));
-        let connection = outbound.connect(&endpoint).map_err(|_| {
-            Shortfall::Failed("the member cannot be reached with the account's token".into())
-        })?;
-        match account {
-            Some(account) => {
-                account.switch.set(connection);
-                account.issued = issued;
-            }
-            None => *account = Some(Account::new(agent, &endpoint, issued, connection)),
-        }
-    }
+    renew(outbound, &registered, wanted, account, now).await?;
     let Some(current) = account.as_ref() else {
         return Ok(());
     };

@@ -49,6 +49,8 @@ struct Known {
     probe: Option<Arc<Probe>>,
     capabilities: Option<Arc<Capabilities>>,
     undiscovered: Option<Failure>,
+    /// Whether a syncer is to have an account there: what a visit brings of one is of use.
+    wanted: bool,
     arrangement: Option<Arrangement>,
     arrange_due: Option<Instant>,
     arrange_failures: u32,
@@ -82,7 +84,7 @@ impl Known {
     }
 
     /// Forgets the syncer's account.
-    fn disarrange(&mut self) {
+    fn forget_account(&mut self) {
         self.arrangement = None;
         self.account = None;
         self.arranged = None;
@@ -172,9 +174,10 @@ impl Prober {
             self.visits.call_off(key);
             *known = std::mem::take(known).rotated(credential);
         }
-        if wanted.is_none() {
+        known.wanted = wanted.is_some();
+        if !known.wanted {
             // Whoever wants none removes what there is.
-            known.disarrange();
+            known.forget_account();
         }
         let arrange = wanted.clone().filter(|wanted| {
             known.must_arrange(wanted, now)
@@ -220,7 +223,7 @@ impl Prober {
     pub(super) async fn close(&self, key: &ClusterKey) {
         if let Some(known) = self.known.lock().get_mut(key) {
             self.visits.call_off(key);
-            known.disarrange();
+            known.forget_account();
         }
         self.removals.call_off(key);
         self.visits.ended(key).await;
@@ -333,8 +336,8 @@ impl Prober {
             }
         };
         let mut wait = ctx.deps.jitter.stretch(wait, 20);
-        if let (Some(arrangement), Some((outcome, account))) = (visit.arrangement, visited.arranged)
-        {
+        let arranged_now = visited.arranged.filter(|_| known.wanted);
+        if let (Some(arrangement), Some((outcome, account))) = (visit.arrangement, arranged_now) {
             let again = arranged(known, arrangement, outcome, account, at);
             let again = ctx.deps.jitter.stretch(again, 20);
             known.arrange_due = Some(now + again);

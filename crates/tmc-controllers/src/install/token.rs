@@ -2,7 +2,9 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
+use tmc_api::agent::kubeconfig::claims;
 use tmc_apimachinery::GroupVersionResource;
+use tmc_apimachinery::meta::meta;
 use tmc_runtime::ResourceClient;
 
 use super::Problem;
@@ -34,6 +36,31 @@ impl Issued {
     pub fn is_due(&self, now: Timestamp) -> bool {
         now >= renew_at(self.at, self.expires)
     }
+
+    /// Whether it is tied to the account with this uid: that of one that is gone is worth nothing,
+    /// though another has the name. One that does not say may be.
+    pub fn is_of(&self, uid: &str) -> bool {
+        claims(&self.token).is_none_or(|claims| claims.uid.is_empty() || claims.uid == uid)
+    }
+}
+
+/// The uid of an account.
+///
+/// # Errors
+/// When it cannot be read, or is not there.
+pub async fn account_uid(
+    client: &kube::Client,
+    namespace: &str,
+    account: &str,
+) -> Result<String, Problem> {
+    let accounts = GroupVersionResource::new("", "v1", "serviceaccounts");
+    let found = ResourceClient::new(client.clone(), accounts)
+        .get(namespace, account)
+        .await
+        .map_err(|error| {
+            Problem::of("reading", &format!("ServiceAccount \"{account}\""), &error)
+        })?;
+    Ok(meta(&found).uid().to_owned())
 }
 
 /// When a token is renewed: after four fifths of its life.

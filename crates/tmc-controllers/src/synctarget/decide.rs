@@ -73,8 +73,8 @@ pub enum Task {
     Leave,
 }
 
-/// Decides on the Hosted syncer of a target whose syncer is of `mode`. `ended` says that it is not to run any more, `has_cluster` that the
-/// Cluster exists, `has_url` that the hub knows where its views are.
+/// Decides on the Hosted syncer of a target whose syncer is of `mode`. `ended` says that it is not to run
+/// any more, `has_cluster` that the Cluster exists, `has_url` that the hub knows where its views are.
 pub fn task(
     mode: Option<SyncerMode>,
     ended: bool,

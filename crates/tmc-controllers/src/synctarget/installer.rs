@@ -200,6 +200,8 @@ impl Installer {
         }
         if !job.running && job.due.is_none_or(|due| due <= now) {
             job.running = true;
+            // It may make anew what was removed.
+            job.removed = None;
             let token = job.token.clone();
             tokio::spawn(visit(
                 Arc::clone(ctx),
@@ -272,7 +274,7 @@ impl Installer {
             return;
         }
         let (outcome, token) = found;
-        job.token = token.or(job.token.take());
+        job.token = token;
         let settled = match &outcome {
             Ok(Some(rollout)) => rollout.is_ready(),
             Ok(None) => true,
@@ -339,11 +341,7 @@ async fn install(
         owned: &owned,
         given_namespace: None,
     };
-    // A token of an account that was made anew is worth nothing.
-    let made = on_hub.ensure_all(&hub::manifests(agent)).await?;
-    if made {
-        *token = None;
-    }
+    on_hub.ensure_all(&hub::manifests(agent)).await?;
     let Some((connection, _)) = &wanted.member else {
         return Ok(None);
     };
@@ -354,12 +352,11 @@ async fn install(
         given_namespace: (wanted.namespace != agent.name()).then_some(&*wanted.namespace),
     };
     let mut manifests = member::manifests(agent, &wanted.namespace, &wanted.synced);
+    let account = token::account_uid(&hub, hub::NAMESPACE, &agent.name()).await?;
+    *token = token.take().filter(|token| token.is_of(&account));
     if token.is_none() {
-        let account = account_uid(&hub, agent).await?;
         let stored = stored_token(&client, wanted).await?;
-        *token = stored
-            .filter(|(_, uid)| *uid == account)
-            .map(|(token, _)| token);
+        *token = stored.filter(|token| token.is_of(&account));
     }
     let now = ctx.now();
     let issued = match token.clone().filter(|token| !token.is_due(now)) {
@@ -389,23 +386,12 @@ async fn install(
     Ok(Some(Rollout::of(&deployment)))
 }
 
-/// The uid of the agent's account on the hub.
-async fn account_uid(hub: &kube::Client, agent: &AgentId) -> Result<String, Problem> {
-    let accounts = GroupVersionResource::new("", "v1", "serviceaccounts");
-    let name = agent.name();
-    let found = ResourceClient::new(hub.clone(), accounts)
-        .get(hub::NAMESPACE, &name)
-        .await
-        .map_err(|error| Problem::of("reading", &format!("ServiceAccount \"{name}\""), &error))?;
-    Ok(meta(&found).uid().to_owned())
-}
-
-/// The token that the agent has, and the uid of the account that it is tied to, if it is one of the name
-/// of its own: after a restart of the hub it is used on instead of restarting every agent.
+/// The token that the agent has, if it is for an account of its name: after a restart of the hub it is
+/// used on instead of restarting every agent.
 async fn stored_token(
     client: &kube::Client,
     wanted: &Installation,
-) -> Result<Option<(Issued, String)>, Problem> {
+) -> Result<Option<Issued>, Problem> {
     let secrets = GroupVersionResource::new("", "v1", "secrets");
     let name = wanted.agent.name();
     let secret = match ResourceClient::new(client.clone(), secrets)
@@ -422,7 +408,7 @@ async fn stored_token(
     Ok(stored(&secret, &wanted.agent))
 }
 
-fn stored(secret: &Value, agent: &AgentId) -> Option<(Issued, String)> {
+fn stored(secret: &Value, agent: &AgentId) -> Option<Issued> {
     let token = hub_token(secret).filter(|_| agent.owns(secret))?;
     let claims = claims(&token)?;
     let own = (&*claims.namespace, &*claims.account) == (hub::NAMESPACE, &*agent.name());
@@ -430,8 +416,7 @@ fn stored(secret: &Value, agent: &AgentId) -> Option<(Issued, String)> {
     let (at, expires) = (time(claims.issued)?, time(claims.expires)?);
     // Somebody in the member may have put it there: one that lives longer than ours is not ours.
     let life = claims.expires.saturating_sub(claims.issued);
-    let issued = Issued { token, at, expires };
-    (own && life <= TOKEN_SECONDS + 3600).then_some((issued, claims.uid))
+    (own && life <= TOKEN_SECONDS + 3600).then_some(Issued { token, at, expires })
 }
 
 async fn clear(ctx: Arc<Context>, id: TargetId, what: Removal) {

@@ -49,6 +49,8 @@ pub const TOMBSTONE_ANNOTATION: &str = "tmc.kcp.io/tombstone";
 pub const CLEARING_ANNOTATION: &str = "tmc.kcp.io/clearing";
 /// How long a member that does not answer is asked again before what is left there is recorded.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// What is said of a target whose agent alone could have removed its last copies.
+const LATE: &str = "objects came just as its agent ended, which may have copied them";
 /// How soon is looked again, besides events.
 const CHECK: Duration = Duration::from_secs(5);
 /// How long an agent that is to stop may go on beating before a forced removal goes on without it.
@@ -474,8 +476,7 @@ async fn clear(ctx: &Arc<Context>, key: &ClusterKey, id: &TargetId, target: &Syn
         Some(Err(why)) => Some(why),
     };
     let why = match why {
-        // Only this agent could have removed what it made of the last marks.
-        None if late && !needs_member => Some("objects came just as its agent ended".to_owned()),
+        None if late && !needs_member => Some(LATE.to_owned()),
         Some(why) if since.elapsed() < PATIENCE && !target.spec.deletion.force => {
             return step(format!(
                 "what was made for the agent is not removed yet: {why}"
@@ -501,7 +502,7 @@ async fn leave(
 ) -> Result<(), Step> {
     let id = super::identity(key, target);
     let mut message = format!(
-        "{why}; what is left there of the syncer has the label {}",
+        "{why}; what is left of the syncer in the member has the label {}",
         super::agent(&id).selector()
     );
     if !target.spec.deletion.keep_workloads {

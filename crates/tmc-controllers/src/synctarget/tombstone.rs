@@ -7,10 +7,11 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tmc_api::agent::hub::NAMESPACE;
-use tmc_api::hashes::sync_target_key;
+use tmc_api::hashes::{base36_sha224, sync_target_key};
 use tmc_api::time::Time;
 use tmc_apimachinery::GroupVersionResource;
 use tmc_apimachinery::meta::meta;
+use tmc_runtime::client::ListParams;
 use tmc_runtime::{Error, Hub, ResourceClient};
 
 use super::removal::order::Copies;
@@ -54,12 +55,12 @@ pub(crate) struct Tombstone<'a> {
 }
 
 impl Tombstone<'_> {
-    /// Its name: of each target another.
+    /// Its name, unless somebody has taken that: of each target another.
     pub(crate) fn name(&self) -> String {
         format!("tombstone-{}", self.id.uid)
     }
 
-    /// Makes it, once: the first of a target stands, and nothing else of its name. Also `Ok` where nothing can be made any more
+    /// Makes it, once: the first of a target stands. Also `Ok` where nothing can be made any more
     /// because the workspace goes, and the record would go with it: that is logged.
     ///
     /// # Errors
@@ -67,31 +68,37 @@ impl Tombstone<'_> {
     pub(crate) async fn raise(&self, hub: &Hub, at: Timestamp) -> Result<(), Error> {
         let config_maps = GroupVersionResource::new("", "v1", "configmaps");
         let client = ResourceClient::new(hub.cluster(&self.id.cluster), config_maps);
-        match client.create(NAMESPACE, &self.manifest(at)).await {
-            Err(error) if error.already_exists() => self.take(&client, at).await,
+        let mut record = self.manifest(at);
+        let mut made = client.create(NAMESPACE, &record).await;
+        if made.as_ref().is_err_and(Error::already_exists) {
+            if self.stands(&client).await? {
+                return Ok(());
+            }
+            // Whoever took the name must not keep the removal from being recorded; the next attempt,
+            // should this one fail, has another one.
+            let suffix = base36_sha224(&format!("{}\n{}", self.id.uid, at.as_nanosecond()));
+            record["metadata"]["name"] = format!("{}-{}", self.name(), &suffix[..8]).into();
+            made = client.create(NAMESPACE, &record).await;
+        }
+        match made {
             Err(error) if is_moot(&error) => {
                 tracing::warn!(target = ?self.id, %error, "no tombstone where all goes");
                 Ok(())
             }
-            created => created.map(|_| ()),
+            made => made.map(|_| ()),
         }
     }
 
-    /// Makes the record of what has its name: the label is reserved, the name is not, and nobody may
-    /// keep a removal from being recorded by taking it.
-    async fn take(&self, client: &ResourceClient, at: Timestamp) -> Result<(), Error> {
-        let found = client.get(NAMESPACE, &self.name()).await?;
-        if meta(&found).label(TOMBSTONE_LABEL) == Some("true")
-            && found["data"]["uid"] == self.id.uid
-        {
-            return Ok(());
-        }
-        let mut record = self.manifest(at);
-        record["metadata"]["resourceVersion"] = meta(&found).resource_version().into();
-        client
-            .replace(NAMESPACE, &self.name(), "", &record)
-            .await
-            .map(|_| ())
+    /// Whether there is a record of the target, under whatever name: its label is reserved, names are not.
+    async fn stands(&self, client: &ResourceClient) -> Result<bool, Error> {
+        let marked = ListParams {
+            labels: format!("{TOMBSTONE_LABEL}=true"),
+            ..ListParams::default()
+        };
+        let list = client.list(NAMESPACE, &marked).await?;
+        let records = list["items"].as_array().into_iter().flatten();
+        let mut lasting = records.filter(|record| !meta(record).is_being_deleted());
+        Ok(lasting.any(|record| record["data"]["uid"] == self.id.uid))
     }
 
     fn manifest(&self, at: Timestamp) -> Value {

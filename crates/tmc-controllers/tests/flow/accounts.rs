@@ -5,6 +5,8 @@ use std::time::Duration;
 use serde_json::json;
 use tmc_api::agent::AgentId;
 use tmc_api::agent::hub::NAMESPACE;
+use tmc_api::agent::kubeconfig::claims;
+use tmc_api::agent::workload::hub_token;
 
 use crate::member::HOME;
 use crate::removal::is_made;
@@ -46,6 +48,7 @@ async fn a_syncer_that_comes_back_does_not_go_by_the_account_that_it_had() {
             member.get(HOME, ACCOUNTS, &account).is_none()
         })
         .await;
+    let issued = member.issued();
     set_mode(&world, "Hosted");
     world
         .hub
@@ -54,6 +57,7 @@ async fn a_syncer_that_comes_back_does_not_go_by_the_account_that_it_had() {
         })
         .await;
     assert!(member.get(HOME, ACCOUNTS, &account).is_some());
+    assert_eq!(member.issued(), issued + 1);
     world.stop().await;
 }
 
@@ -80,14 +84,27 @@ async fn an_agent_whose_account_on_the_hub_was_made_anew_gets_a_token_of_that() 
     let hub = &world.hub;
     hub.until("a syncer", |_| is_made(&world, "Deployment"))
         .await;
-    let member = world.members.of("east");
-    let secrets = member.all(HOME, SECRETS);
-    hub.delete(
-        "compute",
-        ACCOUNTS,
-        &format!("{NAMESPACE}/{}", agent(&world).name()),
-    );
-    hub.until("another token", |_| member.all(HOME, SECRETS) != secrets)
-        .await;
+    let account = format!("{NAMESPACE}/{}", agent(&world).name());
+    hub.delete("compute", ACCOUNTS, &account);
+    // It is made anew on the hub while nothing can be written into the member.
+    world.members.silence("east", true);
+    hub.until("another account", |hub| {
+        hub.get("compute", ACCOUNTS, &account).is_some()
+    })
+    .await;
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    world.members.silence("east", false);
+    let uid = hub.get("compute", ACCOUNTS, &account).unwrap()["metadata"]["uid"].clone();
+    hub.until("a token of it", |_| {
+        token_uid(&world) == Some(uid.as_str().unwrap().to_owned())
+    })
+    .await;
     world.stop().await;
+}
+
+/// The uid of the account on the hub that the token of the agent in `east` is tied to.
+fn token_uid(world: &World) -> Option<String> {
+    let secrets = world.members.of("east").all(HOME, SECRETS);
+    let token = secrets.iter().find_map(hub_token)?;
+    Some(claims(&token)?.uid)
 }

@@ -260,24 +260,25 @@ async fn nothing_is_given_up_before_its_record_is_made_which_is_made_once(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_config_map_that_has_the_name_of_the_record_becomes_it() {
+async fn a_config_map_that_has_the_name_of_the_record_does_not_stand_for_it() {
     let world = World::start().await;
     let (name, _) = with_a_copy(&world).await;
     let hub = &world.hub;
     let uid = world.target()["metadata"]["uid"].clone();
     let taken = format!("tombstone-{}", uid.as_str().unwrap());
-    hub.create(
-        "compute",
-        CONFIG_MAPS,
-        json!({"metadata": {"name": taken, "namespace": "default"}, "data": {"mine": "1"}}),
-    );
+    let held = json!({
+        "metadata": {"name": taken, "namespace": "default", "finalizers": ["x/y"]},
+        "data": {"uid": uid},
+    });
+    hub.create("compute", CONFIG_MAPS, held);
+    hub.delete("compute", CONFIG_MAPS, &format!("default/{taken}"));
     delete(hub, &name, &json!({"force": true}));
     until_gone(hub).await;
     let records = tombstones(hub);
     assert_eq!(records.len(), 1, "{records:?}");
     assert_eq!(
-        (&records[0]["uid"], &records[0]["mine"]),
-        (&uid, &Value::Null)
+        (&records[0]["uid"], &records[0]["syncTarget"]),
+        (&uid, &name.into())
     );
     world.stop().await;
 }
