@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -35,6 +36,10 @@ struct Shared {
     server: Server,
     surroundings: Arc<dyn Surroundings>,
     fence: Option<Fence>,
+    /// What tells this run of the process from others.
+    run: String,
+    /// How many agents were started in it.
+    starts: AtomicU64,
     running: Mutex<HashMap<TargetId, Running>>,
     tasks: TaskTracker,
     changed: RwLock<Option<OnHostedChange>>,
@@ -55,10 +60,14 @@ impl Hosted {
         surroundings: Arc<dyn Surroundings>,
         stop: &CancellationToken,
     ) -> Self {
+        let mut run = surroundings.environment().uid();
+        run.truncate(8);
         let shared = Shared {
+            run,
             server: server.clone(),
             surroundings,
             fence: None,
+            starts: AtomicU64::new(0),
             running: Mutex::default(),
             tasks: TaskTracker::new(),
             changed: RwLock::default(),
@@ -133,6 +142,13 @@ impl Shared {
         }
     }
 
+    /// What the next agent is called. One that is started again is another one: the counter of its beats
+    /// starts anew, which is refused of one that was heard before.
+    fn next_identity(&self) -> String {
+        let start = self.starts.fetch_add(1, Ordering::Relaxed);
+        format!("hosted-{}-{start}", self.run)
+    }
+
     fn fenced(&self, connection: Connection) -> Connection {
         match &self.fence {
             Some(fence) => connection.fenced(fence),
@@ -149,7 +165,6 @@ impl Shared {
         };
         let around = &self.surroundings;
         let direct = connection_as(&self.server, hosted_user(&target));
-        let run = around.environment().uid();
         Agent::new(AgentOptions {
             target: Target {
                 cluster: id.cluster.clone(),
@@ -158,7 +173,7 @@ impl Shared {
             },
             upstream: self.fenced(around.wire(Part::Syncer(&target), direct)),
             downstream: self.fenced(syncer.member.clone()),
-            identity: format!("hosted-{}", &run[..8]),
+            identity: self.next_identity(),
             pod_security: syncer.pod_security.clone(),
             workers: WORKERS,
             namespace_delay: NAMESPACE_DELAY,
