@@ -23,7 +23,7 @@ use crate::context::Context;
 use crate::heartbeat::{TargetId, persist_every, taints};
 use crate::members::Member;
 use decide::{Former, Install, Reach, Task};
-use hosted::HostedSyncer;
+use hosted::{Halt, HostedSyncer};
 use installer::{Installation, Occasion, Removal};
 use reconcile::{Installing, Observed, Referenced};
 use removal::Then;
@@ -236,8 +236,9 @@ impl Pass {
         let Former::Remove(parts) = former else {
             return Ok(Step::RequeueAfter(Duration::from_secs(1)));
         };
-        if parts.contains(&mode::Part::Task) {
-            self.ctx.deps.hosted.stop(&self.id);
+        if parts.contains(&mode::Part::Task) && self.ctx.deps.hosted.stop(&self.id) == Halt::Ending
+        {
+            return Ok(Step::RequeueAfter(Duration::from_secs(1)));
         }
         let member = match member {
             Member::Usable { connection, .. } => Some(connection),
@@ -437,7 +438,10 @@ fn look_after_task(ctx: &Context, id: &TargetId, target: &SyncTarget, cluster: &
             fingerprint: way.fingerprint,
             pod_security: target.spec.pod_security.as_str().to_owned(),
         }),
-        (Task::Stop, _) => ctx.deps.hosted.stop(id),
+        (Task::Stop, _) => {
+            // What must not begin before its end asks for it.
+            let _ = ctx.deps.hosted.stop(id);
+        }
         (Task::Run | Task::Leave, _) => {}
     }
 }

@@ -95,7 +95,8 @@ fn target(ctx: &Context, key: &ClusterKey, change: &Change<'_, SyncTarget>) {
     let latest = change.latest();
     if latest.metadata.deletion_timestamp.is_some() && latest.spec.deletion.keep_workloads {
         // Before anybody is told that its copies are to go.
-        ctx.deps
+        let _ = ctx
+            .deps
             .hosted
             .stop(&crate::synctarget::identity(key, latest));
     }
@@ -104,7 +105,7 @@ fn target(ctx: &Context, key: &ClusterKey, change: &Change<'_, SyncTarget>) {
     match change {
         Change::Deleted(last) => {
             let id = crate::synctarget::identity(key, last);
-            ctx.deps.hosted.stop(&id);
+            let _ = ctx.deps.hosted.stop(&id);
             ctx.deps.beats.forget(&id);
             ctx.installer.forget(&id);
             ctx.removals.lock().remove(&id);

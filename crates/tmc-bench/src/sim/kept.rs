@@ -23,8 +23,8 @@ pub(crate) struct Kept {
     name: String,
     /// The uid of its SyncTarget.
     target: String,
-    /// The key of its object in the hub's log.
-    upstream: String,
+    /// The keys of its object and of that one's namespace in the hub's log.
+    upstream: [String; 2],
     /// The hub's revision when it was asked for.
     since: u64,
 }
@@ -50,11 +50,14 @@ pub(crate) fn of_target(name: &str, member: &InMember, target: &str, since: u64)
             namespace: at.namespace().to_owned(),
             name: at.name().to_owned(),
             target: target.to_owned(),
-            upstream: format!(
-                "{group}/{}/{cluster}/{namespace}/{}",
-                work.resource,
-                at.name()
-            ),
+            upstream: [
+                format!(
+                    "{group}/{}/{cluster}/{namespace}/{}",
+                    work.resource,
+                    at.name()
+                ),
+                format!("core/namespaces/{cluster}//{namespace}"),
+            ],
             since,
         })
     });
@@ -87,23 +90,15 @@ fn is_there(kept: &Kept, snapshot: &Snapshot) -> bool {
     })
 }
 
-/// Whether a user removed its object, or it was to leave the target before that was being deleted.
+/// Whether a user removed its object, or it (or all of its namespace) was to leave the target before
+/// that was being deleted.
 fn was_asked_to_go(kept: &Kept, log: &[Line]) -> bool {
-    let Some(end) = End::of(&kept.target, log) else {
-        return true;
+    let end = End::of(&kept.target, log);
+    let asked = |end: &End| {
+        let mut keys = kept.upstream.iter();
+        keys.any(|key| end.asks(key, kept.since, log))
     };
-    let key = &end.key;
-    let until_gone = log.iter().take_while(|line| line.revision <= end.gone);
-    let states = until_gone.filter(|line| *line.key == *kept.upstream);
-    let (before, after): (Vec<_>, Vec<_>) = states.partition(|line| line.revision <= kept.since);
-    let relevant = before.last().into_iter().chain(&after);
-    let mut relevant = relevant.map(|line| (line, object_of(line)));
-    relevant.any(|(line, object)| {
-        let at = meta(&object);
-        let leaves = at.label(&state_label(key)) != Some(STATE_SYNC)
-            || at.annotation(&deletion_annotation(key)).is_some();
-        line.deleted || at.is_being_deleted() || (leaves && line.revision <= end.deleting)
-    })
+    end.is_none_or(|end| asked(&end))
 }
 
 /// The end of a SyncTarget as the log tells it.
@@ -139,6 +134,23 @@ impl End {
         }
         end
     }
+
+    /// Whether what a key holds was asked to go, as the log has it since a revision, or since the
+    /// target was being deleted if that was earlier: its marks may be gone again by then.
+    fn asks(&self, key: &str, since: u64, log: &[Line]) -> bool {
+        let until_gone = log.iter().take_while(|line| line.revision <= self.gone);
+        let states = until_gone.filter(|line| *line.key == *key);
+        let since = since.min(self.deleting);
+        let (before, after): (Vec<_>, Vec<_>) = states.partition(|line| line.revision <= since);
+        let mut relevant = before.last().into_iter().chain(&after);
+        relevant.any(|line| {
+            let object = object_of(line);
+            let at = meta(&object);
+            let leaves = at.label(&state_label(&self.key)) != Some(STATE_SYNC)
+                || at.annotation(&deletion_annotation(&self.key)).is_some();
+            line.deleted || at.is_being_deleted() || (leaves && line.revision <= self.deleting)
+        })
+    }
 }
 
 /// The uids of SyncTargets that were deleted with the word that their copies are to stay.
@@ -146,7 +158,8 @@ pub(crate) fn keepers(log: &[Line]) -> impl Iterator<Item = String> {
     let targets = log.iter().filter(|line| target_of(line).is_some());
     let targets = targets.map(object_of);
     let keepers = targets.filter(|target| {
-        meta(target).is_being_deleted() && target.pointer("/spec/deletion/keepWorkloads").is_some()
+        meta(target).is_being_deleted()
+            && target.pointer("/spec/deletion/keepWorkloads") == Some(&Value::Bool(true))
     });
     keepers.map(|target| meta(&target).uid().to_owned())
 }
@@ -176,6 +189,7 @@ mod tests {
     use crate::sim::snapshot::Work;
 
     const UPSTREAM: &str = "apps/deployments/team/shop/web";
+    const NAMESPACE: &str = "core/namespaces/team//shop";
 
     fn line(revision: u64, key: &str, value: &Value) -> Line {
         Line {
@@ -212,7 +226,7 @@ mod tests {
             namespace: "kcp-1".to_owned(),
             name: "web".to_owned(),
             target: "t".to_owned(),
-            upstream: UPSTREAM.to_owned(),
+            upstream: [UPSTREAM.to_owned(), NAMESPACE.to_owned()],
             since: 10,
         }
     }
@@ -241,6 +255,11 @@ mod tests {
     #[case::moved_away_before(
         vec![line(5, UPSTREAM, &object("Sync", false)), line(15, UPSTREAM, &object("", false))], false)]
     #[case::gone_before(vec![gone(6, UPSTREAM, &object("Sync", false))], false)]
+    #[case::its_namespace_was_to_leave_before(
+        vec![line(5, UPSTREAM, &object("Sync", false)), line(15, NAMESPACE, &object("", false))], false)]
+    #[case::its_namespace_left_while_the_target_went(
+        vec![line(5, UPSTREAM, &object("Sync", false)), line(4, NAMESPACE, &object("Sync", false)),
+             line(25, NAMESPACE, &object("", false))], true)]
     fn a_copy_that_was_to_be_kept_is_missed_unless_it_was_asked_to_go(
         #[case] of_object: Vec<Line>,
         #[case] missed: bool,

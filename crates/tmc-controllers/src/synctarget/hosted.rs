@@ -20,6 +20,16 @@ pub enum HostedState {
     Failed(String),
 }
 
+/// How far a Hosted syncer is that was told to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "one that is ending may still change its member"]
+pub enum Halt {
+    /// None works any more.
+    Ended,
+    /// It finishes what it has begun.
+    Ending,
+}
+
 /// A syncer that should run. How often it beats is no part of it: the hub tells that to every agent as
 /// it runs, and no change of it restarts one.
 #[derive(Clone, Debug)]
@@ -42,10 +52,11 @@ pub type OnHostedChange = Arc<dyn Fn(&TargetId) + Send + Sync>;
 /// Runs Hosted syncers as supervised tasks.
 pub trait HostedSyncers: Send + Sync + 'static {
     /// Makes sure that this syncer runs. Called on every pass: equal arguments change nothing,
-    /// others (by everything but `member`) restart it.
+    /// others (by everything but `member`) restart it. It begins when the one before has ended.
     fn ensure(&self, syncer: HostedSyncer);
-    /// Makes sure that none runs for the target.
-    fn stop(&self, target: &TargetId);
+    /// Makes sure that none goes on for the target. Whoever is told of changes of state hears when one
+    /// that was ending has ended.
+    fn stop(&self, target: &TargetId) -> Halt;
     /// How it is.
     fn state(&self, target: &TargetId) -> HostedState;
     /// Sets who is told of changes of state.

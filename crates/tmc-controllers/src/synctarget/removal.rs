@@ -30,6 +30,7 @@ use tmc_runtime::controller::{Flow, Outcome};
 use tmc_runtime::{ClusterKey, Error, ResourceClient};
 use tokio::time::Instant;
 
+use super::hosted::Halt;
 use super::installer::{Occasion, Removal};
 use super::mode::{self, Part};
 use super::tombstone::{Reason, Tombstone};
@@ -53,7 +54,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const LATE: &str = "objects came just as its agent ended, which may have copied them";
 /// How soon is looked again, besides events.
 const CHECK: Duration = Duration::from_secs(5);
-/// How long an agent that is to stop may go on beating before a forced removal goes on without it.
+/// How long an agent that is to stop may go on before a forced removal goes on without it.
 const STOP_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How far the removal of a target is. In memory: a restart begins again, and finds what is done.
@@ -279,7 +280,6 @@ async fn abandon(
     cluster: Option<&Arc<Cluster>>,
     copies: Copies,
 ) -> Step {
-    ctx.deps.hosted.stop(id);
     let since = *ctx
         .removals
         .lock()
@@ -306,8 +306,8 @@ async fn abandon(
     }
 }
 
-/// Why it must be waited for the agent, if so. A Hosted one ends when it is told to. Any other loses
-/// its account on the hub first, and is known to have ended when its beats stop.
+/// Why it must be waited for the agent, if so. A Hosted one says when it has ended. Any other loses its
+/// account on the hub first, and is known to have ended when its beats stop.
 fn still_runs(
     ctx: &Arc<Context>,
     id: &TargetId,
@@ -315,6 +315,11 @@ fn still_runs(
     since: Instant,
 ) -> Option<String> {
     let mode = mode::installed(target).unwrap_or_else(|| target.spec.mode());
+    let patient = since.elapsed() < STOP_PATIENCE;
+    if ctx.deps.hosted.stop(id) == Halt::Ending && (patient || !target.spec.deletion.force) {
+        // It may be removing a copy that is to stay.
+        return Some("the syncer finishes what it has begun".into());
+    }
     if mode == SyncerMode::Hosted {
         return None;
     }
@@ -325,7 +330,6 @@ fn still_runs(
         member: None,
         namespaces: false,
     };
-    let patient = since.elapsed() < STOP_PATIENCE;
     match ctx.installer.remove(ctx, id, what) {
         None => return Some("the agent's account on the hub is being removed".into()),
         Some(Err(why)) if patient || !target.spec.deletion.force => return Some(why),
@@ -433,13 +437,17 @@ async fn annotate(ctx: &Context, cluster: &Arc<Cluster>, id: &TargetId, copies: 
 
 /// Removes what the hub made for the agent.
 async fn clear(ctx: &Arc<Context>, key: &ClusterKey, id: &TargetId, target: &SyncTarget) -> Step {
-    ctx.deps.hosted.stop(id);
-    let (since, late) = {
+    let halt = ctx.deps.hosted.stop(id);
+    let (since, progress) = {
         let mut removals = ctx.removals.lock();
         let progress = removals.entry(id.clone()).or_default();
         let since = *progress.clearing_since.get_or_insert_with(Instant::now);
-        (since, progress.late)
+        (since, progress.clone())
     };
+    // One that is abandoned was waited for.
+    if halt == Halt::Ending && !progress.abandoned && since.elapsed() < PATIENCE {
+        return step("the syncer finishes what it has begun");
+    }
     let cluster = super::cluster_key(key, target);
     if cluster
         .as_ref()
@@ -476,7 +484,7 @@ async fn clear(ctx: &Arc<Context>, key: &ClusterKey, id: &TargetId, target: &Syn
         Some(Err(why)) => Some(why),
     };
     let why = match why {
-        None if late && !needs_member => Some(LATE.to_owned()),
+        None if progress.late && !needs_member => Some(LATE.to_owned()),
         Some(why) if since.elapsed() < PATIENCE && !target.spec.deletion.force => {
             return step(format!(
                 "what was made for the agent is not removed yet: {why}"

@@ -1,5 +1,6 @@
 //! What is made in members and on the hub for syncers: accounts, rights, tokens, Deployments.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -520,8 +521,15 @@ async fn a_change_of_mode_removes_what_the_former_had() {
         hub.all("compute", CLUSTER_ROLES).is_empty(),
         "nor an account on the hub"
     );
-    assert!(member.get(HOME, CLUSTER_ROLES, &agent.name()).is_some());
+    world.syncers.busy.store(true, Ordering::Relaxed);
     set("External");
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert!(
+        member.get(HOME, CLUSTER_ROLES, &agent.name()).is_some(),
+        "the task is still at something"
+    );
+    assert!(hub.all("compute", CLUSTER_ROLES).is_empty());
+    world.syncers.busy.store(false, Ordering::Relaxed);
     hub.until("an account on the hub", |hub| {
         !hub.all("compute", CLUSTER_ROLES).is_empty()
     })

@@ -1,5 +1,6 @@
 //! How SyncTargets go: in order, by force, and leaving their copies.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::Method;
@@ -187,6 +188,34 @@ async fn kept_workloads_lose_their_marks_without_ever_being_asked_to_go() {
         );
     }
     assert!(events(hub, "ForcedRemoval").is_empty());
+    world.stop().await;
+}
+
+#[rstest]
+#[case::keep(json!({"keepWorkloads": true}), true)]
+#[case::force(json!({"force": true}), false)]
+#[tokio::test(start_paused = true)]
+async fn a_syncer_that_is_at_something_is_waited_for_and_by_force_not_for_ever(
+    #[case] deletion: Value,
+    #[case] waits: bool,
+) {
+    let world = World::start().await;
+    let (name, key) = with_a_copy(&world).await;
+    let hub = &world.hub;
+    world.syncers.busy.store(true, Ordering::Relaxed);
+    delete(hub, &name, &deletion);
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    let has_marks = || copy(hub).to_string().contains(&key);
+    assert!(has_marks(), "they are still its own");
+    let (_, _, why) = condition(&world.target(), "Ready");
+    assert!(why.contains("finishes what it has begun"), "{why}");
+    if waits {
+        tokio::time::sleep(Duration::from_secs(300)).await;
+        assert!(has_marks());
+        world.syncers.busy.store(false, Ordering::Relaxed);
+    }
+    until_gone(hub).await;
+    assert!(!has_marks());
     world.stop().await;
 }
 

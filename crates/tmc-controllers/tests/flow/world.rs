@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -19,7 +20,7 @@ use tmc_controllers::kubeconfig::Allowances;
 use tmc_controllers::metrics::Metrics;
 use tmc_controllers::placement::filter::Unlimited;
 use tmc_controllers::synctarget::hosted::{
-    HostedState, HostedSyncer, HostedSyncers, OnHostedChange,
+    Halt, HostedState, HostedSyncer, HostedSyncers, OnHostedChange,
 };
 use tmc_controllers::{AgentSettings, Deps, Handle, Manager};
 use tmc_runtime::{ClusterKey, Jitter};
@@ -59,6 +60,8 @@ pub(crate) struct Syncers {
     pub(crate) started: Mutex<BTreeMap<String, (HostedSyncer, usize)>>,
     /// Targets that beat although nobody here runs their syncers.
     pub(crate) elsewhere: Mutex<Vec<TargetId>>,
+    /// One that is stopped is still at something.
+    pub(crate) busy: AtomicBool,
     /// UIDs of targets that run but do not beat.
     pub(crate) silent: Mutex<Vec<String>>,
     changed: Mutex<Option<OnHostedChange>>,
@@ -84,8 +87,12 @@ impl HostedSyncers for Syncers {
         }
     }
 
-    fn stop(&self, target: &TargetId) {
+    fn stop(&self, target: &TargetId) -> Halt {
         self.running.lock().retain(|running| running != target);
+        match self.busy.load(Ordering::Relaxed) {
+            true => Halt::Ending,
+            false => Halt::Ended,
+        }
     }
 
     fn state(&self, target: &TargetId) -> HostedState {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 use tmc_controllers::heartbeat::TargetId;
 use tmc_controllers::synctarget::hosted::{
-    HostedState, HostedSyncer, HostedSyncers, OnHostedChange,
+    Halt, HostedState, HostedSyncer, HostedSyncers, OnHostedChange,
 };
 use tmc_runtime::{Connection, Fence};
 use tmc_server::Server;
@@ -50,7 +50,28 @@ struct Running {
     syncer_url: String,
     pod_security: String,
     state: HostedState,
+    /// Cancelled to end it.
     stop: CancellationToken,
+    /// Cancelled when it has ended, and with it those before it.
+    ended: CancellationToken,
+}
+
+/// Says that a task has ended, however it ends.
+struct Ending {
+    shared: Arc<Shared>,
+    target: TargetId,
+    stop: CancellationToken,
+    ended: CancellationToken,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.ended.cancel();
+        if self.stop.is_cancelled() {
+            self.shared.forget_ended(&self.target);
+            self.shared.tell(&self.target);
+        }
+    }
 }
 
 impl Hosted {
@@ -110,6 +131,19 @@ impl Shared {
             }
             entry.state = state;
         }
+        self.tell(target);
+    }
+
+    /// Forgets the last syncer of a target if it was stopped and has ended.
+    fn forget_ended(&self, target: &TargetId) {
+        let mut running = self.running.lock();
+        let last = running.get(target);
+        if last.is_some_and(|last| last.stop.is_cancelled() && last.ended.is_cancelled()) {
+            running.remove(target);
+        }
+    }
+
+    fn tell(&self, target: &TargetId) {
         let changed = self.changed.read().clone();
         if let Some(changed) = changed {
             changed(target);
@@ -117,7 +151,7 @@ impl Shared {
     }
 
     /// Runs an agent again and again until it is stopped.
-    async fn supervise(self: Arc<Self>, syncer: HostedSyncer, stop: CancellationToken) {
+    async fn supervise(&self, syncer: HostedSyncer, stop: CancellationToken) {
         let mut retry = FIRST_RETRY;
         while !stop.is_cancelled() {
             self.set(&syncer.target, &stop, HostedState::Running);
@@ -187,17 +221,26 @@ impl Shared {
 impl HostedSyncers for Hosted {
     fn ensure(&self, syncer: HostedSyncer) {
         let mut running = self.shared.running.lock();
-        if let Some(known) = running.get(&syncer.target) {
+        let before = running.get(&syncer.target);
+        if let Some(known) = before {
             let same = known.fingerprint == syncer.fingerprint
                 && known.syncer_url == syncer.syncer_url
                 && known.pod_security == syncer.pod_security
-                && !known.stop.is_cancelled();
+                && !known.stop.is_cancelled()
+                && !known.ended.is_cancelled();
             if same {
                 return;
             }
             known.stop.cancel();
         }
+        let before = before.map(|known| known.ended.clone());
         let stop = self.stop.child_token();
+        let ending = Ending {
+            shared: self.shared.clone(),
+            target: syncer.target.clone(),
+            stop: stop.clone(),
+            ended: CancellationToken::new(),
+        };
         running.insert(
             syncer.target.clone(),
             Running {
@@ -206,15 +249,30 @@ impl HostedSyncers for Hosted {
                 pod_security: syncer.pod_security.clone(),
                 state: HostedState::Starting,
                 stop: stop.clone(),
+                ended: ending.ended.clone(),
             },
         );
-        let work = self.shared.clone().supervise(syncer, stop);
-        self.shared.tasks.spawn(work);
+        // A runtime that is shutting down ends the task here, and that takes the lock.
+        drop(running);
+        self.shared.tasks.spawn(async move {
+            // Two agents of one target would undo each other's work.
+            if let Some(before) = before {
+                before.cancelled().await;
+            }
+            ending.shared.supervise(syncer, stop).await;
+        });
     }
 
-    fn stop(&self, target: &TargetId) {
-        if let Some(running) = self.shared.running.lock().remove(target) {
-            running.stop.cancel();
+    fn stop(&self, target: &TargetId) -> Halt {
+        if let Some(known) = self.shared.running.lock().get_mut(target) {
+            known.stop.cancel();
+            known.state = HostedState::Absent;
+        }
+        // It may have ended already, and nobody told of its end.
+        self.shared.forget_ended(target);
+        match self.shared.running.lock().contains_key(target) {
+            true => Halt::Ending,
+            false => Halt::Ended,
         }
     }
 
@@ -228,5 +286,104 @@ impl HostedSyncers for Hosted {
 
     fn on_change(&self, changed: OnHostedChange) {
         *self.shared.changed.write() = Some(changed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use http::{Request, Response};
+    use kube::client::Body;
+    use tmc_apimachinery::ClusterName;
+    use tmc_hub::environment::SharedEnvironment;
+    use tmc_runtime::{Clock, Jitter};
+    use tmc_server::VersionInfo;
+    use tokio::sync::Notify;
+
+    use super::super::surroundings::Machine;
+    use super::*;
+
+    /// A machine on whose wires nothing is ever answered.
+    #[derive(Default)]
+    struct Silence(Machine);
+
+    impl Surroundings for Silence {
+        fn environment(&self) -> SharedEnvironment {
+            self.0.environment()
+        }
+
+        fn clock(&self) -> Clock {
+            self.0.clock()
+        }
+
+        fn jitter(&self) -> Jitter {
+            self.0.jitter()
+        }
+
+        fn store(&self) -> tmc_store::Options {
+            self.0.store()
+        }
+
+        fn wire(&self, _: Part<'_>, _: Connection) -> Connection {
+            silence()
+        }
+    }
+
+    fn silence() -> Connection {
+        Connection::in_process(tower::service_fn(|_: Request<Body>| {
+            std::future::pending::<Result<Response<Body>, Infallible>>()
+        }))
+    }
+
+    fn syncer(account: &str) -> HostedSyncer {
+        HostedSyncer {
+            target: TargetId {
+                cluster: ClusterName::new("compute"),
+                name: "east".into(),
+                uid: "u".into(),
+            },
+            member: silence(),
+            fingerprint: account.into(),
+            syncer_url: "https://hub/services/syncer/compute/east/u".into(),
+            pod_security: "baseline".into(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_syncer_ends_before_the_next_begins_and_whoever_waits_for_its_end_hears_of_it() {
+        let server = Server::builder(VersionInfo::default()).build();
+        let stop = CancellationToken::new();
+        let hosted = Hosted::new(&server, Arc::new(Silence::default()), &stop);
+        let heard = Arc::new(Notify::new());
+        let tells = heard.clone();
+        hosted.on_change(Arc::new(move |_| tells.notify_one()));
+        let target = syncer("first").target;
+        let until = async |state: HostedState| {
+            while hosted.state(&target) != state {
+                heard.notified().await;
+            }
+        };
+        assert_eq!(hosted.stop(&target), Halt::Ended, "there is none");
+        hosted.ensure(syncer("first"));
+        until(HostedState::Running).await;
+        hosted.ensure(syncer("second"));
+        tokio::task::yield_now().await;
+        assert_eq!(
+            hosted.state(&target),
+            HostedState::Starting,
+            "the first is still at something"
+        );
+        until(HostedState::Running).await;
+        assert_eq!(hosted.stop(&target), Halt::Ending);
+        assert_eq!(hosted.state(&target), HostedState::Absent);
+        while hosted.stop(&target) == Halt::Ending {
+            heard.notified().await;
+        }
+        hosted.ensure(syncer("second"));
+        until(HostedState::Running).await;
+        stop.cancel();
+        hosted.ended().await;
+        assert!(hosted.shared.running.lock().is_empty());
     }
 }
