@@ -6,13 +6,14 @@ mod commands;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::hub::{is_true, tmc};
 use crate::support::process::{self, Server};
 use crate::support::real::{self, Real, needs_real_programs};
-use crate::support::replica::{Replica, leader, register};
+use crate::support::replica::{Replica, leader, lease, register};
 use crate::support::wait::{seconds, until};
 
 /// Nothing on the way between hub and member takes longer, on a machine that has much else to do.
@@ -346,7 +347,7 @@ fn another_replica_takes_over_when_the_leader_is_killed_and_one_that_lost_the_le
     // In the middle of the next ones the leader is gone.
     let first = take(&mut replicas, &leader(&hub));
     let (hub_too, mut first) = (&hub, first);
-    std::thread::scope(|scope| {
+    let left = std::thread::scope(|scope| {
         let making = scope.spawn(|| make_objects(hub_too, 20..60));
         until("some of them are there", SOON, || {
             let list = hub_too
@@ -361,16 +362,35 @@ fn another_replica_takes_over_when_the_leader_is_killed_and_one_that_lost_the_le
             }
         });
         first.server.kill();
+        let left = lease(hub_too);
         making.join().expect("all are made");
+        left
     });
     let second = replicas[0].name().to_owned();
     until("the other one leads", TAKEOVER, || match leader(&hub) {
         name if name == second => Ok(()),
         name => Err(name),
     });
+    is_taken_over_in_time(&left, &lease(&hub));
     all_arrive(member, &target, 60);
-    once_each(&hub, &target);
     one_that_lost_the_lease_writes_nothing(&hub, member, &target, replicas.remove(0));
+    once_each(&hub, &target);
+}
+
+/// By the times in the Lease itself: nobody takes it before it is over, and then it does not lie idle
+/// for as long again.
+fn is_taken_over_in_time(left: &Value, taken: &Value) {
+    let time = |lease: &Value, field: &str| -> Timestamp {
+        let text = lease["spec"][field].as_str().expect("a time");
+        text.parse().expect("a time")
+    };
+    let duration = left["spec"]["leaseDurationSeconds"].as_i64();
+    let duration = SignedDuration::from_secs(duration.expect("a duration"));
+    let idle = time(taken, "acquireTime").duration_since(time(left, "renewTime"));
+    assert!(
+        duration <= idle && idle < duration * 2,
+        "{idle} between the leaders, of a Lease of {duration}"
+    );
 }
 
 /// The beats of an agent reach the leader from whichever replica it has connected to, and so does

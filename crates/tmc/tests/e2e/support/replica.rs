@@ -115,9 +115,14 @@ fn kubeconfig(server: &str, ca: &str, token: &str) -> String {
     document.to_string()
 }
 
+/// The Lease that the leader holds, as it is.
+pub(crate) fn lease(hub: &Real) -> Value {
+    hub.api().get(LEASE).json()
+}
+
 /// The name of the replica that holds the Lease, empty if none does.
 pub(crate) fn leader(hub: &Real) -> String {
-    let lease = hub.api().get(LEASE).json();
+    let lease = lease(hub);
     let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default();
     // `<name>-<random part>`.
     holder
