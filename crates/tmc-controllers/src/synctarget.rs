@@ -238,6 +238,7 @@ impl Pass {
         };
         if parts.contains(&mode::Part::Task) && self.ctx.deps.hosted.stop(&self.id) == Halt::Ending
         {
+            self.installing = Installing::Waiting("the former syncer finishes its work".into());
             return Ok(Step::RequeueAfter(Duration::from_secs(1)));
         }
         let member = match member {

@@ -120,6 +120,8 @@ struct Shared {
     since: Instant,
     /// When something was written into the member last, by this process.
     wrote_at: Mutex<Option<Timestamp>>,
+    /// Cancelled to end it: what was not begun by then is not begun.
+    stop: CancellationToken,
 }
 
 impl Agent {
@@ -245,6 +247,7 @@ impl Shared {
             refused_at: Mutex::default(),
             since: Instant::now(),
             wrote_at: Mutex::default(),
+            stop: stop.clone(),
         }
     }
 
@@ -357,6 +360,10 @@ impl Shared {
                     if view.is_none() && !self.is_gone(gvr, key).await? {
                         return Ok(Flow::RequeueAfter(UNSYNCED_RETRY));
                     }
+                    if self.stop.is_cancelled() {
+                        // By now it may be meant to stay.
+                        return Ok(Flow::Done);
+                    }
                     let client = self.member(gvr);
                     let only = DeleteParams {
                         uid: Some(uid),
@@ -439,6 +446,9 @@ impl Shared {
         let at = meta(object);
         if !self.ensure_namespace(key).await? {
             return Ok(Flow::RequeueAfter(NAMESPACE_RETRY));
+        }
+        if self.stop.is_cancelled() {
+            return Ok(Flow::Done);
         }
         let client = self.member(gvr);
         let applied = client.apply(at.namespace(), at.name(), MANAGER, object);

@@ -90,15 +90,15 @@ fn is_there(kept: &Kept, snapshot: &Snapshot) -> bool {
     })
 }
 
-/// Whether a user removed its object, or it (or all of its namespace) was to leave the target before
-/// that was being deleted.
+/// Whether a user removed its object, or it was to leave the target before that was being deleted: by
+/// its own marks, or by those of its namespace if a pass that had not seen the deletion marked it later.
 fn was_asked_to_go(kept: &Kept, log: &[Line]) -> bool {
-    let end = End::of(&kept.target, log);
-    let asked = |end: &End| {
-        let mut keys = kept.upstream.iter();
-        keys.any(|key| end.asks(key, kept.since, log))
+    let Some(end) = End::of(&kept.target, log) else {
+        return true;
     };
-    end.is_none_or(|end| asked(&end))
+    let [object, namespace] = &kept.upstream;
+    end.asks(object, kept.since, log)
+        || end.asks(namespace, kept.since, log) && end.marks(object, log)
 }
 
 /// The end of a SyncTarget as the log tells it.
@@ -133,6 +133,16 @@ impl End {
             }
         }
         end
+    }
+
+    /// Whether a key ever was to be removed from the target while that was there.
+    fn marks(&self, key: &str, log: &[Line]) -> bool {
+        let until_gone = log.iter().take_while(|line| line.revision <= self.gone);
+        let mut states = until_gone.filter(|line| *line.key == *key);
+        states.any(|line| {
+            let mark = deletion_annotation(&self.key);
+            meta(&object_of(line)).annotation(&mark).is_some()
+        })
     }
 
     /// Whether what a key holds was asked to go, as the log has it since a revision, or since the
@@ -219,6 +229,13 @@ mod tests {
         object
     }
 
+    fn marked() -> Value {
+        let mut object = object("Sync", false);
+        let mark = deletion_annotation(&sync_target_key("compute", "east-1"));
+        object["metadata"]["annotations"][mark] = "2030-01-01T00:00:00Z".into();
+        object
+    }
+
     fn kept() -> Kept {
         Kept {
             member: "east".to_owned(),
@@ -256,7 +273,12 @@ mod tests {
         vec![line(5, UPSTREAM, &object("Sync", false)), line(15, UPSTREAM, &object("", false))], false)]
     #[case::gone_before(vec![gone(6, UPSTREAM, &object("Sync", false))], false)]
     #[case::its_namespace_was_to_leave_before(
-        vec![line(5, UPSTREAM, &object("Sync", false)), line(15, NAMESPACE, &object("", false))], false)]
+        vec![line(5, UPSTREAM, &object("Sync", false)), line(15, NAMESPACE, &object("", false))], true)]
+    #[case::it_was_marked_late_as_its_namespace_was_before(
+        vec![line(5, UPSTREAM, &object("Sync", false)), line(15, NAMESPACE, &object("", false)),
+             line(25, UPSTREAM, &marked())], false)]
+    #[case::it_was_marked_late_on_its_own(
+        vec![line(5, UPSTREAM, &object("Sync", false)), line(25, UPSTREAM, &marked())], true)]
     #[case::its_namespace_left_while_the_target_went(
         vec![line(5, UPSTREAM, &object("Sync", false)), line(4, NAMESPACE, &object("Sync", false)),
              line(25, NAMESPACE, &object("", false))], true)]

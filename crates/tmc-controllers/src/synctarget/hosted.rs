@@ -14,7 +14,7 @@ pub enum HostedState {
     Absent,
     /// It was started and has not reported yet.
     Starting,
-    /// It runs.
+    /// It runs, or one that it replaces does still.
     Running,
     /// It ended, and is started again with back-off; a sentence without secrets.
     Failed(String),
@@ -52,7 +52,8 @@ pub type OnHostedChange = Arc<dyn Fn(&TargetId) + Send + Sync>;
 /// Runs Hosted syncers as supervised tasks.
 pub trait HostedSyncers: Send + Sync + 'static {
     /// Makes sure that this syncer runs. Called on every pass: equal arguments change nothing,
-    /// others (by everything but `member`) restart it. It begins when the one before has ended.
+    /// others (by everything but `member`) restart it. It begins when the one before has ended. When
+    /// the process, or its term as the leader, ends, nothing begins and states stay as they are.
     fn ensure(&self, syncer: HostedSyncer);
     /// Makes sure that none goes on for the target. Whoever is told of changes of state hears when one
     /// that was ending has ended.

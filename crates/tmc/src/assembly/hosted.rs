@@ -29,7 +29,6 @@ const NAMESPACE_DELAY: Duration = Duration::from_secs(30);
 /// Runs agents against this process's own server, each as its own target's identity.
 pub struct Hosted {
     shared: Arc<Shared>,
-    stop: CancellationToken,
 }
 
 struct Shared {
@@ -43,6 +42,8 @@ struct Shared {
     running: Mutex<HashMap<TargetId, Running>>,
     tasks: TaskTracker,
     changed: RwLock<Option<OnHostedChange>>,
+    /// Ends all of them.
+    stop: CancellationToken,
 }
 
 struct Running {
@@ -67,7 +68,7 @@ struct Ending {
 impl Drop for Ending {
     fn drop(&mut self) {
         self.ended.cancel();
-        if self.stop.is_cancelled() {
+        if self.stop.is_cancelled() && !self.shared.stop.is_cancelled() {
             self.shared.forget_ended(&self.target);
             self.shared.tell(&self.target);
         }
@@ -92,10 +93,10 @@ impl Hosted {
             running: Mutex::default(),
             tasks: TaskTracker::new(),
             changed: RwLock::default(),
+            stop: stop.child_token(),
         };
         Self {
             shared: Arc::new(shared),
-            stop: stop.child_token(),
         }
     }
 }
@@ -220,6 +221,9 @@ impl Shared {
 
 impl HostedSyncers for Hosted {
     fn ensure(&self, syncer: HostedSyncer) {
+        if self.shared.stop.is_cancelled() {
+            return;
+        }
         let mut running = self.shared.running.lock();
         let before = running.get(&syncer.target);
         if let Some(known) = before {
@@ -233,8 +237,13 @@ impl HostedSyncers for Hosted {
             }
             known.stop.cancel();
         }
+        let state = match before {
+            // It works on until it hands over.
+            Some(known) if known.state == HostedState::Running => HostedState::Running,
+            _ => HostedState::Starting,
+        };
         let before = before.map(|known| known.ended.clone());
-        let stop = self.stop.child_token();
+        let stop = self.shared.stop.child_token();
         let ending = Ending {
             shared: self.shared.clone(),
             target: syncer.target.clone(),
@@ -247,7 +256,7 @@ impl HostedSyncers for Hosted {
                 fingerprint: syncer.fingerprint.clone(),
                 syncer_url: syncer.syncer_url.clone(),
                 pod_security: syncer.pod_security.clone(),
-                state: HostedState::Starting,
+                state,
                 stop: stop.clone(),
                 ended: ending.ended.clone(),
             },
@@ -364,26 +373,48 @@ mod tests {
                 heard.notified().await;
             }
         };
+        let starts = || hosted.shared.starts.load(Ordering::Relaxed);
         assert_eq!(hosted.stop(&target), Halt::Ended, "there is none");
         hosted.ensure(syncer("first"));
         until(HostedState::Running).await;
         hosted.ensure(syncer("second"));
         tokio::task::yield_now().await;
+        assert_eq!((hosted.state(&target), starts()), (HostedState::Running, 1));
+        assert_eq!(hosted.stop(&target), Halt::Ending);
+        assert_eq!(hosted.state(&target), HostedState::Absent);
+        hosted.ensure(syncer("third"));
+        tokio::task::yield_now().await;
         assert_eq!(
-            hosted.state(&target),
-            HostedState::Starting,
+            (hosted.state(&target), starts()),
+            (HostedState::Starting, 1),
             "the first is still at something"
         );
         until(HostedState::Running).await;
-        assert_eq!(hosted.stop(&target), Halt::Ending);
-        assert_eq!(hosted.state(&target), HostedState::Absent);
+        assert_eq!(starts(), 2, "the second was stopped before it began");
         while hosted.stop(&target) == Halt::Ending {
             heard.notified().await;
         }
-        hosted.ensure(syncer("second"));
-        until(HostedState::Running).await;
+        assert!(hosted.shared.running.lock().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn at_the_end_of_all_nothing_begins_and_nobody_is_told_of_a_change() {
+        let server = Server::builder(VersionInfo::default()).build();
+        let stop = CancellationToken::new();
+        let hosted = Hosted::new(&server, Arc::new(Silence::default()), &stop);
+        let target = syncer("first").target;
+        hosted.ensure(syncer("first"));
+        tokio::task::yield_now().await;
+        let told = Arc::new(AtomicU64::new(0));
+        let tells = told.clone();
+        hosted.on_change(Arc::new(move |_| {
+            tells.fetch_add(1, Ordering::Relaxed);
+        }));
         stop.cancel();
         hosted.ended().await;
-        assert!(hosted.shared.running.lock().is_empty());
+        hosted.ensure(syncer("second"));
+        assert_eq!(hosted.state(&target), HostedState::Running);
+        assert!(hosted.shared.tasks.is_empty());
+        assert_eq!(told.load(Ordering::Relaxed), 0);
     }
 }

@@ -320,10 +320,8 @@ async fn lead(shared: Arc<Shared>, term: Term) {
         () = shared.leases.sweep(&hub) => {}
     }
     stop.cancel();
-    let wind_down = async {
-        hosted.ended().await;
-        controllers.stop().await;
-    };
+    // Both at once: none of them goes on because another one hangs.
+    let wind_down = async { tokio::join!(hosted.ended(), controllers.stop()) };
     if tokio::time::timeout(WIND_DOWN, wind_down).await.is_err() {
         // The fence keeps whatever still runs from writing.
         tracing::warn!("a term has ended with work under way");
